@@ -1,0 +1,159 @@
+// Package metadata says what a metadata module is: the code that knows one
+// on-disk format, and nothing but it.
+//
+// A module does no I/O of its own choosing: it reads through a [Source] within
+// bounds, and what it wants written it returns as [Write]s for the engine to
+// carry out. It never trusts a length, an offset or a name from a disk.
+//
+// Formats live in packages below this one. They import this package and raid,
+// and no other format.
+package metadata
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"raid-assembler/pkg/raid"
+)
+
+var (
+	// ErrNotFound says that a device holds no metadata of the format. It is
+	// the common answer and not worth a log line.
+	ErrNotFound = errors.New("no superblock")
+
+	// ErrCorrupt says that the device was meant to hold metadata of the
+	// format, and that it cannot be trusted. The device must be neither used
+	// nor overwritten.
+	ErrCorrupt = errors.New("corrupt superblock")
+)
+
+// Source is a device or an image file to be probed.
+type Source struct {
+	io.ReaderAt
+	Size   raid.Sectors
+	Block  int    // logical block size in bytes; a power of two, at least 512
+	Serial string // of the disk; formats that need none ignore it
+}
+
+// Format is a metadata module.
+type Format interface {
+	// Name is the name of the module, such as "md1".
+	Name() string
+
+	// Probe reads src at the places where the format keeps its metadata.
+	//
+	// Returns an error wrapping [ErrNotFound] if there is none, one wrapping
+	// [ErrCorrupt] if there is some that cannot be trusted, and any other
+	// error if src could not be read. Exactly one of the results is nil.
+	Probe(src Source) (*Superblock, error)
+
+	// Keep returns a Keeper for the array whose members hold the superblocks
+	// given, the freshest first. Preconditions: they come from this module's
+	// Probe, have one Array UUID, and Unsupported is empty in each.
+	Keep(members []Attachment) (Keeper, error)
+}
+
+// Superblock is what the metadata of one member says, in terms that all
+// formats share. It was verified: checksum, bounds, and that it fits the
+// device.
+type Superblock struct {
+	Format string // as people call it: "1.2"
+	Array  raid.UUID
+	Device raid.UUID
+	Name   string // of the array, without the host; unescaped, from the disk
+	Host   string // that the array belongs to; unescaped, from the disk; may be empty
+
+	raid.Geometry // Sizes is empty: other members know their own
+
+	Created time.Time
+	Updated time.Time
+	Events  uint64
+
+	Number int         // of this member, into Roles
+	Roles  []raid.Role // of every member, by number
+
+	DataOffset raid.Sectors // of this member's data area, from the start of the device
+	DataSize   raid.Sectors // of the data area
+
+	// ResyncOffset is the component offset below which redundancy is right:
+	// MaxSectors if the array is clean and whole in sync, 0 if it is dirty.
+	ResyncOffset raid.Sectors
+	// RecoveryOffset is the component offset below which this member's data
+	// is right: MaxSectors unless it is being recovered.
+	RecoveryOffset raid.Sectors
+
+	// Unsupported says why arrays with this superblock can be shown but not
+	// be run, or is empty.
+	Unsupported string
+
+	// Raw is the format's own decoded form, for examine.
+	Raw any
+}
+
+// Role returns what sb says of the member with the given number.
+func (sb *Superblock) Role(number int) raid.Role {
+	if number < 0 || number >= len(sb.Roles) {
+		return raid.RoleSpare
+	}
+
+	return sb.Roles[number]
+}
+
+// Clean reports whether redundancy is right everywhere.
+func (sb *Superblock) Clean() bool { return sb.ResyncOffset == raid.MaxSectors }
+
+// Attachment is a device that the engine has opened for an array.
+type Attachment struct {
+	Superblock *Superblock
+	Source     Source
+}
+
+// MemberID names an attached device to a [Keeper]: the position in the list
+// given to Keep, or what Add returned. It is never used again for another.
+type MemberID int
+
+// MemberRecord is what is to be recorded of one attached device.
+type MemberRecord struct {
+	State raid.MemberState // InSync, Recovering, Spare or Faulty
+	Slot  raid.Slot        // for InSync, Recovering and Faulty
+	// Recovered is the component offset below which a Recovering member is
+	// right.
+	Recovered raid.Sectors
+}
+
+// State is what the metadata of an array is to say.
+type State struct {
+	// ResyncOffset is 0 while writes may be in flight, else the offset below
+	// which redundancy is right, MaxSectors for all.
+	ResyncOffset raid.Sectors
+	Members      map[MemberID]MemberRecord // a device that is not in it was removed
+	Now          time.Time
+}
+
+// Write is a write to a member, to be durable before it counts.
+type Write struct {
+	Member MemberID
+	Sector raid.Sectors // from the start of the device
+	Data   []byte       // whole logical blocks; valid until the next Record
+}
+
+// Keeper keeps the metadata of one running array true. It is not safe for
+// concurrent use.
+type Keeper interface {
+	// Record returns the writes that make every attached device but the
+	// faulty ones say st, with an event count above all before. The writes of
+	// one stage must be durable before those of the next are submitted.
+	Record(st State) (stages [][]Write)
+
+	// Add attaches src as a spare and returns its id and its data area. It is
+	// written by the next Record. Any metadata on src is overwritten then.
+	// Returns an error if src is too small, or the array has no number left.
+	Add(src Source, device raid.UUID) (id MemberID, offset, size raid.Sectors, err error)
+
+	// Forget detaches a device; the next Record marks its place as free.
+	Forget(id MemberID)
+
+	// Events returns the event count of the last Record.
+	Events() uint64
+}
