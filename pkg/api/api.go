@@ -1,0 +1,184 @@
+// Package api is the varlink interface between raid-assembler and raid-engine,
+// and what users script against: the types of its messages, and their text in
+// varlink's own language, for introspection.
+//
+// The mechanism is in the package varlink below; the methods are served by the
+// two programs.
+package api
+
+import _ "embed"
+
+// The interfaces, as varlink describes them.
+var (
+	//go:embed io.raidassembler.Engine.varlink
+	EngineDescription string
+	//go:embed io.raidassembler.Assembler.varlink
+	AssemblerDescription string
+)
+
+// The names of the interfaces, and where they are served.
+const (
+	EngineInterface    = "io.raidassembler.Engine"
+	AssemblerInterface = "io.raidassembler.Assembler"
+
+	EngineSocket    = "/run/raid-engine/" + EngineInterface
+	AssemblerSocket = "/run/raid-assembler/" + AssemblerInterface
+)
+
+// The errors of both interfaces, to which the interface name is put in front.
+const (
+	// ErrRefused says that a request was understood and is not carried out:
+	// it would risk data, or what it names is not in the right state. Its
+	// parameter "reason" says why, and what would make it go ahead.
+	ErrRefused = "Refused"
+	// ErrNotFound says that no array or member has the name given.
+	ErrNotFound = "NotFound"
+	// ErrFailed says that the attempt was made and did not succeed.
+	ErrFailed = "Failed"
+)
+
+// ErrorParameters are the parameters of every error.
+type ErrorParameters struct {
+	Reason string `json:"reason"`
+}
+
+// Array is one array, running or not.
+type Array struct {
+	Name      string   `json:"name"`
+	UUID      string   `json:"uuid"`
+	Metadata  string   `json:"metadata"`
+	Level     string   `json:"level"`
+	Layout    string   `json:"layout"`
+	ChunkKiB  int64    `json:"chunk_kib"`
+	SizeBytes int64    `json:"size_bytes"`
+	State     string   `json:"state"`    // a raid.ArrayState
+	Degraded  int      `json:"degraded"` // members missing
+	Device    string   `json:"device"`   // of the kernel: /dev/ublkb0; empty when inactive
+	Node      string   `json:"node"`     // the stable name: /dev/raid/NAME
+	Sync      *Sync    `json:"sync"`     // what goes on, or null
+	Members   []Member `json:"members"`  // by slot, then the spares
+	Reason    string   `json:"reason"`   // why it is in this state
+}
+
+// Sync is the progress of a resync or a recovery.
+type Sync struct {
+	Action         string `json:"action"` // a raid.SyncAction
+	DoneBytes      int64  `json:"done_bytes"`
+	TotalBytes     int64  `json:"total_bytes"`
+	BytesPerSecond int64  `json:"bytes_per_second"`
+	SecondsLeft    int64  `json:"seconds_left"` // -1 while unknown
+}
+
+// Member is one member of an array, or a slot that lacks one.
+type Member struct {
+	Device string `json:"device"` // /dev/sda; empty when missing
+	Serial string `json:"serial"`
+	Slot   *int   `json:"slot"`  // from 0; null for a spare
+	State  string `json:"state"` // a raid.MemberState
+}
+
+// Idle is a device that belongs to no running array.
+type Idle struct {
+	Device string `json:"device"`
+	Serial string `json:"serial"`
+	Array  string `json:"array"` // that its metadata names, or empty
+	Reason string `json:"reason"`
+}
+
+// Waiting is an array that lacks members and whose deadline has not passed.
+type Waiting struct {
+	Name        string `json:"name"`
+	UUID        string `json:"uuid"`
+	Present     int    `json:"present"`
+	Needed      int    `json:"needed"`
+	SecondsLeft int64  `json:"seconds_left"` // -1 if no deadline will start it
+	Reason      string `json:"reason"`
+}
+
+// Status is the answer to raid-assembler status.
+type Status struct {
+	Version int       `json:"version"`
+	Arrays  []Array   `json:"arrays"`
+	Spares  []Idle    `json:"spares"`
+	Waiting []Waiting `json:"waiting"`
+	Unused  []Idle    `json:"unused"`
+}
+
+// StatusVersion is the version of the form of [Status].
+const StatusVersion = 1
+
+// StartMember is a device to start an array with.
+type StartMember struct {
+	Device string `json:"device"` // a path under /dev
+	Serial string `json:"serial"`
+	// Slot is the slot that the freshest superblock gives it, null for a
+	// spare. The engine reads the superblock again and refuses if it differs.
+	Slot *int `json:"slot"`
+}
+
+// StartParameters ask the engine to start an array.
+type StartParameters struct {
+	UUID     string        `json:"uuid"`
+	Name     string        `json:"name"` // for /dev/raid/NAME; unique on this host
+	Members  []StartMember `json:"members"`
+	Degraded bool          `json:"degraded"` // may lack members that the level survives
+}
+
+// ArrayParameters name an array: by its name or its UUID.
+type ArrayParameters struct {
+	Array string `json:"array"`
+}
+
+// MemberParameters name a device and an array that it belongs to, or is to
+// belong to. Device is a path or a serial.
+type MemberParameters struct {
+	Array  string `json:"array"`
+	Device string `json:"device"`
+	// Reason is recorded in the journal.
+	Reason string `json:"reason"`
+}
+
+// ArrayReply answers methods that return one array.
+type ArrayReply struct {
+	Array Array `json:"array"`
+}
+
+// ListReply answers List, and each change for Watch.
+type ListReply struct {
+	Arrays []Array `json:"arrays"`
+}
+
+// ChangeParameters ask the assembler for a change. DryRun says what would be
+// done, and does nothing.
+type ChangeParameters struct {
+	Array   string   `json:"array"`
+	Devices []string `json:"devices"`
+	Force   bool     `json:"force"`
+	DryRun  bool     `json:"dry_run"`
+}
+
+// CreateParameters ask the assembler for a new array.
+type CreateParameters struct {
+	Name        string   `json:"name"`
+	Level       string   `json:"level"`
+	Layout      string   `json:"layout"` // empty for the level's default
+	ChunkKiB    int64    `json:"chunk_kib"`
+	Metadata    string   `json:"metadata"` // "1.2" if empty
+	SizeBytes   int64    `json:"size_bytes"`
+	Disks       int      `json:"disks"`
+	Devices     []string `json:"devices"` // the members, then the spares
+	AssumeClean bool     `json:"assume_clean"`
+	Force       bool     `json:"force"` // overwrite what the devices hold
+	DryRun      bool     `json:"dry_run"`
+}
+
+// ChangeReply says what was done, or would be, one sentence a line.
+type ChangeReply struct {
+	Done  []string `json:"done"`
+	Array *Array   `json:"array"`
+}
+
+// ExplainReply is a chain of evidence, one sentence a line.
+type ExplainReply struct {
+	Lines []string `json:"lines"`
+}
