@@ -135,7 +135,7 @@ func TestParseUdevRefuses(t *testing.T) {
 		want string
 	}{
 		"nothing":               {nil, "0 bytes without"},
-		"a message of a kernel": {[]byte("add@/a\x00ACTION=add\x00DEVPATH=/aaaaaaaaaaaaaaaa\x00"), "without the header"},
+		"a message of a kernel": {[]byte("add@/a\x00ACTION=add\x00DEVPATH=/aaaaaaaaaaaaa\x00"), "without the header"},
 		"half a header":         {good[:39], "39 bytes without"},
 		"other magic":           {alter(udevMagicAt, 0xfeedcafe), "magic 0xfecaedfe"},
 		"pairs in the header":   {alter(udevOffsetAt, 39), "at 39 in a message of 62"},
