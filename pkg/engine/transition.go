@@ -1,0 +1,243 @@
+package engine
+
+import (
+	"slices"
+
+	"raid-assembler/pkg/raid"
+)
+
+// started decides what there is to make right from the start.
+func (a *Array) started() []Effect {
+	if a.state == raid.Broken {
+		return []Effect{FailWrites{}}
+	}
+
+	// One mirror alone cannot differ from another.
+	if a.level == raid.Level1 && a.Degraded() == len(a.members)-1 {
+		a.resynced = raid.MaxSectors
+	}
+
+	for slot, m := range a.members {
+		if m.State == raid.Recovering {
+			a.sync = Sync{
+				Action: raid.Recover, Slot: raid.Slot(slot), From: m.Recovered,
+				sole: a.sole() && m.Recovered == 0,
+			}
+
+			return append(a.writeSuperblocks(),
+				Report{Note: NoteRecoverStart, Device: m.Device, Slot: raid.Slot(slot)}, StartSync{})
+		}
+	}
+
+	return a.next()
+}
+
+// sole reports whether what recovery computes can be wrong in no way that a
+// resync would mend: there is only one source for it.
+func (a *Array) sole() bool {
+	return a.level.HasParity() || a.Degraded() == len(a.members)-1
+}
+
+// writeArrived marks the array dirty before its first write.
+func (a *Array) writeArrived() []Effect {
+	switch {
+	case a.state == raid.Broken:
+		return []Effect{FailWrites{}}
+	case !a.level.HasRedundancy():
+		a.state = raid.Active
+
+		return []Effect{ReleaseWrites{}}
+	case a.state == raid.Clean:
+		a.state = raid.WritePending
+
+		return a.writeSuperblocks()
+	case a.MayWrite():
+		return []Effect{ReleaseWrites{}}
+	default:
+		return nil // held until the superblocks are durable
+	}
+}
+
+// wentIdle marks the array clean: nothing is in flight, and WriteSuperblocks
+// flushes what was written before.
+func (a *Array) wentIdle() []Effect {
+	if a.state != raid.Active || a.durable != a.seq {
+		return nil
+	}
+
+	a.state = raid.Clean
+
+	if !a.level.HasRedundancy() {
+		return nil
+	}
+
+	return a.writeSuperblocks()
+}
+
+// memberFailed records the failure on the other members before any further
+// write is acknowledged. Without that order a crash could bring the failed
+// member back as if it were fresh, and with it data that the array has since
+// replaced.
+//
+// The failure that breaks an array is not recorded: nobody could use the record,
+// and without it all that is needed to go on is that the member comes back.
+func (a *Array) memberFailed(device DeviceID) []Effect {
+	slot, ok := a.slotOf(device)
+	if !ok {
+		return a.spareFailed(device)
+	}
+
+	m := &a.members[slot]
+	if m.State != raid.InSync && m.State != raid.Recovering {
+		return nil
+	}
+
+	wasRecovering := m.State == raid.Recovering
+	m.State = raid.Faulty
+	effects := []Effect{SetMember{Slot: slot}, Report{Note: NoteFailed, Device: device, Slot: slot}}
+
+	if a.broken() {
+		a.state = raid.Broken
+		effects = append(effects, Report{Note: NoteBroken, Device: device, Slot: slot})
+		effects = append(append(effects, a.endSync()...), FailWrites{})
+
+		if a.stopping {
+			effects = append(effects, Stopped{})
+		}
+
+		return effects
+	}
+
+	if wasRecovering || (a.sync.Action == raid.Resync && !a.canResync()) {
+		effects = append(effects, a.endSync()...)
+	}
+
+	effects = append(effects, a.writeSuperblocks()...)
+	a.unsafe = a.seq
+
+	return append(effects, a.next()...)
+}
+
+// spareFailed lets go of a spare that does not answer.
+func (a *Array) spareFailed(device DeviceID) []Effect {
+	n := len(a.spares) + len(a.barred)
+	a.spares = without(a.spares, device)
+	a.barred = without(a.barred, device)
+
+	if n == len(a.spares)+len(a.barred) || a.state == raid.Broken {
+		return nil
+	}
+
+	return append(a.writeSuperblocks(), Report{Note: NoteFailed, Device: device, Slot: raid.NoSlot})
+}
+
+func without(list []DeviceID, device DeviceID) []DeviceID {
+	return slices.DeleteFunc(list, func(d DeviceID) bool { return d == device })
+}
+
+func (a *Array) spareAdded(device DeviceID) []Effect {
+	a.spares = append(a.spares, device)
+
+	if a.state == raid.Broken {
+		return nil
+	}
+
+	// Its place is recorded even if it stays a spare.
+	effects := a.next()
+	if len(effects) > 0 && hasWrite(effects) {
+		return effects
+	}
+
+	return append(a.writeSuperblocks(), effects...)
+}
+
+func hasWrite(effects []Effect) bool {
+	return slices.ContainsFunc(effects, func(e Effect) bool {
+		_, ok := e.(WriteSuperblocks)
+
+		return ok
+	})
+}
+
+// deviceRemoved forgets a device that is no longer used. Preconditions: it is
+// faulty or a spare.
+func (a *Array) deviceRemoved(device DeviceID) []Effect {
+	var effects []Effect
+
+	if slot, ok := a.slotOf(device); ok {
+		if a.members[slot].State != raid.Faulty {
+			return nil
+		}
+
+		a.members[slot] = Member{Device: None, State: raid.Missing}
+		effects = append(effects, SetMember{Slot: slot})
+	}
+
+	a.spares = without(a.spares, device)
+	a.barred = without(a.barred, device)
+
+	if a.state == raid.Broken {
+		return effects
+	}
+
+	return append(effects, a.writeSuperblocks()...)
+}
+
+func (a *Array) superblocksDurable(seq uint64) []Effect {
+	a.durable = max(a.durable, seq)
+	if a.state == raid.Broken {
+		return nil
+	}
+
+	var effects []Effect
+
+	if a.durable >= a.unsafe {
+		effects = append(effects, Acknowledge{})
+	}
+
+	if a.durable != a.seq {
+		return effects // an older write; a newer one is under way
+	}
+
+	a.dirty = a.state != raid.Clean
+
+	switch {
+	case a.stopping && a.state == raid.Clean && !a.stopped:
+		a.stopped = true
+
+		return append(effects, Stopped{})
+	case a.state == raid.Clean:
+		return effects
+	default:
+		a.state = raid.Active
+
+		return append(effects, ReleaseWrites{})
+	}
+}
+
+// stop ends the sync and marks the array clean, for the last time.
+func (a *Array) stop() []Effect {
+	a.stopping = true
+
+	if a.state == raid.Broken {
+		return []Effect{Stopped{}}
+	}
+
+	effects := a.endSync()
+
+	if !a.level.HasRedundancy() {
+		return append(effects, Stopped{})
+	}
+
+	a.state = raid.Clean
+
+	return append(effects, a.writeSuperblocks()...)
+}
+
+// writeSuperblocks moves the array to its next record. A level that can lose
+// no member has nothing to record while it runs.
+func (a *Array) writeSuperblocks() []Effect {
+	a.seq++
+
+	return []Effect{WriteSuperblocks{Seq: a.seq}}
+}
