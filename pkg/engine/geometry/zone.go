@@ -66,7 +66,7 @@ func (m *Map) checkRAID0Layout() error {
 	}
 
 	if m.layout != raid0Original && m.layout != raid0Alternate {
-		return fmt.Errorf("members of raid0 differ in size and the layout is %d: it must be %d (original) or %d (alternate)",
+		return fmt.Errorf("members of raid0 differ in size and the layout is %d, not %d (original) or %d (alternate)",
 			m.layout, raid0Original, raid0Alternate)
 	}
 

@@ -1,0 +1,240 @@
+package rescue
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"raid-assembler/internal/golden"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/md1"
+	"raid-assembler/pkg/raid"
+)
+
+// goldenMembers returns the members of a set as scan would find them.
+func goldenMembers(t *testing.T, set golden.Set) []Member {
+	t.Helper()
+
+	var members []Member
+
+	for i, image := range set.Images(t) {
+		m := Member{
+			Name: fmt.Sprintf("m%d", i),
+			Source: metadata.Source{
+				ReaderAt: bytes.NewReader(image),
+				Size:     raid.Sectors(len(image) / raid.SectorSize),
+				Block:    set.Sector,
+			},
+		}
+
+		sb, err := md1.Format{}.Probe(m.Source)
+		if err != nil {
+			t.Fatalf("%s %s: %v", set.Name, m.Name, err)
+		}
+
+		m.Superblock = sb
+		members = append(members, m)
+	}
+
+	return members
+}
+
+// checkContent reads all of a, in pieces that divide neither chunks nor
+// sectors, and compares it with the pattern of set.
+func checkContent(a *Array, set golden.Set) error {
+	if a.Size() != set.ArraySize {
+		return fmt.Errorf("size = %d, want %d", a.Size(), set.ArraySize)
+	}
+
+	content, err := io.ReadAll(io.NewSectionReader(a, 0, a.Size()))
+	if err != nil {
+		return err
+	}
+
+	return set.Check(content, 0)
+}
+
+// without returns members less the one at i.
+func without(members []Member, i int) []Member {
+	return slices.Delete(slices.Clone(members), i, i+1)
+}
+
+// permutations calls f with every order of members.
+func permutations(members []Member, f func([]Member)) {
+	var place func(done int)
+
+	order := slices.Clone(members)
+	place = func(done int) {
+		if done == len(order) {
+			f(order)
+
+			return
+		}
+
+		for i := done; i < len(order); i++ {
+			order[done], order[i] = order[i], order[done]
+			place(done + 1)
+			order[done], order[i] = order[i], order[done]
+		}
+	}
+
+	place(0)
+}
+
+// readableSets are all golden sets of levels that this package reads.
+func readableSets(t *testing.T) []golden.Set {
+	return golden.Sets(t,
+		"md12-raid0-", "md12-raid1-", "md12-raid4-", "md12-raid5-", "md10-raid1-", "md11-raid5-")
+}
+
+// TestGolden: what md wrote is what we read, with all members and with any one
+// of them left out.
+func TestGolden(t *testing.T) {
+	for _, set := range readableSets(t) {
+		t.Run(set.Name, func(t *testing.T) {
+			members := goldenMembers(t, set)
+			survives := raid.Level(set.Level).Redundancy(set.Disks) - len(set.Failed)
+
+			all, err := Open(members, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			if err := checkContent(all, set); err != nil {
+				t.Fatal(err)
+			}
+
+			for i, m := range members {
+				a, err := Open(without(members, i), Options{})
+
+				used := slices.ContainsFunc(all.Used, func(u Used) bool { return u.Name == m.Name })
+				if used && survives < 1 {
+					if !errors.Is(err, ErrIncomplete) {
+						t.Errorf("without %s: %v, want ErrIncomplete", m.Name, err)
+					}
+
+					continue
+				}
+
+				if err != nil {
+					t.Fatalf("without %s: %v", m.Name, err)
+				}
+
+				if err := checkContent(a, set); err != nil {
+					t.Errorf("without %s: %v", m.Name, err)
+				}
+			}
+		})
+	}
+}
+
+// TestGoldenAnyOrder: the order in which members are given does not matter.
+func TestGoldenAnyOrder(t *testing.T) {
+	for _, set := range readableSets(t) {
+		t.Run(set.Name, func(t *testing.T) {
+			members := goldenMembers(t, set)
+
+			for i := -1; i < len(members); i++ {
+				some := members
+				if i >= 0 {
+					some = without(members, i)
+				}
+
+				want, wantErr := Open(some, Options{})
+
+				permutations(some, func(order []Member) {
+					got, err := Open(order, Options{})
+					if fmt.Sprint(err) != fmt.Sprint(wantErr) {
+						t.Fatalf("error %v, in another order %v", wantErr, err)
+					}
+
+					if err != nil {
+						return
+					}
+
+					if diff := cmp.Diff([]any{want.Used, want.LeftOut, want.Missing},
+						[]any{got.Used, got.LeftOut, got.Missing}); diff != "" {
+						t.Fatalf("in another order (-first +other):\n%s", diff)
+					}
+				})
+			}
+		})
+	}
+}
+
+// TestGoldenFailedMember: a member that md failed holds older data, and its
+// own superblock says that all is well. It is left out; forced, it shows.
+func TestGoldenFailedMember(t *testing.T) {
+	for _, set := range golden.Sets(t, "md12-raid5-degraded-") {
+		members := goldenMembers(t, set)
+		failed := set.Failed[0]
+
+		a, err := Open(members, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if len(a.LeftOut) != 1 || a.LeftOut[0].Name != members[failed].Name ||
+			!strings.Contains(a.LeftOut[0].Reason, "stale") {
+			t.Errorf("left out %v, want %s as stale", a.LeftOut, members[failed].Name)
+		}
+
+		if diff := cmp.Diff([]raid.Slot{raid.Slot(failed)}, a.Missing); diff != "" {
+			t.Errorf("missing slots (-want +got):\n%s", diff)
+		}
+
+		// One more than the array survives, unless the stale one is used.
+		tooFew := without(members, (failed+1)%len(members))
+
+		_, err = Open(tooFew, Options{})
+		if !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), members[failed].Name+" left out: stale") {
+			t.Errorf("Open = %v, want ErrIncomplete that names the stale member", err)
+		}
+
+		forced, err := Open(tooFew, Options{ForceStale: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if err := checkContent(forced, set); err == nil {
+			t.Error("the stale member holds the newest data: the set proves nothing")
+		}
+
+		if w := forced.Warnings(); len(w) != 1 || !strings.Contains(w[0], "stale and was forced") {
+			t.Errorf("warnings %q, want one about the stale member", w)
+		}
+	}
+}
+
+// TestGoldenSpares: a spare is no part of the content, and says so.
+func TestGoldenSpares(t *testing.T) {
+	for _, set := range golden.Sets(t, "md12-raid1-2-spare", "md12-raid5-ls-4-bitmap-spare") {
+		a, err := Open(goldenMembers(t, set), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		want := []LeftOut{{Name: fmt.Sprintf("m%d", set.Disks), Reason: "it is a spare"}}
+		if diff := cmp.Diff(want, a.LeftOut); diff != "" {
+			t.Errorf("%s: left out (-want +got):\n%s", set.Name, diff)
+		}
+	}
+}
+
+// TestGoldenRefused: levels that cannot be read yet are refused by name.
+func TestGoldenRefused(t *testing.T) {
+	for _, set := range golden.Sets(t, "md12-raid6-", "md12-raid10-") {
+		_, err := Open(goldenMembers(t, set), Options{})
+
+		want := fmt.Sprintf("raid%d is not supported", set.Level)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: Open = %v, want %q", set.Name, err, want)
+		}
+	}
+}
