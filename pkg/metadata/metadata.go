@@ -86,6 +86,9 @@ type Superblock struct {
 	// Unsupported says why arrays with this superblock can be shown but not
 	// be run, or is empty.
 	Unsupported string
+	// Unreadable says why not even the content of such an array can be told
+	// from its members, or is empty: it moves, or part of it lies elsewhere.
+	Unreadable string
 
 	// Raw is the format's own decoded form, for examine.
 	Raw any
