@@ -235,3 +235,16 @@ func (p *Path) cutFlush(r *request) bool {
 
 	return true
 }
+
+// Expected returns what a transfer was, and how many bytes it is when all went
+// well.
+func (p *Path) Expected(id int) (Op, int) {
+	b := &p.bands[id/p.disks]
+	t := &b.ios[id%p.disks]
+
+	if t.op == Flush {
+		return Flush, 0
+	}
+
+	return t.op, int(b.sectors().Bytes())
+}

@@ -284,3 +284,9 @@ func (p *Path) writable(slot raid.Slot, end raid.Sectors) bool {
 	return m.State == raid.InSync ||
 		(m.State == raid.Recovering && (p.level == raid.Level1 || end <= m.Recovered))
 }
+
+// Pending reports whether there is something to take: transfers, results or
+// failures.
+func (p *Path) Pending() bool {
+	return len(p.unsent) > 0 || len(p.results) > 0 || len(p.failures) > 0 || p.sync.ended
+}

@@ -1,0 +1,612 @@
+// Package loop is the thread of one array. It joins the state machine (package
+// engine), the data path (package stripe), the metadata keeper, the ublk queue
+// and the members in one ring and one loop, so that a request is taken, split,
+// written, recorded and answered without another thread having a say.
+//
+// Whoever holds a write owns the superblock buffer and the entry of the ring
+// that its record needs: there is no second process to wait for.
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/geometry"
+	"raid-assembler/pkg/engine/member"
+	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/engine/ublk"
+	"raid-assembler/pkg/engine/uring"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+// Sizes of the I/O path of one array. Its memory is their product: the
+// buffers of requests, Depth x MaxIO, and of parity, pieces x pieceSize.
+const (
+	Depth     = 64
+	MaxIO     = 256 << 10
+	pieceSize = 128 << 10
+	pieces    = 48
+	// SlotMax is the highest number of a device that an array ever has.
+	SlotMax    = 255
+	recordSize = 8 << 10 // the most that is recorded on a device at once
+)
+
+// The kinds of completions, in the top byte of their user data.
+const (
+	kindQueue    = 1 << 56
+	kindTransfer = 2 << 56
+	kindRecord   = 3 << 56
+	kindWake     = 4 << 56
+	kindTick     = 5 << 56
+	kindMask     = 0xff << 56
+)
+
+// tickEvery is how often the loop looks at the clock while it has a reason to.
+const tickEvery = 50 * time.Millisecond
+
+// Device is a device of the array.
+type Device struct {
+	ID     engine.DeviceID
+	Member *member.Device
+	Offset raid.Sectors // of the data area
+}
+
+// Notice is something to be told: an [engine.Report] and what it is about.
+type Notice struct {
+	engine.Report
+	Offset raid.Sectors // of the component, where it matters
+	Cause  string
+}
+
+// Config is what an array is made of.
+type Config struct {
+	Geometry *geometry.Map
+	Setup    engine.Setup
+	Chunk    raid.Sectors
+	Block    int // logical block size in bytes: the largest of the members'
+	Devices  []Device
+	Keeper   metadata.Keeper
+	Control  ublk.Control
+	// Recover is the device to take over from an engine that is gone, or
+	// ublk.AnyDevice to make a new one.
+	Recover ublk.DeviceID
+	// Claim is called before the kernel announces the device.
+	Claim func(id ublk.DeviceID) error
+	// Notify is called in the array's thread and must not block.
+	Notify func(Notice)
+}
+
+// Loop is a running array.
+type Loop struct {
+	cfg   Config
+	array *engine.Array
+	path  *stripe.Path
+	disks map[engine.DeviceID]Device
+
+	device ublk.DeviceID
+	info   ublk.DevInfo
+	server *ublk.Device
+	arena  *uring.Arena
+	ring   *uring.Ring
+	queue  *ublk.Queue
+	wake   *uring.Wake
+	tick   *uring.Timespec
+	mail   chan func()
+	done   chan struct{} // closed when the thread has ended
+	err    error         // why, after done
+
+	requests
+	recorder
+	syncer
+
+	cause    map[engine.DeviceID]string // why a device was failed on purpose
+	ticking  bool
+	leaving  bool // the wake is not to be armed again
+	asleep   bool // and it has completed
+	stopping bool
+	stopped  bool
+	now      time.Time
+}
+
+// Start makes the array's block device and serves it.
+func Start(ctx context.Context, cfg Config) (*Loop, error) {
+	l := &Loop{
+		cfg: cfg, array: engine.NewArray(cfg.Setup), disks: make(map[engine.DeviceID]Device),
+		mail: make(chan func(), 64), done: make(chan struct{}), cause: make(map[engine.DeviceID]string),
+	}
+
+	if err := l.prepare(); err != nil {
+		return nil, err
+	}
+
+	if err := l.addDevice(ctx); err != nil {
+		return nil, errors.Join(err, l.arena.Close(), l.wake.Close())
+	}
+
+	ready := make(chan error, 1)
+	go l.run(ready)
+
+	if err := <-ready; err != nil {
+		return nil, errors.Join(err, l.cfg.Control.DelDevAsync(ctx, l.device))
+	}
+
+	if err := l.announce(ctx); err != nil {
+		return nil, errors.Join(err, l.Stop(ctx))
+	}
+
+	return l, nil
+}
+
+// prepare allocates all that the I/O path will use.
+func (l *Loop) prepare() error {
+	n := len(l.cfg.Setup.Members)
+	scratchPieces := max(pieces, n+2)
+
+	arena, err := uring.NewArena(uring.ArenaConfig{
+		Size: Depth*MaxIO + scratchPieces*pieceSize + (SlotMax+1)*recordSize + 1<<16,
+	})
+	if err != nil {
+		return err
+	}
+
+	l.arena = arena
+
+	scratch := make([][]byte, scratchPieces)
+	for i := range scratch {
+		if scratch[i], err = arena.Block(pieceSize); err != nil {
+			return err
+		}
+	}
+
+	for i := range l.recorder.bufs {
+		if l.recorder.bufs[i], err = arena.Block(recordSize); err != nil {
+			return err
+		}
+	}
+
+	if l.tick, err = arena.Timespec(); err != nil {
+		return err
+	}
+
+	if l.wake, err = uring.NewWake(); err != nil {
+		return err
+	}
+
+	l.path, err = stripe.New(stripe.Config{
+		Geometry: l.cfg.Geometry, Level: l.cfg.Setup.Level, Disks: n, Chunk: l.cfg.Chunk,
+		Depth: Depth, Scratch: scratch,
+	})
+	if err != nil {
+		return err
+	}
+
+	for _, d := range l.cfg.Devices {
+		l.disks[d.ID] = d
+	}
+
+	for slot := range l.array.Members() {
+		l.setMember(raid.Slot(slot))
+	}
+
+	return nil
+}
+
+// addDevice makes the ublk device, or prepares the one that lost its server.
+func (l *Loop) addDevice(ctx context.Context) error {
+	ctl := l.cfg.Control
+
+	if l.cfg.Recover != ublk.AnyDevice {
+		return l.takeOver(ctx)
+	}
+
+	info, err := ctl.AddDev(ctx, ublk.DevInfo{
+		ID: ublk.AnyDevice, Queues: 1, Depth: Depth, MaxIO: MaxIO,
+		Features: ublk.UserRecovery | ublk.UserRecoveryReissue,
+	})
+	if err != nil {
+		return err
+	}
+
+	l.info, l.device = info, info.ID
+
+	if err := ctl.SetParams(ctx, info.ID, l.params()); err != nil {
+		return errors.Join(err, ctl.DelDevAsync(ctx, info.ID))
+	}
+
+	return l.open(ctx)
+}
+
+// takeOver waits until all that the old engine had in flight has ended.
+func (l *Loop) takeOver(ctx context.Context) error {
+	l.device = l.cfg.Recover
+
+	for {
+		err := l.cfg.Control.StartUserRecovery(ctx, l.device)
+		if err == nil {
+			break
+		}
+
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+
+		select {
+		case <-time.After(tickEvery):
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		}
+	}
+
+	info, err := l.cfg.Control.DevInfo(ctx, l.device)
+	if err != nil {
+		return err
+	}
+
+	l.info = info
+
+	return l.open(ctx)
+}
+
+func (l *Loop) open(ctx context.Context) error {
+	server, err := ublk.OpenDevice(ctx, l.info)
+	if err != nil {
+		return err
+	}
+
+	l.server = server
+
+	return nil
+}
+
+// params describe the array to the block layer.
+func (l *Loop) params() ublk.Params {
+	block := raid.Sectors(l.cfg.Block / raid.SectorSize)
+
+	p := ublk.Params{
+		Sectors:      uint64(l.cfg.Geometry.ArraySectors() / block * block),
+		LogicalBlock: l.cfg.Block, PhysicalBlk: max(4096, l.cfg.Block),
+		MinimumIO: max(4096, l.cfg.Block), OptimalIO: max(4096, l.cfg.Block),
+		MaxSectors: MaxIO / raid.SectorSize,
+	}
+
+	if chunk := l.cfg.Chunk.Bytes(); chunk > 0 && chunk&(chunk-1) == 0 {
+		p.MinimumIO = int(chunk)
+		p.OptimalIO = int(chunk)
+	}
+
+	return p
+}
+
+// announce makes the block device appear. The thread serves already, since
+// the kernel reads partition tables before the command returns.
+func (l *Loop) announce(ctx context.Context) error {
+	ctl := l.cfg.Control
+
+	if l.cfg.Claim != nil {
+		if err := l.cfg.Claim(l.device); err != nil {
+			return err
+		}
+	}
+
+	if l.cfg.Recover != ublk.AnyDevice {
+		return ctl.EndUserRecovery(ctx, l.device, os.Getpid())
+	}
+
+	if err := ctl.StartDev(ctx, l.device, os.Getpid()); err != nil {
+		return err
+	}
+
+	return ctl.SetQueue(ctx, l.device, ublk.QueueAttributes{Scheduler: "none", IOTimeout: time.Second})
+}
+
+// Device returns the number of the array's block device.
+func (l *Loop) Device() ublk.DeviceID { return l.device }
+
+// Done is closed when the array is no longer served.
+func (l *Loop) Done() <-chan struct{} { return l.done }
+
+// Err says why the array is no longer served, after Done; nil if it was
+// stopped as asked.
+func (l *Loop) Err() error { return l.err }
+
+// ErrEnded says that the array is no longer served.
+var ErrEnded = errors.New("loop: the array is no longer served")
+
+// Do runs f in the array's thread and waits for it.
+func (l *Loop) Do(f func()) error {
+	ran := make(chan struct{})
+
+	select {
+	case l.mail <- func() { f(); close(ran) }:
+	case <-l.done:
+		return ErrEnded
+	}
+
+	if err := l.wake.Signal(); err != nil {
+		return err
+	}
+
+	select {
+	case <-ran:
+		return nil
+	case <-l.done:
+		return ErrEnded
+	}
+}
+
+// Stop removes the block device, whether it is open or not, and waits until
+// the superblocks say clean.
+func (l *Loop) Stop(ctx context.Context) error {
+	if err := l.cfg.Control.StopDev(ctx, l.device); err != nil && !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		return fmt.Errorf("loop: stop: %w", context.Cause(ctx))
+	}
+
+	return errors.Join(l.err, l.cfg.Control.DelDev(ctx, l.device))
+}
+
+// HandOver ends the service without ending the device: requests in flight are
+// finished, those that come wait in the kernel for the next engine, and the
+// superblocks say clean.
+func (l *Loop) HandOver(ctx context.Context) error {
+	if err := l.Do(func() { l.frozen = true }); err != nil {
+		return err
+	}
+
+	select {
+	case <-l.done:
+		return l.err
+	case <-ctx.Done():
+		return fmt.Errorf("loop: hand over: %w", context.Cause(ctx))
+	}
+}
+
+// run is the array's thread.
+func (l *Loop) run(ready chan<- error) {
+	runtime.LockOSThread() // and never unlocked: the thread ends with the array
+
+	defer close(l.done)
+
+	if err := l.setUp(); err != nil {
+		ready <- err
+		l.err = err
+
+		return
+	}
+
+	ready <- nil
+
+	l.err = l.serve()
+	if err := l.tearDown(); l.err == nil {
+		l.err = err
+	}
+}
+
+// setUp makes the ring, which must be of this thread.
+func (l *Loop) setUp() (err error) {
+	if l.ring, err = uring.New(uring.Config{Entries: 512, CQEntries: 4096}); err != nil {
+		return err
+	}
+
+	if err := l.ring.RegisterFiles(2 + SlotMax); err != nil {
+		return err
+	}
+
+	l.queue, err = ublk.NewQueue(l.server, ublk.QueueConfig{
+		Ring: l.ring, Slot: 0, Arena: l.arena, UserData: kindQueue,
+	})
+	if err != nil {
+		return err
+	}
+
+	if err := l.server.Close(); err != nil {
+		return err
+	}
+
+	for _, d := range l.disks {
+		if err := l.ring.UpdateFile(fileSlot(d.ID), d.Member.FD()); err != nil {
+			return err
+		}
+	}
+
+	if err := l.ring.WarmUp(Depth); err != nil {
+		return err
+	}
+
+	if err := l.queue.Fetch(); err != nil {
+		return err
+	}
+
+	l.armWake()
+	l.now = time.Now()
+	l.step(engine.Started{})
+
+	return l.ring.Submit()
+}
+
+// fileSlot is the place of a device in the ring's table of files.
+func fileSlot(id engine.DeviceID) int { return int(id) + 1 }
+
+// serve runs until the array has stopped and nothing of it is in the ring.
+func (l *Loop) serve() error {
+	var batch [256]uring.CQE
+
+	for {
+		if err := l.ring.SubmitAndWait(1); err != nil {
+			return err
+		}
+
+		l.now = time.Now()
+
+		for {
+			n := l.ring.Reap(batch[:])
+			for i := range n {
+				if err := l.complete(batch[i]); err != nil {
+					return err
+				}
+			}
+
+			if n < len(batch) {
+				break
+			}
+		}
+
+		l.readMail()
+
+		if err := l.pump(); err != nil {
+			return err
+		}
+
+		if l.finished() {
+			return nil
+		}
+	}
+}
+
+// finished reports whether the thread may end, and sees to it that it soon
+// may when the array has stopped.
+func (l *Loop) finished() bool {
+	if !l.stopped || l.recorder.active || (!l.queue.Stopped() && !l.frozen) {
+		return false
+	}
+
+	if !l.leaving {
+		// The wake's read must not be left to a ring that is gone.
+		l.leaving = true
+		_ = l.wake.Signal() // an eventfd that cannot be written ends the read too
+	}
+
+	return l.asleep
+}
+
+func (l *Loop) tearDown() error {
+	var errs []error
+
+	if l.frozen && !l.queue.Stopped() {
+		// The queue's commands end with the ring, and the device finds itself
+		// without a server, which is what handing over means.
+		return l.ring.Close()
+	}
+
+	errs = append(errs, l.queue.Close(), l.ring.Close(), l.wake.Close())
+	for _, d := range l.disks {
+		errs = append(errs, d.Member.Close())
+	}
+
+	return errors.Join(append(errs, l.arena.Close())...)
+}
+
+func (l *Loop) readMail() {
+	for {
+		select {
+		case f := <-l.mail:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// complete takes one completion.
+func (l *Loop) complete(cqe uring.CQE) error {
+	value := cqe.UserData &^ kindMask
+
+	switch cqe.UserData & kindMask {
+	case kindQueue:
+		req, state := l.queue.HandleCQE(uint16(value), cqe.Res)
+		if state == ublk.Serving {
+			return l.arrived(req)
+		}
+	case kindTransfer:
+		l.transferred(int(value), cqe.Res)
+	case kindRecord:
+		l.recorded(int(value), cqe.Res)
+	case kindWake:
+		if l.leaving {
+			l.asleep = true
+		} else {
+			l.armWake()
+		}
+	case kindTick:
+		l.ticking = false
+	}
+
+	return nil
+}
+
+// entry returns a free entry of the ring, which it makes if there is none.
+func (l *Loop) entry() *uring.SQE {
+	for {
+		if sqe := l.ring.SQE(); sqe != nil {
+			return sqe
+		}
+
+		if err := l.ring.Submit(); err != nil {
+			panic(fmt.Sprintf("loop: %v", err)) // the process ends, and the next one takes over
+		}
+	}
+}
+
+func (l *Loop) armWake() {
+	sqe := l.entry()
+	l.wake.Arm(sqe)
+	sqe.UserData = kindWake
+}
+
+// pump moves what has completed on, until there is nothing left to do but
+// wait.
+func (l *Loop) pump() error {
+	for {
+		for _, f := range l.path.Failures() {
+			l.step(engine.MemberFailed{Device: engine.DeviceID(f.Device)})
+		}
+
+		for _, res := range l.path.Results() {
+			if err := l.ended(res); err != nil {
+				return err
+			}
+		}
+
+		l.clock()
+
+		transfers := l.path.Transfers()
+		for i := range transfers {
+			l.transfer(&transfers[i])
+		}
+
+		if len(transfers) == 0 && l.settled() {
+			break
+		}
+	}
+
+	if err := l.answer(); err != nil {
+		return err
+	}
+
+	if l.needsTick() && !l.ticking {
+		l.ticking = true
+		l.tick.Set(tickEvery)
+
+		sqe := l.entry()
+		sqe.PrepTimeout(l.tick, 0)
+		sqe.UserData = kindTick
+	}
+
+	return nil
+}
+
+// settled reports whether the data path has nothing more to say by itself.
+func (l *Loop) settled() bool { return !l.path.Pending() }

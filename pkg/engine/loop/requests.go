@@ -1,0 +1,214 @@
+package loop
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/member"
+	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/engine/ublk"
+	"raid-assembler/pkg/engine/uring"
+	"raid-assembler/pkg/raid"
+)
+
+// safeMode is how long an array without a write in flight stays dirty.
+const safeMode = 200 * time.Millisecond
+
+// answer is what a request that has ended is owed.
+type answer struct {
+	tag uint16
+	ok  bool
+}
+
+// requests is what the loop knows of the client's requests.
+//
+// Every request is in one place: held here because the array is not dirty yet,
+// in the data path, or ended and held until a failure is recorded.
+type requests struct {
+	held      []stripe.Request // writes that wait for the superblocks to say dirty
+	ops       [Depth]stripe.Op // by tag
+	ended     []answer
+	writing   int // writes in the data path
+	reading   int // other requests there
+	lastWrite time.Time
+	lastAny   time.Time
+	frozen    bool // being handed over: what comes is for the next engine
+}
+
+// arrived takes a request from the queue.
+func (l *Loop) arrived(req ublk.Request) error {
+	if l.frozen {
+		return nil
+	}
+
+	r := stripe.Request{
+		Tag: int(req.Tag), Sector: raid.Sectors(req.Start), Data: req.Buf, FUA: req.FUA,
+	}
+	l.lastAny = l.now
+
+	switch req.Op {
+	case ublk.Read:
+		r.Op = stripe.Read
+	case ublk.Write:
+		r.Op = stripe.Write
+	case ublk.Flush:
+		r.Op, r.Sector, r.Data = stripe.Flush, 0, nil
+	case ublk.Discard, ublk.WriteZeroes:
+		return l.queue.Commit(req.Tag, unix.EOPNOTSUPP)
+	default:
+		return l.queue.Commit(req.Tag, unix.EOPNOTSUPP)
+	}
+
+	l.requests.ops[r.Tag] = r.Op
+
+	if r.Op != stripe.Flush && (req.Sectors == 0 ||
+		uint64(req.Sectors) > uint64(l.cfg.Geometry.ArraySectors()) ||
+		req.Start > uint64(l.cfg.Geometry.ArraySectors())-uint64(req.Sectors)) {
+		return l.queue.Commit(req.Tag, unix.EIO) // the kernel never asks for it
+	}
+
+	if r.Op == stripe.Write && !l.array.MayWrite() {
+		l.held = append(l.held, r)
+		l.step(engine.WriteArrived{})
+
+		return nil
+	}
+
+	l.submit(r)
+
+	return nil
+}
+
+// submit gives a request to the data path.
+func (l *Loop) submit(r stripe.Request) {
+	if r.Op == stripe.Write {
+		l.writing++
+	} else {
+		l.reading++
+	}
+
+	l.path.Submit(r)
+}
+
+// release lets the writes through that waited for the superblocks.
+func (l *Loop) release() {
+	for _, r := range l.held {
+		l.submit(r)
+	}
+
+	l.held = l.held[:0]
+}
+
+// refuse fails the writes that wait, and those whose record will never come.
+func (l *Loop) refuse() {
+	for _, r := range l.held {
+		l.requests.ended = append(l.requests.ended, answer{tag: uint16(r.Tag)})
+	}
+
+	l.held = l.held[:0]
+
+	for i := range l.requests.ended {
+		if tag := l.requests.ended[i].tag; l.requests.ops[tag] != stripe.Read {
+			l.requests.ended[i].ok = false
+		}
+	}
+}
+
+// ended takes what the data path has finished.
+func (l *Loop) ended(res stripe.Result) error {
+	l.lastAny = l.now
+
+	if res.Op == stripe.Write {
+		l.writing--
+		l.lastWrite = l.now
+	} else {
+		l.reading--
+	}
+
+	l.requests.ended = append(l.requests.ended, answer{tag: uint16(res.Tag), ok: res.OK})
+
+	return nil
+}
+
+// answer commits what has ended, except for writes and flushes that may not be
+// acknowledged yet.
+func (l *Loop) answer() error {
+	kept := l.requests.ended[:0]
+
+	for _, a := range l.requests.ended {
+		if l.requests.ops[a.tag] != stripe.Read && !l.array.MayAcknowledge() {
+			kept = append(kept, a)
+
+			continue
+		}
+
+		errno := unix.Errno(0)
+		if !a.ok {
+			errno = unix.EIO
+		}
+
+		if err := l.queue.Commit(a.tag, errno); err != nil {
+			return err
+		}
+	}
+
+	l.requests.ended = kept
+
+	return nil
+}
+
+// transfer asks the ring for a transfer of the data path.
+func (l *Loop) transfer(t *stripe.Transfer) {
+	d := l.disks[engine.DeviceID(t.Device)]
+	sqe := l.entry()
+	file := uring.Slot(fileSlot(d.ID))
+	offset := uint64((d.Offset + t.Sector).Bytes())
+
+	switch t.Op {
+	case stripe.Read:
+		sqe.PrepRead(file, t.Data, offset)
+	case stripe.Write:
+		flags := uint32(0)
+		if t.FUA {
+			flags = unix.RWF_DSYNC
+		}
+
+		sqe.PrepWrite(file, t.Data, offset, flags)
+	case stripe.Flush:
+		sqe.PrepFsync(file)
+	}
+
+	sqe.UserData = kindTransfer | uint64(t.ID)
+}
+
+// transferred takes the result of a transfer back to the data path.
+func (l *Loop) transferred(id int, res int32) {
+	op, want := l.path.Expected(id)
+	l.path.Complete(id, member.Outcome(op, res, want))
+}
+
+// clock does what is due by time alone.
+func (l *Loop) clock() {
+	idle := l.writing == 0 && len(l.held) == 0
+
+	if idle && l.array.State() == raid.Active && l.now.Sub(l.lastWrite) >= safeMode {
+		l.step(engine.WentIdle{})
+	}
+
+	l.syncClock()
+
+	over := l.queue.Stopped() || (l.frozen && len(l.requests.ended) == 0)
+	if over && !l.stopping && idle && l.reading == 0 && !l.path.Syncing() {
+		l.stopping = true
+		l.step(engine.Stopping{})
+	} else if over && !l.stopping {
+		l.syncer.on = false // its last slab ends first
+	}
+}
+
+// needsTick reports whether something is to happen by time.
+func (l *Loop) needsTick() bool {
+	return l.array.State() == raid.Active || l.syncer.on || (l.frozen && !l.stopped)
+}

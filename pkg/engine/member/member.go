@@ -1,0 +1,146 @@
+// Package member is one device of an array: how it is opened, and what the
+// result of an operation on it means.
+//
+// The I/O itself goes through the ring of the array's thread; only what happens
+// before the array runs is read here, directly.
+package member
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+// ErrBusy says that something else holds the device: the kernel's md, a
+// mounted filesystem, device-mapper, another engine.
+var ErrBusy = errors.New("in use by something else")
+
+// Device is a member that is open for O_DIRECT and claimed: no other exclusive
+// opener, md and mount included, gets it while it is open.
+type Device struct {
+	Path   string
+	Serial string
+	Size   raid.Sectors
+	Block  int // logical block size in bytes
+
+	fd int
+}
+
+// Open opens and claims the block device at path.
+//
+// Returns an error wrapping [ErrBusy] if something else has claimed it.
+func Open(path, serial string) (*Device, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_EXCL|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, fmt.Errorf("member: open %s: %w", path, ErrBusy)
+	}
+
+	if err != nil {
+		return nil, fmt.Errorf("member: open %s: %w", path, err)
+	}
+
+	d := &Device{Path: path, Serial: serial, fd: fd}
+	if err := d.measure(); err != nil {
+		return nil, errors.Join(fmt.Errorf("member: %s: %w", path, err), unix.Close(fd))
+	}
+
+	return d, nil
+}
+
+// measure reads the size and the block size of d, which must be a block device.
+func (d *Device) measure() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return err
+	}
+
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return errors.New("not a block device")
+	}
+
+	block, err := unix.IoctlGetInt(d.fd, unix.BLKSSZGET)
+	if err != nil {
+		return fmt.Errorf("block size: %w", err)
+	}
+
+	size, err := unix.Seek(d.fd, 0, unix.SEEK_END)
+	if err != nil {
+		return fmt.Errorf("size: %w", err)
+	}
+
+	d.Size, d.Block = raid.Sectors(size/raid.SectorSize), block
+
+	return nil
+}
+
+// FD is the descriptor for the ring.
+func (d *Device) FD() int { return d.fd }
+
+// Close lets go of the device. Operations in flight end by themselves.
+func (d *Device) Close() error {
+	if err := unix.Close(d.fd); err != nil {
+		return fmt.Errorf("member: close %s: %w", d.Path, err)
+	}
+
+	return nil
+}
+
+// Source is what a metadata module reads d through.
+func (d *Device) Source() metadata.Source {
+	return metadata.Source{ReaderAt: d, Size: d.Size, Block: d.Block, Serial: d.Serial}
+}
+
+// ReadAt reads past the page cache, at any alignment.
+func (d *Device) ReadAt(p []byte, off int64) (int, error) {
+	page := int64(os.Getpagesize())
+	start := off / page * page
+	end := min((off+int64(len(p))+page-1)/page*page, d.Size.Bytes())
+
+	if off < 0 || off+int64(len(p)) > end {
+		return 0, fmt.Errorf("member: read %d bytes at %d of %s: beyond its end", len(p), off, d.Path)
+	}
+
+	mem, err := unix.Mmap(-1, 0, int(end-start), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return 0, fmt.Errorf("member: memory to read %s: %w", d.Path, err)
+	}
+
+	n, err := unix.Pread(d.fd, mem, start)
+	if err == nil && n != len(mem) {
+		err = fmt.Errorf("%d of %d bytes", n, len(mem))
+	}
+
+	if err != nil {
+		return 0, errors.Join(fmt.Errorf("member: read %s at %d: %w", d.Path, off, err), unix.Munmap(mem))
+	}
+
+	copied := copy(p, mem[off-start:])
+
+	return copied, unix.Munmap(mem)
+}
+
+// Outcome is what the result of an operation means for the member. A device
+// that was removed answers writes with ENOSPC and reads with no bytes, since
+// the kernel sets its size to 0.
+func Outcome(op stripe.Op, res int32, want int) stripe.Fault {
+	if res >= 0 && (op == stripe.Flush || int(res) == want) {
+		return stripe.None
+	}
+
+	if op != stripe.Read {
+		return stripe.Gone // writes and flushes are not tried again
+	}
+
+	switch unix.Errno(max(0, -res)) {
+	case unix.EIO, unix.EILSEQ, unix.ENODATA:
+		return stripe.Medium
+	default:
+		return stripe.Gone
+	}
+}

@@ -1,0 +1,84 @@
+package uring
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrArenaFull is wrapped when an [Arena] has too little room left.
+var ErrArenaFull = errors.New("arena is full")
+
+// ArenaConfig is how an arena is made.
+type ArenaConfig struct {
+	Size     int      // in bytes, rounded up to pages
+	Populate bool     // fault everything in now, not on the first use
+	File     *os.File // shared memory to use, such as a memfd that another process holds too; nil for private memory
+}
+
+// Arena is memory outside the Go heap: aligned to pages, never moved, unknown to the collector, and so fit for
+// O_DIRECT and for operations in flight. Blocks are handed out and never taken back. It is not safe for concurrent
+// use.
+type Arena struct {
+	mem  []byte
+	used int
+}
+
+// NewArena maps an arena.
+func NewArena(cfg ArenaConfig) (*Arena, error) {
+	page := os.Getpagesize()
+	size := (cfg.Size + page - 1) / page * page
+	fd, flags := -1, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS
+	if cfg.File != nil {
+		fd, flags = int(cfg.File.Fd()), unix.MAP_SHARED
+	}
+	if cfg.Populate {
+		flags |= unix.MAP_POPULATE
+	}
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, flags)
+	if err != nil {
+		return nil, fmt.Errorf("uring: map arena of %d bytes: %w", size, err)
+	}
+	return &Arena{mem: mem}, nil
+}
+
+// Block returns a block of n bytes that begins on a page of its own. Without a file behind the arena it is zero.
+// Returns an error wrapping [ErrArenaFull] if the room that is left is too small.
+func (a *Arena) Block(n int) ([]byte, error) {
+	if n < 0 || n > len(a.mem)-a.used {
+		return nil, fmt.Errorf("uring: block of %d bytes, %d left: %w", n, len(a.mem)-a.used, ErrArenaFull)
+	}
+	block := a.mem[a.used : a.used+n : a.used+n]
+	page := os.Getpagesize()
+	a.used = (a.used + n + page - 1) / page * page
+	return block, nil
+}
+
+// Timespec returns room for the argument of [SQE.PrepTimeout], in a block of its own.
+func (a *Arena) Timespec() (*Timespec, error) {
+	block, err := a.Block(int(unsafe.Sizeof(Timespec{})))
+	if err != nil {
+		return nil, err
+	}
+	return (*Timespec)(unsafe.Pointer(unsafe.SliceData(block))), nil
+}
+
+// Bytes is the whole arena.
+func (a *Arena) Bytes() []byte { return a.mem }
+
+// Close unmaps the arena. A block that is used after it ends the process with a fault.
+func (a *Arena) Close() error {
+	err := unix.Munmap(a.mem)
+	*a = Arena{}
+	if err != nil {
+		return fmt.Errorf("uring: unmap arena: %w", err)
+	}
+	return nil
+}
+
+// Set sets a duration for [SQE.PrepTimeout].
+func (t *Timespec) Set(d time.Duration) { t.Sec, t.Nsec = int64(d/time.Second), int64(d%time.Second) }
