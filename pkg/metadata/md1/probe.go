@@ -292,7 +292,7 @@ func superblock(raw *Raw, m minor, src metadata.Source) *metadata.Superblock {
 		sb.RecoveryOffset = sectorsOf(raw.RecoveryOffset)
 	}
 
-	sb.Unsupported = strings.Join(unsupported(raw, src), ", ")
+	sb.Unsupported, sb.Unreadable = unsupported(raw, src)
 
 	return sb
 }

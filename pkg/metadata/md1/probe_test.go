@@ -149,7 +149,7 @@ func TestProbeRefuses(t *testing.T) {
 		{"1.0 data over superblock", func(r *Raw) { at1v0(r); r.DataSize = 32753 }, "exceed the 32752"},
 		{"1.0 data moved over superblock", func(r *Raw) { at1v0(r); r.DataOffset = 17 }, "exceed the 32752"},
 		{"bad block shift", func(r *Raw) { r.BblogShift = 64 }, "bblog_shift 64 is not below 64"},
-		{"bad blocks nowhere", func(r *Raw) { r.FeatureMap, r.BblogOffset = FeatureBadBlocks, 0 }, "log of 8 sectors at offset 0"},
+		{"bad blocks nowhere", func(r *Raw) { r.FeatureMap, r.BblogOffset = FeatureBadBlocks, 0 }, "log of 8 sectors at"},
 		{"many bad blocks", func(r *Raw) { r.FeatureMap, r.BblogSize = FeatureBadBlocks, 9 }, "log of 9 sectors"},
 		{"no number", func(r *Raw) { r.DevNumber = 128 }, "dev_number 128 is not below max_dev 128"},
 	} {
@@ -167,34 +167,51 @@ func TestProbeRefuses(t *testing.T) {
 }
 
 func TestProbeUnsupported(t *testing.T) {
+	const journal, cluster = "the array has a journal device", "the array is shared by a cluster"
+
 	for _, tt := range []struct {
 		name string
 		edit func(*Raw)
 		want string
+		read string // Unreadable
 	}{
-		{"unknown bit", func(r *Raw) { r.FeatureMap = 0x6000 }, "unknown feature bits 0x6000"},
-		{"pad0", func(r *Raw) { r.Pad0 = 1 }, "reserved bytes are not zero"},
-		{"pad3", func(r *Raw) { r.Pad3[27] = 1 }, "reserved bytes are not zero"},
-		{"reshape", func(r *Raw) { r.FeatureMap = FeatureReshapeActive }, "a reshape is active"},
-		{"journal", func(r *Raw) { r.FeatureMap = FeatureJournal }, "the array has a journal device"},
-		{"journal role", func(r *Raw) { r.DevRoles[7] = raid.RoleJournal }, "the array has a journal device"},
-		{"PPL", func(r *Raw) { r.FeatureMap = FeaturePPL }, "the array has a partial parity log"},
-		{"PPLs", func(r *Raw) { r.FeatureMap = FeatureMultiplePPLs }, "the array has a partial parity log"},
-		{"cluster", func(r *Raw) { r.FeatureMap = FeatureClustered }, "the array is shared by a cluster"},
-		{"bad blocks", func(r *Raw) { r.FeatureMap = FeatureBadBlocks }, "the bad block log is not empty"},
-		{"replacement", func(r *Raw) { r.FeatureMap = FeatureReplacement }, "a member is being replaced while it is in use"},
-		{"replaced", func(r *Raw) { r.DevRoles[4] = 1 }, "a member is being replaced while it is in use"},
+		{"unknown bit", func(r *Raw) { r.FeatureMap = 0x6000 }, "unknown feature bits 0x6000", "same"},
+		{"pad0", func(r *Raw) { r.Pad0 = 1 }, "reserved bytes are not zero", "same"},
+		{"pad3", func(r *Raw) { r.Pad3[27] = 1 }, "reserved bytes are not zero", "same"},
+		{"reshape", func(r *Raw) { r.FeatureMap = FeatureReshapeActive }, "a reshape is active", "same"},
+		{"journal", func(r *Raw) { r.FeatureMap = FeatureJournal }, journal, "same"},
+		{"journal role", func(r *Raw) { r.DevRoles[7] = raid.RoleJournal }, journal, "same"},
+		{"PPL", func(r *Raw) { r.FeatureMap = FeaturePPL }, "the array has a partial parity log", ""},
+		{"PPLs", func(r *Raw) { r.FeatureMap = FeatureMultiplePPLs }, "the array has a partial parity log", ""},
+		{"cluster", func(r *Raw) { r.FeatureMap = FeatureClustered }, cluster, ""},
+		{"bad blocks", func(r *Raw) { r.FeatureMap = FeatureBadBlocks }, "the bad block log is not empty", "same"},
+		{
+			"replacement", func(r *Raw) { r.FeatureMap, r.DevRoles[4] = FeatureReplacement, 1 },
+			"this member is the replacement of another", "same",
+		},
+		{"replaced", func(r *Raw) { r.DevRoles[4] = 1 }, "a member is being replaced while it is in use", ""},
 		{
 			"several", func(r *Raw) { r.FeatureMap = FeatureJournal | FeatureClustered },
-			"the array has a journal device, the array is shared by a cluster",
+			journal + ", " + cluster, journal,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.read == "same" {
+				tt.read = tt.want
+			}
+
 			sb := mustProbe(t, source(device(sample(tt.edit))))
-			if sb.Unsupported != tt.want {
-				t.Errorf("Unsupported = %q, want %q", sb.Unsupported, tt.want)
+			if sb.Unsupported != tt.want || sb.Unreadable != tt.read {
+				t.Errorf("Unsupported = %q, Unreadable = %q, want %q, %q", sb.Unsupported, sb.Unreadable, tt.want, tt.read)
 			}
 		})
+	}
+
+	src := source(device(sample()))
+	src.Block = 8192
+
+	if sb := mustProbe(t, src); !strings.Contains(sb.Unsupported, "logical blocks of 8192 bytes") {
+		t.Errorf("Unsupported = %q on large blocks", sb.Unsupported)
 	}
 }
 

@@ -2,45 +2,70 @@ package md1
 
 import (
 	"fmt"
+	"strings"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
 
-// unsupported returns why an array with the superblock given must be left
-// alone, or nothing.
-func unsupported(raw *Raw, src metadata.Source) []string {
-	var reasons []string
+// obstacle is a reason to leave an array alone.
+type obstacle struct {
+	is     bool
+	reason string
+	hides  bool // the content as well: it moves, or is not all where it should be
+}
 
-	add := func(is bool, reason string) {
-		if is {
-			reasons = append(reasons, reason)
-		}
-	}
-
+// obstacles returns what may keep an array with the superblock given from
+// being run.
+func obstacles(raw *Raw, src metadata.Source) []obstacle {
 	has := func(f Feature) bool { return raw.FeatureMap&f != 0 }
+	unknown := raw.FeatureMap &^ featuresKnown
 
-	if unknown := raw.FeatureMap &^ featuresKnown; unknown != 0 {
-		add(true, fmt.Sprintf("unknown feature bits %#x", uint32(unknown)))
-	}
-
-	// The kernel takes these for features that it does not know.
-	add(raw.Pad0 != 0 || raw.Pad3 != [28]byte{}, "reserved bytes are not zero")
-	add(has(FeatureReshapeActive|FeatureReshapeBackwards|FeatureNewOffset), "a reshape is active")
-	add(has(FeatureJournal) || hasJournal(raw), "the array has a journal device")
-	add(has(FeaturePPL|FeatureMultiplePPLs), "the array has a partial parity log")
-	add(has(FeatureClustered), "the array is shared by a cluster")
-	add(has(FeatureBadBlocks), "the bad block log is not empty")
-	add(has(FeatureReplacement) || hasTwoInASlot(raw), "a member is being replaced while it is in use")
+	var version uint32
 
 	if has(FeatureBitmapOffset) {
-		if bitmap, err := readBitmap(raw, src); err == nil {
-			add(bitmap.version == bitmapLockless, "the bitmap is lockless (version 6)")
-			add(bitmap.version == bitmapClustered, "the bitmap is clustered (version 5)")
+		if b, err := readBitmap(raw, src); err == nil {
+			version = b.version()
 		}
 	}
 
-	return reasons
+	return []obstacle{
+		{unknown != 0, fmt.Sprintf("unknown feature bits %#x", uint32(unknown)), true},
+		// The kernel takes these for features that it does not know.
+		{raw.Pad0 != 0 || raw.Pad3 != [28]byte{}, "reserved bytes are not zero", true},
+		{has(FeatureReshapeActive | FeatureReshapeBackwards | FeatureNewOffset), "a reshape is active", true},
+		{has(FeatureJournal) || hasJournal(raw), "the array has a journal device", true},
+		{has(FeaturePPL | FeatureMultiplePPLs), "the array has a partial parity log", false},
+		{has(FeatureClustered), "the array is shared by a cluster", false},
+		{has(FeatureBadBlocks), "the bad block log is not empty", true},
+		// The slot's first member is whole; this one has as much as was copied.
+		{has(FeatureReplacement), "this member is the replacement of another", true},
+		{!has(FeatureReplacement) && hasTwoInASlot(raw), "a member is being replaced while it is in use", false},
+		// It knows of parts whose parity was never computed.
+		{version == bitmapLockless, "the bitmap is lockless (version 6)", true},
+		{version == bitmapClustered, "the bitmap is clustered (version 5)", false},
+		{src.Block > blockSize, fmt.Sprintf("logical blocks of %d bytes are larger than a superblock", src.Block), false},
+	}
+}
+
+// unsupported returns why an array with the superblock given can not be run,
+// and why its content cannot be told. Either may be empty.
+func unsupported(raw *Raw, src metadata.Source) (run, read string) {
+	var notRun, notRead []string
+
+	for _, o := range obstacles(raw, src) {
+		if !o.is {
+			continue
+		}
+
+		notRun = append(notRun, o.reason)
+
+		if o.hides {
+			notRead = append(notRead, o.reason)
+		}
+	}
+
+	return strings.Join(notRun, ", "), strings.Join(notRead, ", ")
 }
 
 func hasJournal(raw *Raw) bool {
