@@ -1,0 +1,53 @@
+package ublk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// nodePoll is how often OpenDevice looks for a device node that is to appear.
+const nodePoll = 5 * time.Millisecond
+
+// Device is the server's hold on a device until its queues have their own. Opening it is what makes the process the
+// server: neither the descriptor nor its mappings work in another one.
+type Device struct {
+	file *os.File
+	info DevInfo
+}
+
+// OpenDevice opens the server side of the device that info, as granted by AddDev or told by DevInfo, describes. It
+// waits until ctx ends for a node that is not there yet. EBUSY if another server has it open.
+func OpenDevice(ctx context.Context, info DevInfo) (*Device, error) {
+	for {
+		// Blocking, so that os keeps the descriptor out of its poller.
+		fd, err := unix.Open(info.ID.ServerPath(), unix.O_RDWR|unix.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			return &Device{file: os.NewFile(uintptr(fd), info.ID.ServerPath()), info: info}, nil
+		case errors.Is(err, unix.EINTR):
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("ublk: open %s: %w", info.ID.ServerPath(), err)
+		default:
+			select {
+			case <-time.After(nodePoll):
+			case <-ctx.Done():
+				return nil, fmt.Errorf("ublk: open %s: %w: %w", info.ID.ServerPath(), err, context.Cause(ctx))
+			}
+		}
+	}
+}
+
+// Info is the device as it was opened.
+func (d *Device) Info() DevInfo { return d.info }
+
+// Close closes the plain descriptor. The queues keep the device open as a registered file of their rings, and only
+// so: the driver lets no successor in before the last reference is gone, and a ring drops its files after the last
+// operation in it, member writes included, has ended. With the plain descriptor open, a killed server's writes could
+// land after those of its successor.
+func (d *Device) Close() error { return d.file.Close() }
