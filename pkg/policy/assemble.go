@@ -1,0 +1,244 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"raid-assembler/pkg/raid"
+)
+
+// assemble decides about an array that does not run: first what to do with it,
+// then which of its devices are left alone.
+func assemble(v View, uuid raid.UUID, devices []*Device, cfg Config) []Decision {
+	var (
+		usable  []*Device
+		faulted []*Device
+		left    []Decision
+	)
+
+	for _, d := range devices {
+		if fault := d.fault(); fault != "" {
+			faulted = append(faulted, d)
+			left = append(left, leave(d, fault))
+		} else {
+			usable = append(usable, d)
+		}
+	}
+
+	if len(usable) == 0 {
+		return left
+	}
+
+	j := judge(usable)
+	left = append(left, j.left...)
+	slices.SortStableFunc(left, func(a, b Decision) int { return cmp.Compare(a.Device, b.Device) })
+
+	head := Decision{Array: uuid, Name: usable[0].Superblock.Name}
+	if j.best != nil {
+		head.Name = j.best.Superblock.Name
+	}
+
+	switch reason := unserved(usable, j, cfg); {
+	case reason != "":
+		head.Reason = reason
+	case v.Held[uuid]:
+		head.Reason = fmt.Sprintf("it was stopped by hand: raid-assembler assemble %v starts it", uuid)
+	default:
+		j.refuseClaimed(faulted, usable)
+		j.verdict(&head, v, cfg)
+	}
+
+	return append([]Decision{head}, left...)
+}
+
+// unserved says why arrays like this one cannot be run, or returns the empty
+// string.
+func unserved(usable []*Device, j *judgement, cfg Config) string {
+	for _, d := range usable {
+		if d.Superblock.Unsupported != "" {
+			return d.Superblock.Unsupported
+		}
+	}
+
+	best := j.best
+	if best == nil {
+		best = usable[0]
+	}
+
+	if cfg.Served == nil {
+		return ""
+	}
+
+	return cfg.Served(best.Superblock.Geometry)
+}
+
+// refuseClaimed refuses an array of which somebody else uses a member: it may
+// be running there. Of a member that is here under another name too, as with
+// multipath, the name that is free is as good as the one that is not.
+func (j *judgement) refuseClaimed(faulted, usable []*Device) {
+	for _, d := range faulted {
+		here := slices.ContainsFunc(usable, func(u *Device) bool {
+			return u.Superblock.Device == d.Superblock.Device
+		})
+		if d.Claimed != "" && !here {
+			j.refuse("its member %s is used by %s: stop that first", d.Path, d.Claimed)
+		}
+	}
+}
+
+// count is how many members an array has, and lacks.
+type count struct {
+	disks   int
+	present int         // slots with a device, in sync or recovering
+	working int         // slots that the freshest superblock fills
+	lost    int         // slots without a device in sync
+	missing []raid.Slot // slots that the freshest superblock fills, and nobody here
+	vacant  []raid.Slot // slots that the freshest superblock leaves empty
+}
+
+func (j *judgement) count() count {
+	best := j.best.Superblock
+	c := count{disks: best.Disks, present: len(j.use), lost: best.Disks}
+
+	for _, d := range j.use {
+		if d.inSync() {
+			c.lost--
+		}
+	}
+
+	filled := make(map[raid.Slot]bool)
+
+	for _, n := range best.members() {
+		slot, _ := best.slot(n)
+		if filled[slot] {
+			j.refuse("%s gives slot %d to two devices: %s", j.best.Path, slot, choose(j.best))
+		}
+
+		filled[slot] = true
+
+		// One that was made a member in the last round, and has not heard of
+		// it, is here as a spare: there is nobody else to wait for.
+		spare := slices.ContainsFunc(j.spares, func(d *Device) bool { return d.Superblock.Number == n })
+		if j.use[slot] == nil && !spare {
+			c.missing = append(c.missing, slot)
+		}
+	}
+
+	c.working = len(filled)
+
+	for slot := range raid.Slot(best.Disks) {
+		if !filled[slot] {
+			c.vacant = append(c.vacant, slot)
+		}
+	}
+
+	slices.Sort(c.missing)
+
+	return c
+}
+
+// verdict decides whether to start the array. The cases are ordered: each
+// holds only where those above it do not.
+func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
+	if j.refusal == "" && j.best == nil {
+		dec.Action, dec.Left = Wait, -1
+		dec.Reason = "only spares are here"
+
+		return
+	}
+
+	var c count
+	if j.refusal == "" {
+		c = j.count()
+	}
+
+	if j.refusal != "" {
+		dec.Action, dec.Reason = Refuse, j.refusal
+
+		return
+	}
+
+	best := j.best.Superblock
+	survives := best.Level.Redundancy(best.Disks)
+	left := cfg.Deadline - v.Waited[dec.Array]
+	forced := v.Forced[dec.Array]
+	hole := best.Level.HasParity() && best.ResyncOffset != raid.MaxSectors && c.lost > 0
+	dec.Present, dec.Needed, dec.Missing = c.present, c.working, c.missing
+	dec.Degraded = c.lost > 0
+
+	switch {
+	case c.lost > survives && len(c.missing) == 0:
+		dec.Action, dec.Reason = Refuse, c.brokenFor(best.Level, survives)
+	case c.lost > survives:
+		dec.Action, dec.Left = Wait, -1
+		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, and %v survives the loss of %d",
+			slotNames(c.missing), are(c.missing), c.present, c.disks, best.Level, survives)
+	case len(c.missing) > 0 && left > 0 && !forced:
+		dec.Action, dec.Left = Wait, left
+		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, the rest has %v from the first",
+			slotNames(c.missing), are(c.missing), c.present, c.disks, cfg.Deadline)
+	case hole && !forced:
+		dec.Action, dec.Reason = Refuse, c.holeFor(dec.Array, best.Level)
+	default:
+		dec.Action, dec.Reason = Start, c.startFor(j.best, forced, cfg)
+		dec.Members = j.members()
+	}
+}
+
+// brokenFor says why an array is refused that nobody's arrival can complete.
+func (c count) brokenFor(level raid.Level, survives int) string {
+	return fmt.Sprintf("only %d of %d members are current, and %v survives the loss of %d: "+
+		"no other device that the freshest superblock calls working is missing", c.disks-c.lost, c.disks, level, survives)
+}
+
+// holeFor says why an array is refused whose parity is needed and wrong.
+func (c count) holeFor(array raid.UUID, level raid.Level) string {
+	way := "there is no better copy"
+	if len(c.missing) > 0 {
+		way = fmt.Sprintf("plug in %s", slotNames(c.missing))
+	}
+
+	return fmt.Sprintf("it was not stopped cleanly and %d of %d members are not in sync, so that what %v computes "+
+		"in their place may be wrong: %s, or take that risk with raid-assembler assemble --force %v",
+		c.lost, c.disks, level, way, array)
+}
+
+// startFor says why an array is started.
+func (c count) startFor(best *Device, forced bool, cfg Config) string {
+	switch {
+	case len(c.missing) > 0 && forced:
+		return fmt.Sprintf("%s %s missing, and it was asked for", slotNames(c.missing), are(c.missing))
+	case len(c.missing) > 0:
+		return fmt.Sprintf("%s %s still missing %v after the first member",
+			slotNames(c.missing), are(c.missing), cfg.Deadline)
+	case len(c.vacant) > 0:
+		return fmt.Sprintf("all %d members are here that %s calls working; %s %s recorded as missing",
+			c.working, best.Path, slotNames(c.vacant), are(c.vacant))
+	case c.lost > 0:
+		return fmt.Sprintf("all %d members are here, %d of them not recovered yet", c.disks, c.lost)
+	default:
+		return fmt.Sprintf("all %d members are here", c.disks)
+	}
+}
+
+// members returns whom to start the array with: by slot, then the spares.
+func (j *judgement) members() []Member {
+	var ms []Member
+
+	for _, slot := range slots(j.use) {
+		d := j.use[slot]
+		ms = append(ms, Member{Path: d.Path, Serial: d.Serial, Slot: slot})
+	}
+
+	for _, d := range j.spares {
+		if d.Shunned == "" && d.fits() {
+			ms = append(ms, Member{Path: d.Path, Serial: d.Serial, Slot: raid.NoSlot})
+		}
+	}
+
+	return ms
+}
+
+// fits reports whether d has room for what each member of its array holds.
+func (d *Device) fits() bool { return d.Superblock.DataSize >= d.Superblock.Geometry.Size }

@@ -1,0 +1,315 @@
+// Package policy decides what to do about the arrays of a host: which to
+// start and with which members, which to wait for, which to refuse, what to
+// give to an array that runs, and what to leave alone.
+//
+// Everything here is a function of its arguments. The clock, the devices, the
+// engine and the configuration belong to the caller: time comes in as a
+// duration and decisions go out as values, to be carried out, logged, or
+// printed by a dry run. The order in which devices turn up shows nowhere.
+//
+// The freshest superblock decides who is a member, by its role table; what a
+// member says of itself is not asked. Whether a superblock is old follows from
+// how superblocks are written: in rounds, each of which gives every working
+// member the same event count, and none of which begins before the one before
+// it is durable everywhere. A power cut within a round leaves members one
+// event behind that the freshest still lists. That is the only way to be
+// behind and current; whoever is further behind, or is not listed, missed
+// something.
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"raid-assembler/pkg/raid"
+)
+
+// DefaultDeadline is how long an array may lack members before it is started
+// without them, counted from its first.
+const DefaultDeadline = 30 * time.Second
+
+// Config is what the administrator may choose.
+type Config struct {
+	// Deadline is how long an array may lack members that its level survives
+	// before it is started without them.
+	Deadline time.Duration
+
+	// Readd permits giving a degraded array a member back that is out of
+	// date, as a spare that is filled from nothing.
+	Readd bool
+
+	// Served says why arrays of the geometry given cannot be run, or returns
+	// the empty string.
+	Served func(raid.Geometry) string
+}
+
+// DefaultConfig returns what holds where nothing was chosen.
+func DefaultConfig() Config {
+	return Config{Deadline: DefaultDeadline, Readd: true, Served: Served}
+}
+
+// Served says why the engine cannot run arrays of geometry g yet, or returns
+// the empty string.
+func Served(g raid.Geometry) string {
+	switch {
+	case g.Level == raid.Level0 || g.Level == raid.Level1:
+		return ""
+	case g.Level == raid.Level5 && g.Layout == raid.LeftSymmetric:
+		return ""
+	case g.Level == raid.Level5:
+		return fmt.Sprintf("raid5 in the layout %s is not served yet; mdadm may", g.Layout.Name(g.Level))
+	default:
+		return fmt.Sprintf("%v is not served yet; mdadm may", g.Level)
+	}
+}
+
+// View is all that is known of a host at one moment.
+type View struct {
+	Devices []Device
+	Running []Running // the arrays that the engine has
+
+	// Waited is how long ago the first member of each array was seen.
+	Waited map[raid.UUID]time.Duration
+	// Held are the arrays that the operator stopped, and wants stopped.
+	Held map[raid.UUID]bool
+	// Forced are the arrays that the operator wants started with what is
+	// here: before the deadline, and even where parity cannot be trusted.
+	Forced map[raid.UUID]bool
+}
+
+// Device is one block device, and what was found on it.
+type Device struct {
+	Path   string // names it in decisions, and decides nothing
+	Serial string
+	Size   raid.Sectors
+
+	Superblock *Superblock // nil if it holds no metadata that can be trusted
+	Corrupt    string      // why what metadata it holds cannot be trusted
+	Unreadable string      // why it could not be read
+	Conflicts  []string    // what else it holds, that says it is no member
+	Claimed    string      // who uses it, other than the engine
+	Shunned    string      // why it is not to be put to use unasked
+}
+
+// Superblock is what the metadata of one device says.
+type Superblock struct {
+	Array  raid.UUID
+	Device raid.UUID
+	Name   string // of the array
+
+	raid.Geometry
+
+	Number int         // of this device, into Roles
+	Roles  []raid.Role // of every device, by number
+	Events uint64
+
+	DataSize       raid.Sectors
+	ResyncOffset   raid.Sectors // MaxSectors if redundancy is right everywhere
+	RecoveryOffset raid.Sectors // MaxSectors if this device's data is right everywhere
+	Unsupported    string       // why such arrays cannot be run, or empty
+}
+
+// role returns what sb says of the device with the given number.
+func (sb *Superblock) role(number int) raid.Role {
+	if number < 0 || number >= len(sb.Roles) {
+		return raid.RoleSpare
+	}
+
+	return sb.Roles[number]
+}
+
+// slot returns the slot that sb gives to the device with the given number.
+func (sb *Superblock) slot(number int) (raid.Slot, bool) { return sb.role(number).Slot() }
+
+// members returns the numbers of the devices that sb gives a slot.
+func (sb *Superblock) members() []int {
+	var numbers []int
+
+	for n := range sb.Roles {
+		if _, ok := sb.slot(n); ok {
+			numbers = append(numbers, n)
+		}
+	}
+
+	return numbers
+}
+
+// Running is an array that the engine has.
+type Running struct {
+	UUID    raid.UUID
+	Name    string
+	Level   raid.Level
+	State   raid.ArrayState
+	Members []RunningMember
+}
+
+// RunningMember is a device that the engine has, or a slot that lacks one.
+type RunningMember struct {
+	Path   string // empty if missing
+	Serial string
+	Slot   raid.Slot // NoSlot for a spare
+	State  raid.MemberState
+}
+
+// Action is what to do.
+type Action uint8
+
+// The actions.
+const (
+	// LeaveAlone says that a device, or an array if no device is named, is
+	// not touched.
+	LeaveAlone Action = iota
+	// Wait says that an array lacks members that may yet arrive.
+	Wait
+	// Refuse says that an array is not started, whoever arrives, until the
+	// operator decides something.
+	Refuse
+	// Start says that the array is to be started with Members.
+	Start
+	// AddSpare says that the device is to be given to the running array.
+	AddSpare
+	// FailMember says that a member of the running array is gone though the
+	// engine still counts on it.
+	FailMember
+	// RemoveMember says that the engine should let go of a device that is
+	// gone and that it does not count on.
+	RemoveMember
+)
+
+func (a Action) String() string {
+	return [...]string{"leave-alone", "wait", "refuse", "start", "add-spare", "fail-member", "remove-member"}[a]
+}
+
+// Member is a device to start an array with.
+type Member struct {
+	Path   string
+	Serial string
+	Slot   raid.Slot // NoSlot for a spare
+}
+
+// Decision is an action and the reason for it.
+type Decision struct {
+	Action Action
+	Array  raid.UUID // zero if a device belongs to none
+	Name   string    // of the array, as its metadata says
+
+	Device string // the path, where the decision is about one device
+	Serial string
+
+	Members  []Member      // of Start: by slot, then the spares
+	Degraded bool          // of Start: not every slot has a member in sync
+	Present  int           // of Wait: members that can be used
+	Needed   int           // of Wait: members that the freshest superblock calls working
+	Missing  []raid.Slot   // of Wait and Start: slots that the freshest superblock fills, and nobody here
+	Left     time.Duration // of Wait: until the array is started without them; negative if never
+
+	Reason string // does not change while only time passes
+}
+
+// Decide returns what to do about all that v shows: first the arrays by UUID,
+// for each what to do with it and then what to do with its devices, by path;
+// last the devices that belong to no array.
+//
+// It may be called again whenever anything changes and when the shortest Left
+// has passed. The same view always gives the same decisions.
+func Decide(v View, cfg Config) []Decision {
+	devices := sorted(v.Devices)
+	groups, strays := group(devices)
+
+	for _, r := range v.Running {
+		if _, ok := groups[r.UUID]; !ok {
+			groups[r.UUID] = nil
+		}
+	}
+
+	var ds []Decision
+
+	for _, uuid := range sortedKeys(groups) {
+		if r := running(v.Running, uuid); r != nil {
+			ds = append(ds, tend(r, groups[uuid], devices, cfg)...)
+		} else {
+			ds = append(ds, assemble(v, uuid, groups[uuid], cfg)...)
+		}
+	}
+
+	for _, d := range strays {
+		ds = append(ds, leave(d, d.fault()))
+	}
+
+	return ds
+}
+
+// sorted returns the devices by path, for the order in which they turned up
+// must not show.
+func sorted(devices []Device) []Device {
+	return slices.SortedFunc(slices.Values(devices), func(a, b Device) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Serial, b.Serial))
+	})
+}
+
+// group returns the devices of each array, and those of no array that are
+// worth a word all the same.
+func group(devices []Device) (arrays map[raid.UUID][]*Device, strays []*Device) {
+	arrays = make(map[raid.UUID][]*Device)
+
+	for i := range devices {
+		switch d := &devices[i]; {
+		case d.Superblock != nil:
+			arrays[d.Superblock.Array] = append(arrays[d.Superblock.Array], d)
+		case d.Corrupt != "" || d.Unreadable != "":
+			strays = append(strays, d)
+		}
+	}
+
+	return arrays, strays
+}
+
+func sortedKeys(groups map[raid.UUID][]*Device) []raid.UUID {
+	keys := make([]raid.UUID, 0, len(groups))
+	for uuid := range groups {
+		keys = append(keys, uuid)
+	}
+
+	slices.SortFunc(keys, func(a, b raid.UUID) int { return slices.Compare(a[:], b[:]) })
+
+	return keys
+}
+
+func running(rs []Running, uuid raid.UUID) *Running {
+	i := slices.IndexFunc(rs, func(r Running) bool { return r.UUID == uuid })
+	if i < 0 {
+		return nil
+	}
+
+	return &rs[i]
+}
+
+// leave decides to leave d alone.
+func leave(d *Device, reason string) Decision {
+	dec := Decision{Action: LeaveAlone, Device: d.Path, Serial: d.Serial, Reason: reason}
+	if d.Superblock != nil {
+		dec.Array, dec.Name = d.Superblock.Array, d.Superblock.Name
+	}
+
+	return dec
+}
+
+// fault says why d cannot be used whatever its superblock says, or returns the
+// empty string. The cases are ordered by how much they explain.
+func (d *Device) fault() string {
+	switch {
+	case d.Claimed != "":
+		return "it is used by " + d.Claimed
+	case d.Unreadable != "":
+		return "it could not be read: " + d.Unreadable
+	case d.Corrupt != "":
+		return "its metadata cannot be trusted: " + d.Corrupt
+	case len(d.Conflicts) > 0:
+		return fmt.Sprintf("it is a member and something else too (%s): "+
+			"erase what is wrong with wipefs", list(slices.Sorted(slices.Values(d.Conflicts))))
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,260 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+
+	"raid-assembler/pkg/raid"
+)
+
+// tend decides about an array that the engine has: which of its members are
+// gone, and what to do with devices of the same array that it does not have.
+// all are the devices of the host, members' the devices that claim to belong.
+func tend(r *Running, members []*Device, all []Device, cfg Config) []Decision {
+	t := tender{array: r, attached: attached(r, all)}
+	ds := t.gone()
+
+	// Spares come before members that are out of date, because somebody
+	// meant them for this.
+	var late []*Device
+
+	for _, d := range members {
+		if t.has(d) {
+			continue
+		}
+
+		switch reason, spare := t.excluded(d), d.Superblock.role(d.Superblock.Number) == raid.RoleSpare; {
+		case reason != "":
+			ds = append(ds, leave(d, reason))
+		case spare:
+			ds = append(ds, t.addSpare(d))
+		default:
+			late = append(late, d)
+		}
+	}
+
+	for _, d := range late {
+		ds = append(ds, t.takeBack(d, cfg))
+	}
+
+	return ds
+}
+
+// tender gathers what the engine has of one array, and counts what is given to
+// it.
+type tender struct {
+	array    *Running
+	attached map[int]*Device // by index into array.Members; those that are here
+	given    int             // spares given by this round of decisions
+}
+
+// attached finds the device of each member that is here. A path is not enough:
+// it may name another disk by now.
+func attached(r *Running, all []Device) map[int]*Device {
+	found := make(map[int]*Device)
+
+	for i, m := range r.Members {
+		for k := range all {
+			d := &all[k]
+			if m.Path != "" && d.Path == m.Path && (d.Serial == m.Serial || d.Serial == "" || m.Serial == "") {
+				found[i] = d
+			}
+		}
+	}
+
+	return found
+}
+
+func (t *tender) has(d *Device) bool {
+	for _, a := range t.attached {
+		if a == d {
+			return true
+		}
+	}
+
+	return false
+}
+
+// gone decides about members whose device is no longer there. A broken array
+// keeps the names of those that it lost: they are what would mend it.
+func (t *tender) gone() []Decision {
+	var ds []Decision
+
+	for i, m := range t.array.Members {
+		if m.Path == "" || t.attached[i] != nil {
+			continue
+		}
+
+		dec := Decision{Array: t.array.UUID, Name: t.array.Name, Device: m.Path, Serial: m.Serial}
+		dec.Reason = "removed from the bus"
+
+		switch m.State {
+		case raid.InSync, raid.Recovering:
+			dec.Action = FailMember
+		case raid.Spare, raid.Faulty, raid.Stale:
+			dec.Action = RemoveMember
+		case raid.Missing:
+			continue
+		}
+
+		if dec.Action == RemoveMember && t.array.State == raid.Broken {
+			continue
+		}
+
+		ds = append(ds, dec)
+	}
+
+	return ds
+}
+
+// excluded says why d cannot be given to the array, whatever its role, or
+// returns the empty string. The cases are ordered by how much they explain.
+func (t *tender) excluded(d *Device) string {
+	fault := d.fault()
+	state := t.array.State
+
+	switch {
+	case fault != "":
+		return fault
+	case t.twin(d) != "":
+		return fmt.Sprintf("it is a copy of %s, which is in use: unplug it, or erase it", t.twin(d))
+	case t.former(d):
+		return "the engine has not let go of what it was before it was unplugged"
+	case d.Superblock.Unsupported != "":
+		return d.Superblock.Unsupported
+	case !t.array.Level.HasRedundancy():
+		return fmt.Sprintf("%v has no use for another device", t.array.Level)
+	case state == raid.Broken || state == raid.Inactive || state == raid.ReadOnly:
+		return fmt.Sprintf("the array is %s and takes no member: stop it and assemble it again", state)
+	case d.Shunned != "":
+		return d.Shunned
+	case !d.fits():
+		return fmt.Sprintf("it is too small: %d sectors for data, %d needed",
+			d.Superblock.DataSize, d.Superblock.Geometry.Size)
+	default:
+		return ""
+	}
+}
+
+// twin returns the path of the member that d is a copy of, or nothing.
+func (t *tender) twin(d *Device) string {
+	for i := range t.array.Members {
+		a := t.attached[i]
+		if a != nil && a.Superblock != nil && a.Superblock.Device == d.Superblock.Device {
+			return a.Path
+		}
+	}
+
+	return ""
+}
+
+// former reports whether d is a member that is gone by another name: it was
+// plugged in again before the engine was told.
+func (t *tender) former(d *Device) bool {
+	for i, m := range t.array.Members {
+		if m.Path != "" && t.attached[i] == nil && m.Serial != "" && m.Serial == d.Serial {
+			return true
+		}
+	}
+
+	return false
+}
+
+// addSpare decides to give the array a spare of its own.
+func (t *tender) addSpare(d *Device) Decision {
+	reason := "it is a spare of this array, which is whole: it is held ready"
+	if vacant := t.vacant(); len(vacant) > 0 {
+		reason = fmt.Sprintf("it is a spare of this array, and %s %s vacant", slotNames(vacant), are(vacant))
+	}
+
+	return t.give(d, reason)
+}
+
+func (t *tender) give(d *Device, reason string) Decision {
+	t.given++
+
+	return Decision{
+		Action: AddSpare, Array: t.array.UUID, Name: t.array.Name,
+		Device: d.Path, Serial: d.Serial, Reason: reason,
+	}
+}
+
+// takeBack decides about a former member that turns up while the array runs.
+// What it holds missed the writes since, however few: it is never trusted, and
+// either filled from nothing or left alone.
+func (t *tender) takeBack(d *Device, cfg Config) Decision {
+	sb := d.Superblock
+	slot, holds := sb.slot(sb.Number)
+	vacant := t.vacant()
+	stale := fmt.Sprintf("it is stale: slot %d at event %d of an array that has run since without it", slot, sb.Events)
+
+	switch {
+	case !holds:
+		return leave(d, fmt.Sprintf("its own superblock calls it %v", sb.role(sb.Number)))
+	case wentAlone(sb, t.numbers()):
+		return leave(d, fmt.Sprintf("it went on without any member that runs now, to event %d, and may hold data that "+
+			"the array lacks: look at it, then give it up with raid-assembler add --force %v %s",
+			sb.Events, sb.Array, d.Path))
+	case !slices.Contains(vacant, slot):
+		return leave(d, stale+", and its slot is taken")
+	case t.ready() >= len(vacant):
+		return leave(d, stale+", and a spare takes its slot")
+	case !cfg.Readd:
+		return leave(d, fmt.Sprintf("%s: raid-assembler add %v %s fills it anew", stale, sb.Array, d.Path))
+	default:
+		return t.give(d, stale+", and is filled anew")
+	}
+}
+
+// numbers returns the numbers of the members that hold a slot, as far as they
+// are known.
+func (t *tender) numbers() []int {
+	var numbers []int
+
+	for i, m := range t.array.Members {
+		a := t.attached[i]
+		if a != nil && a.Superblock != nil && (m.State == raid.InSync || m.State == raid.Recovering) {
+			numbers = append(numbers, a.Superblock.Number)
+		}
+	}
+
+	return numbers
+}
+
+// vacant returns the slots that nobody fills or is being filled for.
+func (t *tender) vacant() []raid.Slot {
+	var vacant []raid.Slot
+
+	for i, m := range t.array.Members {
+		gone := m.Path != "" && t.attached[i] == nil
+
+		switch m.State {
+		case raid.Missing, raid.Faulty, raid.Stale:
+			if m.Slot != raid.NoSlot {
+				vacant = append(vacant, m.Slot)
+			}
+		case raid.InSync, raid.Recovering:
+			if gone {
+				vacant = append(vacant, m.Slot)
+			}
+		case raid.Spare:
+		}
+	}
+
+	slices.Sort(vacant)
+
+	return slices.Compact(vacant)
+}
+
+// ready returns how many spares the array has or is being given.
+func (t *tender) ready() int {
+	n := t.given
+
+	for i, m := range t.array.Members {
+		if m.State == raid.Spare && t.attached[i] != nil {
+			n++
+		}
+	}
+
+	return n
+}
