@@ -77,13 +77,34 @@ func TestTend(t *testing.T) {
 			"a faulty one that is here stays", raid.Level5, 3, "0@7 1@7 2@7", 3,
 			func(v *View) { v.Running[0].Members[0].State = raid.Faulty }, nil,
 		},
-		{"a spare for a whole array", raid.Level5, 3, "0@7 1@7 2@7 S@1", 3, nil, []string{"add-spare /dev/sdd which is whole"}},
-		{"a spare for a vacant slot", raid.Level5, 3, "0@7 1@7 S@1", 2, nil, []string{"add-spare /dev/sdc slot 2 is vacant"}},
-		{"a spare that is too small", raid.Level5, 3, "0@7 1@7 S@1s", 2, nil, []string{"leave-alone /dev/sdc too small"}},
-		{"a spare that is shunned", raid.Level5, 3, "0@7 1@7 S@1x", 2, nil, []string{"leave-alone /dev/sdc removed by hand"}},
-		{"a spare that is claimed", raid.Level5, 3, "0@7 1@7 S@1m", 2, nil, []string{"leave-alone /dev/sdc used by md127"}},
-		{"a late member", raid.Level5, 3, "0@8 1@8 2!@7", 2, nil, []string{"add-spare /dev/sdc stale: slot 2 at event 7"}},
-		{"a late member that looks fresh", raid.Level5, 3, "0@7 1@7 2@7", 2, nil, []string{"add-spare /dev/sdc stale: slot 2 at event 7"}},
+		{
+			"a spare for a whole array", raid.Level5, 3, "0@7 1@7 2@7 S@1", 3, nil,
+			[]string{"add-spare /dev/sdd which is whole"},
+		},
+		{
+			"a spare for a vacant slot", raid.Level5, 3, "0@7 1@7 S@1", 2, nil,
+			[]string{"add-spare /dev/sdc slot 2 is vacant"},
+		},
+		{
+			"a spare that is too small", raid.Level5, 3, "0@7 1@7 S@1s", 2, nil,
+			[]string{"leave-alone /dev/sdc too small"},
+		},
+		{
+			"a spare that is shunned", raid.Level5, 3, "0@7 1@7 S@1x", 2, nil,
+			[]string{"leave-alone /dev/sdc removed by hand"},
+		},
+		{
+			"a spare that is claimed", raid.Level5, 3, "0@7 1@7 S@1m", 2, nil,
+			[]string{"leave-alone /dev/sdc used by md127"},
+		},
+		{
+			"a late member", raid.Level5, 3, "0@8 1@8 2!@7", 2, nil,
+			[]string{"add-spare /dev/sdc stale: slot 2 at event 7"},
+		},
+		{
+			"a late member that looks fresh", raid.Level5, 3, "0@7 1@7 2@7", 2, nil,
+			[]string{"add-spare /dev/sdc stale: slot 2 at event 7"},
+		},
 		{
 			"a late member and a spare: the spare is meant for it", raid.Level5, 3, "0@8 1@8 2!@7 S@1", 2, nil,
 			[]string{"add-spare /dev/sdd slot 2 is vacant", "leave-alone /dev/sdc a spare takes its slot"},
