@@ -200,7 +200,11 @@ func (c *connection) send(r reply) error {
 		return err
 	}
 
-	_, err = c.conn.Write(message)
+	// Part of the message may have gone out. Whatever came after it would be
+	// read as its end.
+	if _, err := c.conn.Write(message); err != nil {
+		return errors.Join(err, c.conn.Close())
+	}
 
-	return errors.Join(err, c.conn.SetWriteDeadline(time.Time{}))
+	return c.conn.SetWriteDeadline(time.Time{})
 }
