@@ -46,8 +46,8 @@ func OpenDevice(ctx context.Context, info DevInfo) (*Device, error) {
 // Info is the device as it was opened.
 func (d *Device) Info() DevInfo { return d.info }
 
-// Close closes the plain descriptor. The queues keep the device open as a registered file of their rings, and only
-// so: the driver lets no successor in before the last reference is gone, and a ring drops its files after the last
-// operation in it, member writes included, has ended. With the plain descriptor open, a killed server's writes could
-// land after those of its successor.
+// Close closes the plain descriptor, when every queue has its own hold. The queues keep the device open as a
+// registered file of their rings, and that is the fence: the driver lets no successor in before the last reference to
+// the device is gone, and a ring drops its files only after the last operation in it, member writes included, has
+// ended. Without it, writes of a killed server could land after those of its successor.
 func (d *Device) Close() error { return d.file.Close() }
