@@ -1,0 +1,270 @@
+// Package lab runs Debian guests for tests that need a kernel, disks that come
+// and go, and power that fails.
+//
+// A guest is restored in about a second from the saved state of one that was
+// booted when the image was built; see the package's README.md. Nothing of this
+// project is in the image: [Guest.Install] puts a build into the running guest.
+//
+// Everything returns errors. In tests, get the guest from [Start] or [Boot] and
+// use the methods whose names begin with Must: they end the test instead.
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"raid-assembler/lab/internal/image"
+	"raid-assembler/lab/internal/qemu"
+)
+
+// Limits for what takes as long as the host is slow.
+const (
+	bootTimeout    = 5 * time.Minute
+	restoreTimeout = 2 * time.Minute
+	commandTimeout = 2 * time.Minute
+)
+
+// Options say what guest New makes. The zero value restores a guest without
+// disks.
+type Options struct {
+	Name  string    // of the directory where things are kept; default "guest"
+	Cold  bool      // boot for real instead of restoring the saved state
+	Disks []Disk    // present when New returns
+	Log   io.Writer // is told what happens; default: nobody
+}
+
+// Guest is a running virtual machine. Its methods may be used concurrently,
+// except those that plug disks or turn the power on or off.
+type Guest struct {
+	img   image.Image
+	dir   string
+	log   io.Writer
+	tb    testing.TB // nil outside tests
+	slot  *os.File
+	keep  bool
+	m     *qemu.Machine // nil while the power is off
+	disks []*GuestDisk
+	names int // of block nodes, used up
+
+	data sync.Mutex // held by the one that uses the data port
+}
+
+// New starts a guest. Close ends it.
+func New(o Options) (*Guest, error) {
+	if o.Log == nil {
+		o.Log = io.Discard
+	}
+
+	if o.Name == "" {
+		o.Name = "guest"
+	}
+
+	img, err := Image(context.Background(), o.Log)
+	if err != nil {
+		return nil, err
+	}
+
+	g := &Guest{img: img, log: o.Log}
+	if g.dir, g.slot, err = newRun(o.Name, o.Log); err != nil {
+		return nil, err
+	}
+
+	g.keep = os.Getenv("RAID_LAB_KEEP") != ""
+
+	if err := g.first(o); err != nil {
+		g.keep = true
+
+		return nil, fmt.Errorf("%w (see %s)", err, g.Close())
+	}
+
+	return g, nil
+}
+
+// first starts a new guest as its options say.
+func (g *Guest) first(o Options) error {
+	disks, err := g.newDisks(o.Disks)
+	if err != nil {
+		return err
+	}
+
+	if o.Cold {
+		g.disks = disks
+
+		return g.PowerOn()
+	}
+
+	if err := g.restore(); err != nil {
+		return err
+	}
+
+	return g.plug(disks)
+}
+
+// Keep makes Close leave the guest's console, journal and disks behind.
+func (g *Guest) Keep() { g.keep = true }
+
+// Close ends the guest. It returns the directory where its console, journal and
+// disks are kept if Keep asked for that, or else "".
+func (g *Guest) Close() string {
+	defer g.slot.Close()
+
+	if g.keep && g.m != nil {
+		g.saveJournal()
+	}
+
+	g.kill()
+
+	if g.keep {
+		fmt.Fprintln(g.log, "lab: console, journal and disks are kept in", g.dir)
+
+		return g.dir
+	}
+
+	if err := os.RemoveAll(g.dir); err != nil {
+		fmt.Fprintln(g.log, "lab:", err)
+	}
+
+	return ""
+}
+
+func (g *Guest) saveJournal() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+
+	for name, argv := range map[string][]string{
+		"journal.txt":    {"journalctl", "--no-pager", "-o", "short-monotonic"},
+		"journal.export": {"journalctl", "--no-pager", "-o", "export", "-b"},
+	} {
+		r, err := g.Run(ctx, argv...)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(g.dir, name), []byte(r.Stdout), 0o644)
+		}
+
+		if err != nil {
+			fmt.Fprintln(g.log, "lab: the journal is not kept:", err)
+		}
+	}
+}
+
+func (g *Guest) kill() {
+	if g.m != nil {
+		g.m.Kill()
+		g.m = nil
+	}
+}
+
+// config is what both kinds of start have in common.
+func (g *Guest) config() qemu.Config {
+	return qemu.Config{Dir: g.dir, Kernel: g.img.Kernel(), Initrd: g.img.Initrd(), Root: g.root()}
+}
+
+func (g *Guest) root() string { return filepath.Join(g.dir, "root.qcow2") }
+
+// restore starts the guest from the saved state, with a new root disk.
+func (g *Guest) restore() error {
+	ctx, cancel := context.WithTimeout(context.Background(), restoreTimeout)
+	defer cancel()
+
+	began := time.Now()
+
+	if err := overlay(ctx, g.root(), g.img.BootedRoot(), "qcow2"); err != nil {
+		return err
+	}
+
+	config := g.config()
+	config.RAM, config.Incoming = g.img.RAM(), true
+
+	var err error
+	if g.m, err = qemu.Start(config); err != nil {
+		return err
+	}
+
+	if err := g.m.Restore(ctx, g.img.State()); err != nil {
+		return err
+	}
+
+	if err := g.m.Continue(); err != nil {
+		return err
+	}
+
+	if err := g.m.Agent.Sync(ctx); err != nil {
+		return err
+	}
+
+	// The guest's clock still shows when it was saved.
+	now := time.Now()
+	if _, err := g.Run(ctx, "date", "-s", fmt.Sprintf("@%d.%09d", now.Unix(), now.Nanosecond())); err != nil {
+		return err
+	}
+
+	fmt.Fprintf(g.log, "lab: restored in %.1fs\n", time.Since(began).Seconds())
+
+	return nil
+}
+
+// PowerOn boots a guest whose power is off, with all disks that are plugged in,
+// and returns when it has booted.
+func (g *Guest) PowerOn() error {
+	ctx, cancel := context.WithTimeout(context.Background(), bootTimeout)
+	defer cancel()
+
+	began := time.Now()
+
+	if _, err := os.Stat(g.root()); err != nil {
+		if err := overlay(ctx, g.root(), g.img.Root(), "raw"); err != nil {
+			return err
+		}
+	}
+
+	var err error
+	if g.m, err = qemu.Start(g.config()); err != nil {
+		return err
+	}
+
+	for _, d := range g.disks {
+		if err := d.attach(); err != nil {
+			return err
+		}
+	}
+
+	if err := g.m.Continue(); err != nil {
+		return err
+	}
+
+	if err := g.booted(ctx); err != nil {
+		return err
+	}
+
+	fmt.Fprintf(g.log, "lab: booted in %.1fs\n", time.Since(began).Seconds())
+
+	return nil
+}
+
+// booted waits until systemd has nothing left to start. Units may have failed.
+func (g *Guest) booted(ctx context.Context) error {
+	if err := g.m.Agent.Sync(ctx); err != nil {
+		return err
+	}
+
+	_, err := g.Run(ctx, "systemctl", "is-system-running", "--wait")
+
+	return err
+}
+
+// overlay makes a qcow2 image that shows what backing holds and keeps changes
+// to itself.
+func overlay(ctx context.Context, path, backing, format string) error {
+	cmd := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b", backing, path)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("lab: qemu-img create: %w: %s", err, out)
+	}
+
+	return nil
+}
