@@ -1,0 +1,72 @@
+# Everything that is built, tested and installed. `make help` lists the targets.
+
+GO      ?= go
+DESTDIR ?=
+PREFIX  ?= /usr
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+CACHE   := $(abspath .cache)
+LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
+
+export CGO_ENABLED := 0
+export GOFLAGS     := -trimpath
+
+.PHONY: help setup build install demo test test-unit test-vm test-kernels race fuzz-smoke lint fmt check-clean image clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what building and testing need, saying so
+	@tools/setup.sh
+
+build: ## Build static bin/raid-assembler and bin/raid-engine
+	@mkdir -p bin
+	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/raid-assembler ./cmd/raid-engine
+
+install: build ## Stage the files that a host needs below DESTDIR
+	tools/install.sh "$(DESTDIR)" "$(PREFIX)"
+
+image: setup ## Build the guest image of the lab, if it is not there
+	$(GO) run ./lab/cmd/labimage
+
+demo: image build ## Show the main job, on real disks in a guest
+	$(GO) run ./cmd/demo
+
+test: setup lint image test-unit test-vm ## Pass the tests: linters, unit tests, and a real kernel in a guest
+
+test-unit: ## The tests that need no guest
+	$(GO) vet ./...
+	$(GO) test -timeout 20m $$($(GO) list ./... | grep -v /lab)
+
+test-vm: build ## The tests in the guest
+	$(GO) test -timeout 60m -p 1 ./lab/...
+
+test-kernels: setup build ## The tests in the guest, on each kernel of the lab
+	for kernel in stock backports; do \
+		RAID_LAB_KERNEL=$$kernel $(GO) run ./lab/cmd/labimage && \
+		RAID_LAB_KERNEL=$$kernel $(GO) test -count 1 -timeout 60m -p 1 ./lab/... || exit 1; \
+	done
+
+race: setup ## The unit tests under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /lab)
+
+fuzz-smoke: setup ## Each fuzz target for a while (FUZZTIME)
+	tools/fuzz.sh $(or $(FUZZTIME),30s)
+
+lint: $(LINTER) ## Run the linters
+	$(LINTER) run ./...
+
+$(LINTER):
+	@echo "installing golangci-lint v2.15.0 into $(CACHE)/bin"
+	@GOBIN=$(CACHE)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	@mv $(CACHE)/bin/golangci-lint $@
+
+fmt: $(LINTER) ## Format the code
+	$(LINTER) fmt ./...
+
+check-clean: fmt ## Fail if formatting or tidying changes anything
+	$(GO) mod tidy
+	git diff --exit-code
+
+clean: ## Remove what was built
+	rm -rf bin .cache
