@@ -272,7 +272,7 @@ func (l *Loop) params() ublk.Params {
 
 	p := ublk.Params{
 		Sectors:      uint64(l.cfg.Geometry.ArraySectors() / block * block),
-		LogicalBlock: l.cfg.Block, PhysicalBlk: max(4096, l.cfg.Block),
+		LogicalBlock: l.cfg.Block, PhysicalBlock: max(4096, l.cfg.Block),
 		MinimumIO: max(4096, l.cfg.Block), OptimalIO: max(4096, l.cfg.Block),
 		MaxSectors: MaxIO / raid.SectorSize,
 	}
@@ -610,3 +610,7 @@ func (l *Loop) pump() error {
 
 // settled reports whether the data path has nothing more to say by itself.
 func (l *Loop) settled() bool { return !l.path.Pending() }
+
+// HandedOver reports whether the device was left to the next engine. It is
+// meaningful after Done.
+func (l *Loop) HandedOver() bool { return l.frozen }

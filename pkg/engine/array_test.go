@@ -1,0 +1,269 @@
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+
+	"raid-assembler/pkg/raid"
+)
+
+// describe prints an effect on one line.
+func describe(e Effect) string {
+	text := fmt.Sprintf("%T%+v", e, e)
+
+	if r, ok := e.(Report); ok {
+		return fmt.Sprintf("report %v device=%d slot=%d", r.Note, r.Device, r.Slot)
+	}
+
+	return strings.TrimPrefix(text, "engine.")
+}
+
+// TestTranscripts replays testdata/*.txt: each command is an event, answered by
+// the effects and then the state. Rewrite with go test -rewrite and read the
+// diff.
+func TestTranscripts(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		var a *Array
+
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			if d.Cmd == "new" {
+				a = newFrom(t, d)
+
+				return summary(a)
+			}
+
+			var b strings.Builder
+
+			for _, e := range a.Step(event(t, d)) {
+				fmt.Fprintf(&b, "-> %s\n", describe(e))
+			}
+
+			return b.String() + summary(a)
+		})
+	})
+}
+
+func newFrom(t *testing.T, d *datadriven.TestData) *Array {
+	var (
+		level, disks, spares int
+		resynced             = -1
+		missing              = -1
+		recovering           = -1
+		recovered            int
+	)
+
+	d.ScanArgs(t, "level", &level)
+	d.ScanArgs(t, "disks", &disks)
+	d.MaybeScanArgs(t, "spares", &spares)
+	d.MaybeScanArgs(t, "resynced", &resynced)
+	d.MaybeScanArgs(t, "missing", &missing)
+	d.MaybeScanArgs(t, "recovering", &recovering)
+	d.MaybeScanArgs(t, "recovered", &recovered)
+
+	s := Setup{Level: raid.Level(level), Size: 1000, Resynced: raid.MaxSectors}
+	if resynced >= 0 {
+		s.Resynced = raid.Sectors(resynced)
+	}
+
+	for slot := range disks {
+		m := Member{Device: DeviceID(slot), State: raid.InSync}
+
+		switch slot {
+		case missing:
+			m = Member{Device: None, State: raid.Missing}
+		case recovering:
+			m.State, m.Recovered = raid.Recovering, raid.Sectors(recovered)
+		}
+
+		s.Members = append(s.Members, m)
+	}
+
+	for i := range spares {
+		s.Spares = append(s.Spares, DeviceID(disks+i))
+	}
+
+	return NewArray(s)
+}
+
+func event(t *testing.T, d *datadriven.TestData) Event {
+	var n int
+
+	if len(d.CmdArgs) > 0 {
+		d.ScanArgs(t, d.CmdArgs[0].Key, &n)
+	}
+
+	switch d.Cmd {
+	case "start":
+		return Started{}
+	case "write":
+		return WriteArrived{}
+	case "idle":
+		return WentIdle{}
+	case "fail":
+		return MemberFailed{Device: DeviceID(n)}
+	case "add":
+		return SpareAdded{Device: DeviceID(n)}
+	case "remove":
+		return DeviceRemoved{Device: DeviceID(n)}
+	case "durable":
+		return SuperblocksDurable{Seq: uint64(n)}
+	case "reach":
+		return SyncReached{Offset: raid.Sectors(n)}
+	case "checkpoint":
+		return CheckpointDue{}
+	case "sync-failed":
+		return SyncFailed{}
+	case "stop":
+		return Stopping{}
+	default:
+		d.Fatalf(t, "unknown command %q", d.Cmd)
+
+		return nil
+	}
+}
+
+// summary prints the array on one line: its members by slot, then the spares.
+func summary(a *Array) string {
+	var b strings.Builder
+
+	fmt.Fprintf(&b, "%s", a.State())
+
+	for _, m := range a.Members() {
+		fmt.Fprintf(&b, " %d:%s", m.Device, m.State)
+	}
+
+	fmt.Fprintf(&b, " spares=%v sync=%s records=%s ack=%v\n",
+		a.Spares(), a.Syncing().Action, offset(a.Record().ResyncOffset), a.MayAcknowledge())
+
+	return b.String()
+}
+
+func offset(s raid.Sectors) string {
+	if s == raid.MaxSectors {
+		return "in-sync"
+	}
+
+	return fmt.Sprint(int64(s))
+}
+
+// TestRandomWalk steps through random events; check panics if an invariant is
+// broken. Beside it a model holds what a crash at any moment must not lose.
+func TestRandomWalk(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		level := []raid.Level{raid.Level0, raid.Level1, raid.Level5}[rng.IntN(3)]
+		disks := 2 + rng.IntN(3)
+		s := Setup{Level: level, Size: 1000, Resynced: raid.MaxSectors}
+
+		if rng.IntN(2) == 0 {
+			s.Resynced = 0
+		}
+
+		for slot := range disks {
+			s.Members = append(s.Members, Member{Device: DeviceID(slot), State: raid.InSync})
+		}
+
+		w := walk{t: t, seed: seed, rng: rng, a: NewArray(s), next: DeviceID(disks)}
+		w.step(Started{})
+
+		for range 200 {
+			w.random()
+		}
+	}
+}
+
+// walk is an Array with superblocks that become durable late.
+type walk struct {
+	t       *testing.T
+	seed    uint64
+	rng     *rand.Rand
+	a       *Array
+	next    DeviceID
+	writing bool
+	pending []pending
+	disk    Record // what is durable
+}
+
+type pending struct {
+	seq uint64
+	rec Record
+}
+
+func (w *walk) random() {
+	switch w.rng.IntN(9) {
+	case 0, 1:
+		w.step(WriteArrived{})
+	case 2:
+		if !w.writing {
+			w.step(WentIdle{})
+		}
+	case 3:
+		w.step(MemberFailed{Device: DeviceID(w.rng.IntN(int(w.next)))})
+	case 4:
+		if len(w.a.Spares()) < 3 {
+			w.step(SpareAdded{Device: w.next})
+			w.next++
+		}
+	case 5, 6:
+		w.durable()
+	case 7:
+		if s := w.a.Syncing(); s.Action != raid.Idle {
+			w.step(SyncReached{Offset: raid.Sectors(w.rng.IntN(1001))})
+		}
+	case 8:
+		if w.writing = w.a.MayWrite() && w.rng.IntN(2) == 0; w.writing {
+			w.checkWrite()
+		}
+	}
+}
+
+// durable lets the oldest superblocks that are under way reach the disks.
+func (w *walk) durable() {
+	if len(w.pending) == 0 {
+		return
+	}
+
+	p := w.pending[0]
+	w.pending = w.pending[1:]
+	w.disk = p.rec
+	w.step(SuperblocksDurable{Seq: p.seq})
+}
+
+func (w *walk) step(ev Event) {
+	for _, e := range w.a.Step(ev) {
+		if e, ok := e.(WriteSuperblocks); ok {
+			rec := w.a.Record()
+			rec.Members = slices.Clone(rec.Members)
+			w.pending = append(w.pending, pending{seq: e.Seq, rec: rec})
+		}
+	}
+}
+
+// checkWrite holds what is on disk against a write that is let through now.
+func (w *walk) checkWrite() {
+	if !w.a.level.HasRedundancy() {
+		return
+	}
+
+	if w.disk.ResyncOffset != 0 {
+		w.t.Fatalf("seed %d: a write is let through while the disks say in sync below %d",
+			w.seed, w.disk.ResyncOffset)
+	}
+
+	if !w.a.MayAcknowledge() {
+		return
+	}
+
+	for slot, m := range w.a.Members() {
+		if m.State == raid.Faulty && w.disk.Members[slot].Device == m.Device &&
+			w.disk.Members[slot].State != raid.Faulty {
+			w.t.Fatalf("seed %d: writes may be acknowledged while the disks call slot %d %s",
+				w.seed, slot, w.disk.Members[slot].State)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"raid-assembler/pkg/engine/ublk"
+	"raid-assembler/pkg/raid"
+)
+
+// claimDir is below Config.RunDir: one file for each block device of ours,
+// which udev imports and the next engine finds its devices by.
+const claimDir = "by-device"
+
+// claimFile returns the function that says which array a block device is,
+// before the kernel announces it.
+func (h *Host) claimFile(uuid raid.UUID, name string, level raid.Level) func(ublk.DeviceID) error {
+	return func(id ublk.DeviceID) error {
+		dir := filepath.Join(h.cfg.RunDir, claimDir)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("host: %w", err)
+		}
+
+		text := fmt.Sprintf("RAID_NAME=%s\nRAID_UUID=%s\nRAID_LEVEL=%s\n", name, uuid, level)
+		path := filepath.Join(dir, filepath.Base(id.BlockPath()))
+
+		if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
+			return fmt.Errorf("host: %w", err)
+		}
+
+		if err := os.Rename(path+".new", path); err != nil {
+			return fmt.Errorf("host: %w", err)
+		}
+
+		return nil
+	}
+}
+
+// unclaim removes what claimFile wrote.
+func (h *Host) unclaim(id ublk.DeviceID) error {
+	return os.Remove(filepath.Join(h.cfg.RunDir, claimDir, filepath.Base(id.BlockPath())))
+}
+
+// abandoned returns the block device of the array that an engine left behind
+// when it died or handed over: its requests wait for a server.
+func (h *Host) abandoned(ctx context.Context, uuid raid.UUID) ublk.DeviceID {
+	files, err := filepath.Glob(filepath.Join(h.cfg.RunDir, claimDir, "ublkb*"))
+	if err != nil {
+		return ublk.AnyDevice
+	}
+
+	for _, file := range files {
+		var id ublk.DeviceID
+
+		if _, err := fmt.Sscanf(filepath.Base(file), "ublkb%d", &id); err != nil {
+			continue
+		}
+
+		text, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(text), "RAID_UUID="+uuid.String()+"\n") {
+			continue
+		}
+
+		info, err := h.cfg.Control.DevInfo(ctx, id)
+		if err == nil && (info.State == ublk.Quiesced || info.State == ublk.Live) {
+			return id
+		}
+	}
+
+	return ublk.AnyDevice
+}
+
+// resolve returns the path of the device node that name leads to, and its
+// serial as udev tells it.
+func resolve(name string) (path, serial string) {
+	path = name
+	if !strings.Contains(name, "/") {
+		path = "/dev/" + name
+	}
+
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+
+	return path, Serial(path)
+}
+
+// Serial returns the serial number of the disk at path, as the kernel tells it
+// or, failing that, as udev found it; empty if neither knows.
+func Serial(path string) string {
+	base := filepath.Base(path)
+
+	for _, attr := range []string{"device/vpd_pg80", "device/serial"} {
+		raw, err := os.ReadFile(filepath.Join("/sys/class/block", base, attr))
+		if err != nil {
+			continue
+		}
+
+		if attr == "device/vpd_pg80" && len(raw) > 4 {
+			raw = raw[4:] // the header of the page
+		}
+
+		if s := strings.TrimSpace(strings.Trim(string(raw), "\x00")); s != "" {
+			return s
+		}
+	}
+
+	return ""
+}
+
+// inUse says who uses a block device or its partitions, or nothing.
+func inUse(id ublk.DeviceID) string {
+	base := filepath.Base(id.BlockPath())
+	sys := filepath.Join("/sys/class/block", base)
+	numbers := make(map[string]string) // major:minor to name
+
+	nodes, _ := filepath.Glob(filepath.Join(sys, base+"p*"))
+	for _, node := range append(nodes, sys) {
+		if held, _ := os.ReadDir(filepath.Join(node, "holders")); len(held) > 0 {
+			return fmt.Sprintf("%s is held by %s", filepath.Base(node), held[0].Name())
+		}
+
+		if dev, err := os.ReadFile(filepath.Join(node, "dev")); err == nil {
+			numbers[strings.TrimSpace(string(dev))] = filepath.Base(node)
+		}
+	}
+
+	mounts, err := os.ReadFile("/proc/1/mountinfo")
+	if err != nil {
+		mounts, _ = os.ReadFile("/proc/self/mountinfo")
+	}
+
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 4 && numbers[f[2]] != "" {
+			return fmt.Sprintf("%s is mounted at %s", numbers[f[2]], f[4])
+		}
+	}
+
+	swaps, _ := os.ReadFile("/proc/swaps")
+	for line := range strings.Lines(string(swaps)) {
+		if f := strings.Fields(line); len(f) > 0 && strings.HasPrefix(f[0], id.BlockPath()) {
+			return f[0] + " is swap"
+		}
+	}
+
+	return ""
+}

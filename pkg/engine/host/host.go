@@ -1,0 +1,335 @@
+// Package host runs the arrays of one engine process: it opens and claims their
+// members, checks what they say against what was asked, starts and stops the
+// threads that serve them, and answers for them over varlink.
+//
+// It trusts nobody's word about a disk but the disk's own, read after it was
+// claimed: the assembler's request says which devices to take, and the slots
+// that it expects, and if the freshest superblock says otherwise the request is
+// refused with nothing written.
+package host
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/go-multierror"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/loop"
+	"raid-assembler/pkg/engine/member"
+	"raid-assembler/pkg/engine/ublk"
+	"raid-assembler/pkg/journal"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+// ErrRefused says that a request is not carried out, and nothing was changed.
+var ErrRefused = errors.New("refused")
+
+// ErrNotFound says that a request names what is not there.
+var ErrNotFound = errors.New("not found")
+
+// Config is what a Host works with.
+type Config struct {
+	Control ublk.Control
+	Formats []metadata.Format
+	// RunDir is where the Host says which block device is which array, for
+	// udev and for its own successor.
+	RunDir string
+	// Tell must not block.
+	Tell func(journal.Event)
+}
+
+// Host runs arrays. It is safe for concurrent use.
+type Host struct {
+	cfg Config
+
+	mu      sync.Mutex
+	arrays  map[raid.UUID]*running
+	version int
+	changed chan struct{} // closed at the next change
+	failed  chan error    // a thread ended that should not have
+}
+
+// running is an array that is served, or is being started if loop is nil.
+type running struct {
+	name     string
+	first    *metadata.Superblock // the freshest when it was started
+	size     raid.Sectors         // of the array
+	loop     *loop.Loop
+	stopping bool
+	devices  map[engine.DeviceID]*member.Device // that were ever part of it
+	reason   string
+	notices  chan loop.Notice
+}
+
+// New returns a Host without arrays.
+func New(cfg Config) *Host {
+	return &Host{
+		cfg: cfg, arrays: make(map[raid.UUID]*running),
+		changed: make(chan struct{}), failed: make(chan error, 1),
+	}
+}
+
+// Failed yields the reason why the process should end, so that the next one
+// takes its arrays over.
+func (h *Host) Failed() <-chan error { return h.failed }
+
+// touch tells those who watch that something changed.
+func (h *Host) touch() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	h.version++
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// Changed returns a channel that is closed at the next change.
+func (h *Host) Changed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	return h.changed
+}
+
+// find returns the array that a name or a UUID names.
+func (h *Host) find(array string) (raid.UUID, *running, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	for uuid, r := range h.arrays {
+		if r.loop == nil {
+			continue
+		}
+
+		if u, err := raid.ParseUUID(array); r.name == array || (err == nil && u == uuid) {
+			return uuid, r, nil
+		}
+	}
+
+	return raid.UUID{}, nil, fmt.Errorf("no running array is called %q: %w", array, ErrNotFound)
+}
+
+// device returns the device of r that a path or a serial names.
+func (h *Host) device(r *running, name string) (engine.DeviceID, *member.Device, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	real := name
+	if p, err := filepath.EvalSymlinks(name); err == nil {
+		real = p
+	}
+
+	// The newest first: a path may have been another disk's before.
+	ids := make([]engine.DeviceID, 0, len(r.devices))
+	for id := range r.devices {
+		ids = append(ids, id)
+	}
+
+	slices.Sort(ids)
+	slices.Reverse(ids)
+
+	for _, id := range ids {
+		d := r.devices[id]
+		if d.Path == real || d.Path == "/dev/"+name || (d.Serial != "" && d.Serial == name) {
+			return id, d, nil
+		}
+	}
+
+	return engine.None, nil, fmt.Errorf("array %s has no device %q: %w", r.name, name, ErrNotFound)
+}
+
+// Stop stops an array. Returns an error wrapping [ErrRefused] while it is in
+// use.
+func (h *Host) Stop(ctx context.Context, array string) error {
+	_, r, err := h.find(array)
+	if err != nil {
+		return err
+	}
+
+	if user := inUse(r.loop.Device()); user != "" {
+		return fmt.Errorf("array %s is in use: %s: %w", r.name, user, ErrRefused)
+	}
+
+	h.mu.Lock()
+	busy := r.stopping
+	r.stopping = true
+	h.mu.Unlock()
+
+	if busy {
+		return fmt.Errorf("array %s is being stopped already: %w", r.name, ErrRefused)
+	}
+
+	return r.loop.Stop(ctx) // watch forgets it
+}
+
+// Shutdown stops all arrays. One that is in use is left to the next engine:
+// its requests wait in the kernel.
+func (h *Host) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	all := make([]*running, 0, len(h.arrays))
+
+	for _, r := range h.arrays {
+		if r.loop != nil {
+			all = append(all, r)
+			r.stopping = true
+		}
+	}
+	h.mu.Unlock()
+
+	var group multierror.Group
+
+	for _, r := range all {
+		group.Go(func() error {
+			if inUse(r.loop.Device()) != "" {
+				return r.loop.HandOver(ctx)
+			}
+
+			return r.loop.Stop(ctx)
+		})
+	}
+
+	return group.Wait().ErrorOrNil()
+}
+
+// Fail takes a member out as faulty.
+func (h *Host) Fail(array, device, cause string) error {
+	_, r, err := h.find(array)
+	if err != nil {
+		return err
+	}
+
+	id, d, err := h.device(r, device)
+	if err != nil {
+		return err
+	}
+
+	if cause == "" {
+		cause = "asked for"
+	}
+
+	if err := r.loop.Fail(id, cause); err != nil {
+		return err
+	}
+
+	return h.mustBe(r, id, d, raid.Faulty)
+}
+
+// mustBe checks that a member is in a state, to answer truly what became of a
+// request.
+func (h *Host) mustBe(r *running, id engine.DeviceID, d *member.Device, want raid.MemberState) error {
+	st, err := r.loop.Status()
+	if err != nil {
+		return err
+	}
+
+	for slot, m := range st.Members {
+		if m.Device == id && m.State != want {
+			return fmt.Errorf("%s in slot %d of %s is %s", d.Path, slot, r.name, m.State)
+		}
+	}
+
+	return nil
+}
+
+// Remove lets go of a faulty member or a spare.
+func (h *Host) Remove(ctx context.Context, array, device, cause string) error {
+	uuid, r, err := h.find(array)
+	if err != nil {
+		return err
+	}
+
+	id, d, err := h.device(r, device)
+	if err != nil {
+		return err
+	}
+
+	if err := r.loop.Remove(ctx, id); err != nil {
+		return fmt.Errorf("%w: %w", err, ErrRefused)
+	}
+
+	h.mu.Lock()
+	delete(r.devices, id)
+	h.mu.Unlock()
+	h.cfg.Tell(journal.Event{
+		Kind: journal.MemberRemoved, Array: r.name, UUID: uuid.String(), Member: d.Path, Serial: d.Serial,
+		Slot: journal.NoSlot, Reason: cause, Message: fmt.Sprintf("%s was let go of by %s", d.Path, r.name),
+	})
+	h.touch()
+
+	return nil
+}
+
+// Add gives an array a spare.
+func (h *Host) Add(array, device, cause string) error {
+	uuid, r, err := h.find(array)
+	if err != nil {
+		return err
+	}
+
+	path, serial := resolve(device)
+
+	d, err := member.Open(path, serial)
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, ErrRefused)
+	}
+
+	var deviceUUID raid.UUID
+
+	if _, err := rand.Read(deviceUUID[:]); err != nil {
+		return errors.Join(err, d.Close())
+	}
+
+	if st, err := r.loop.Status(); err != nil || st.State == raid.Broken {
+		return errors.Join(fmt.Errorf("array %s is broken: %w", r.name, ErrRefused), err, d.Close())
+	}
+
+	id, err := r.loop.Add(loop.Device{Member: d}, d.Source(), deviceUUID)
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
+	}
+
+	h.mu.Lock()
+	r.devices[id] = d
+	h.mu.Unlock()
+	h.cfg.Tell(journal.Event{
+		Kind: journal.SpareAdded, Array: r.name, UUID: uuid.String(), Member: d.Path, Serial: d.Serial,
+		Slot: journal.NoSlot, Reason: cause, Message: fmt.Sprintf("%s is a spare of %s now", d.Path, r.name),
+	})
+	h.touch()
+
+	return nil
+}
+
+// List returns the arrays that run, by name.
+func (h *Host) List() []api.Array {
+	h.mu.Lock()
+	all := make(map[raid.UUID]*running, len(h.arrays))
+
+	for uuid, r := range h.arrays {
+		if r.loop != nil {
+			all[uuid] = r
+		}
+	}
+	h.mu.Unlock()
+
+	list := make([]api.Array, 0, len(all))
+
+	for uuid, r := range all {
+		if a, err := h.describe(uuid, r); err == nil { // else it has just ended
+			list = append(list, a)
+		}
+	}
+
+	slices.SortFunc(list, func(a, b api.Array) int { return cmp.Compare(a.Name, b.Name) })
+
+	return list
+}

@@ -1,0 +1,343 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/geometry"
+	"raid-assembler/pkg/engine/loop"
+	"raid-assembler/pkg/engine/member"
+	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+// candidate is a device that is claimed for an array about to start.
+type candidate struct {
+	dev    *member.Device
+	format metadata.Format
+	sb     *metadata.Superblock
+	asked  api.StartMember
+}
+
+// Start starts an array. Returns an error wrapping [ErrRefused] if what the
+// members say forbids it; then nothing was written.
+func (h *Host) Start(ctx context.Context, p api.StartParameters) (api.Array, error) {
+	uuid, err := raid.ParseUUID(p.UUID)
+	if err != nil {
+		return api.Array{}, fmt.Errorf("%w: %w", err, ErrRefused)
+	}
+
+	r, err := h.reserve(uuid, p.Name)
+	if err != nil {
+		return api.Array{}, err
+	}
+
+	if err := h.start(ctx, uuid, r, p); err != nil {
+		h.mu.Lock()
+		delete(h.arrays, uuid)
+		h.mu.Unlock()
+
+		return api.Array{}, err
+	}
+
+	h.touch()
+
+	return h.describe(uuid, r)
+}
+
+// reserve makes sure that an array is started once.
+func (h *Host) reserve(uuid raid.UUID, name string) (*running, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if _, ok := h.arrays[uuid]; ok {
+		return nil, fmt.Errorf("array %s runs already, or is being started: %w", uuid, ErrRefused)
+	}
+
+	for _, r := range h.arrays {
+		if r.name == name {
+			return nil, fmt.Errorf("another array is called %q: %w", name, ErrRefused)
+		}
+	}
+
+	if !validName(name) {
+		return nil, fmt.Errorf("%q cannot be the name of an array: %w", name, ErrRefused)
+	}
+
+	r := &running{
+		name: name, devices: make(map[engine.DeviceID]*member.Device), notices: make(chan loop.Notice, 64),
+	}
+	h.arrays[uuid] = r
+
+	return r, nil
+}
+
+// validName reports whether name can be a file name below /dev/raid.
+func validName(name string) bool {
+	if name == "" || len(name) > 64 || name[0] == '.' {
+		return false
+	}
+
+	for _, c := range []byte(name) {
+		ok := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
+		if !ok {
+			return false
+		}
+	}
+
+	return true
+}
+
+func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.StartParameters) error {
+	all, err := h.claim(uuid, p.Members)
+	if err != nil {
+		return errors.Join(err, closeAll(all))
+	}
+
+	cfg, err := h.plan(all, p)
+	if err != nil {
+		return errors.Join(err, closeAll(all))
+	}
+
+	cfg.Control = h.cfg.Control
+	cfg.Notify = func(n loop.Notice) {
+		select {
+		case r.notices <- n:
+		default: // the array must not wait for whoever listens
+		}
+	}
+	cfg.Claim = h.claimFile(uuid, r.name, cfg.Setup.Level)
+	cfg.Recover = h.abandoned(ctx, uuid)
+
+	l, err := loop.Start(ctx, cfg)
+	if err != nil {
+		return errors.Join(err, closeAll(all))
+	}
+
+	h.mu.Lock()
+	for _, d := range cfg.Devices {
+		r.devices[d.ID] = d.Member
+	}
+
+	r.first, r.size, r.loop = all[0].sb, cfg.Geometry.ArraySectors(), l
+	h.mu.Unlock()
+
+	h.tellStarted(uuid, r, cfg)
+
+	go h.watch(uuid, r)
+
+	return nil
+}
+
+func closeAll(all []candidate) error {
+	var errs []error
+
+	for _, c := range all {
+		errs = append(errs, c.dev.Close())
+	}
+
+	return errors.Join(errs...)
+}
+
+// claim opens the devices and reads what they say, the freshest first.
+func (h *Host) claim(uuid raid.UUID, members []api.StartMember) ([]candidate, error) {
+	var all []candidate
+
+	for _, m := range members {
+		dev, err := member.Open(m.Device, m.Serial)
+		if err != nil {
+			return all, fmt.Errorf("%w: %w", err, ErrRefused)
+		}
+
+		c := candidate{dev: dev, asked: m}
+		all = append(all, c)
+
+		for _, f := range h.cfg.Formats {
+			sb, err := f.Probe(dev.Source())
+			if errors.Is(err, metadata.ErrNotFound) {
+				continue
+			}
+
+			if err != nil {
+				return all, fmt.Errorf("%s: %w: %w", m.Device, err, ErrRefused)
+			}
+
+			all[len(all)-1].format, all[len(all)-1].sb = f, sb
+		}
+
+		switch c := all[len(all)-1]; {
+		case c.sb == nil:
+			return all, fmt.Errorf("%s (serial %s) holds no RAID metadata: %w", m.Device, m.Serial, ErrRefused)
+		case c.sb.Array != uuid:
+			return all, fmt.Errorf("%s (serial %s) belongs to array %s, not %s: %w",
+				m.Device, m.Serial, c.sb.Array, uuid, ErrRefused)
+		case c.sb.Unsupported != "":
+			return all, fmt.Errorf("%s (serial %s): %s: %w", m.Device, m.Serial, c.sb.Unsupported, ErrRefused)
+		}
+	}
+
+	if len(all) == 0 {
+		return all, fmt.Errorf("no members: %w", ErrRefused)
+	}
+
+	slices.SortStableFunc(all, func(a, b candidate) int {
+		return cmp.Compare(b.freshness(), a.freshness())
+	})
+
+	return all, nil
+}
+
+// freshness orders superblocks: those that hold a slot by their own word by
+// their event counts, then the spares.
+func (c candidate) freshness() int64 {
+	if _, ok := c.sb.Role(c.sb.Number).Slot(); !ok {
+		return -1
+	}
+
+	return int64(c.sb.Events)
+}
+
+// plan checks the members against each other and against what was asked, and
+// describes the array to be run.
+func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error) {
+	best := all[0].sb
+	setup := engine.Setup{Level: best.Level, Size: best.Size, Resynced: best.ResyncOffset}
+
+	for range best.Disks {
+		setup.Members = append(setup.Members, engine.Member{Device: engine.None, State: raid.Missing})
+	}
+
+	cfg := loop.Config{Chunk: best.Chunk, Block: raid.SectorSize}
+	attachments := make([]metadata.Attachment, 0, len(all))
+
+	for i, c := range all {
+		if c.format.Name() != all[0].format.Name() {
+			return cfg, fmt.Errorf("%s has %s metadata and %s has %s: %w", all[0].dev.Path, best.Format,
+				c.dev.Path, c.sb.Format, ErrRefused)
+		}
+
+		if err := place(&setup, best, c, engine.DeviceID(i)); err != nil {
+			return cfg, err
+		}
+
+		cfg.Block = max(cfg.Block, c.dev.Block)
+		cfg.Devices = append(cfg.Devices, loop.Device{
+			ID: engine.DeviceID(i), Member: c.dev, Offset: c.sb.DataOffset,
+		})
+		attachments = append(attachments, metadata.Attachment{Superblock: c.sb, Source: c.dev.Source()})
+	}
+
+	if err := startable(setup, best, p.Degraded); err != nil {
+		return cfg, err
+	}
+
+	g := best.Geometry
+	if g.Level == raid.Level0 || g.Level == raid.LevelLinear {
+		g.Sizes = make([]raid.Sectors, g.Disks)
+		for slot, m := range setup.Members {
+			g.Sizes[slot] = all[m.Device].sb.DataSize
+		}
+	}
+
+	var err error
+	if cfg.Geometry, err = geometry.New(g); err != nil {
+		return cfg, fmt.Errorf("%w: %w", err, ErrRefused)
+	}
+
+	if g.Level.HasParity() {
+		setup.Size = setup.Size / g.Chunk * g.Chunk
+	}
+
+	if cfg.Keeper, err = all[0].format.Keep(attachments); err != nil {
+		return cfg, fmt.Errorf("%w: %w", err, ErrRefused)
+	}
+
+	cfg.Setup = setup
+
+	return cfg, nil
+}
+
+// place gives a device the slot that the freshest superblock gives it.
+func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engine.DeviceID) error {
+	who := fmt.Sprintf("%s (serial %s)", c.dev.Path, c.dev.Serial)
+	role := best.Role(c.sb.Number)
+	slot, slotted := role.Slot()
+
+	if slotted != (c.asked.Slot != nil) || (slotted && int(slot) != *c.asked.Slot) {
+		return fmt.Errorf("%s is %v by the freshest superblock, which is not what was asked for: %w", who, role, ErrRefused)
+	}
+
+	if !slotted {
+		if role != raid.RoleSpare {
+			return fmt.Errorf("%s is %v by the freshest superblock: %w", who, role, ErrRefused)
+		}
+
+		setup.Spares = append(setup.Spares, id)
+
+		return nil
+	}
+
+	switch {
+	case int(slot) >= len(setup.Members):
+		return fmt.Errorf("%s claims slot %d of %d: %w", who, slot, len(setup.Members), ErrRefused)
+	case setup.Members[slot].Device != engine.None:
+		return fmt.Errorf("%s claims slot %d, as another device does: %w", who, slot, ErrRefused)
+	case c.sb.Events+1 < best.Events:
+		return fmt.Errorf("%s is stale: event count %d, the freshest has %d: %w", who, c.sb.Events, best.Events, ErrRefused)
+	}
+
+	m := engine.Member{Device: id, State: raid.InSync}
+	if c.sb.RecoveryOffset < best.Size {
+		m.State = raid.Recovering
+		m.Recovered = c.sb.RecoveryOffset
+
+		if best.Chunk > 0 {
+			m.Recovered = m.Recovered / best.Chunk * best.Chunk
+		}
+	}
+
+	setup.Members[slot] = m
+
+	return nil
+}
+
+// startable says why an array cannot be started from what is there, if so.
+func startable(setup engine.Setup, best *metadata.Superblock, degraded bool) error {
+	missing, recovering := 0, 0
+
+	for _, m := range setup.Members {
+		switch {
+		case m.State == raid.Recovering:
+			missing++
+			recovering++
+		case m.State != raid.InSync:
+			missing++
+		}
+	}
+
+	survives := best.Level.Redundancy(best.Disks)
+
+	switch {
+	case best.Disks > stripe.MaxDisks:
+		return fmt.Errorf("%d slots, at most %d are served: %w", best.Disks, stripe.MaxDisks, ErrRefused)
+	case missing > survives:
+		return fmt.Errorf("%d of %d members are missing or not in sync, %v survives %d: %w",
+			missing, best.Disks, best.Level, survives, ErrRefused)
+	case missing > recovering && !degraded:
+		return fmt.Errorf("%d of %d members are missing, and a degraded start was not asked for: %w",
+			missing, best.Disks, ErrRefused)
+	case missing > 0 && best.Level.HasParity() && !best.Clean():
+		return fmt.Errorf("dirty and degraded: the parity that the missing data would be computed from cannot be "+
+			"trusted; bring the missing member back, or let mdadm --assemble --force accept the loss: %w", ErrRefused)
+	case recovering > 1:
+		return fmt.Errorf("%d members are being recovered at once, which is not served yet: %w", recovering, ErrRefused)
+	}
+
+	return nil
+}
