@@ -119,8 +119,10 @@ func (j *judgement) count() count {
 
 		// One that was made a member in the last round, and has not heard of
 		// it, is here as a spare: there is nobody else to wait for.
-		spare := slices.ContainsFunc(j.spares, func(d *Device) bool { return d.Superblock.Number == n })
-		if j.use[slot] == nil && !spare {
+		spare := slices.ContainsFunc(j.spares, func(d *Device) bool {
+			return d.Superblock.Number == n && d.Superblock.Events+1 == best.Events
+		})
+		if j.use[slot] == nil && !spare && !slices.Contains(j.later, slot) {
 			c.missing = append(c.missing, slot)
 		}
 	}
@@ -178,8 +180,8 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 		dec.Action, dec.Left = Wait, left
 		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, the rest has %v from the first",
 			slotNames(c.missing), are(c.missing), c.present, c.disks, cfg.Deadline)
-	case hole && !forced:
-		dec.Action, dec.Reason = Refuse, c.holeFor(dec.Array, best.Level)
+	case hole:
+		dec.Action, dec.Reason = Refuse, c.holeFor(best.Level)
 	default:
 		dec.Action, dec.Reason = Start, c.startFor(j.best, forced, cfg)
 		dec.Members = j.members()
@@ -193,15 +195,14 @@ func (c count) brokenFor(level raid.Level, survives int) string {
 }
 
 // holeFor says why an array is refused whose parity is needed and wrong.
-func (c count) holeFor(array raid.UUID, level raid.Level) string {
-	way := "there is no better copy"
+func (c count) holeFor(level raid.Level) string {
+	way := "let"
 	if len(c.missing) > 0 {
-		way = fmt.Sprintf("plug in %s", slotNames(c.missing))
+		way = fmt.Sprintf("plug in %s, or let", slotNames(c.missing))
 	}
 
 	return fmt.Sprintf("it was not stopped cleanly and %d of %d members are not in sync, so that what %v computes "+
-		"in their place may be wrong: %s, or take that risk with raid-assembler assemble --force %v",
-		c.lost, c.disks, level, way, array)
+		"in their place may be wrong: %s mdadm --assemble --force accept the loss", c.lost, c.disks, level, way)
 }
 
 // startFor says why an array is started.
@@ -222,7 +223,9 @@ func (c count) startFor(best *Device, forced bool, cfg Config) string {
 	}
 }
 
-// members returns whom to start the array with: by slot, then the spares.
+// members returns whom to start the array with: by slot, then those spares that
+// the freshest superblock knows as such. The others can be given to the array
+// when it runs.
 func (j *judgement) members() []Member {
 	var ms []Member
 
@@ -232,7 +235,8 @@ func (j *judgement) members() []Member {
 	}
 
 	for _, d := range j.spares {
-		if d.Shunned == "" && d.fits() {
+		known := j.best.Superblock.role(d.Superblock.Number) == raid.RoleSpare
+		if known && d.Shunned == "" && d.fits() {
 			ms = append(ms, Member{Path: d.Path, Serial: d.Serial, Slot: raid.NoSlot})
 		}
 	}

@@ -19,6 +19,7 @@ import (
 //	0@9 1@9 (2@9)    the third is known, and not here
 //	0@9 1@9 1@9c     the third is a copy of the second
 //	0@9~             not clean
+//	1@9S             slot 1 for the others, a spare by its own word
 //	S@9s S@9x S@9m   a spare that is too small, shunned, in use by md127
 type drawing struct {
 	geometry raid.Geometry
@@ -104,7 +105,7 @@ func parseWord(tb testing.TB, field string, before []word) word {
 		}
 	}
 
-	digits := strings.TrimRight(right, "rcsxm~")
+	digits := strings.TrimRight(right, "rcsxmS~")
 	w.flags += right[len(digits):]
 
 	if _, err := fmt.Sscan(digits, &w.events); err != nil {
@@ -176,6 +177,8 @@ func (dr drawing) device(i int, w word) Device {
 			d.Shunned = "it was removed by hand"
 		case 'm':
 			d.Claimed = "md127"
+		case 'S':
+			sb.Roles[w.number] = raid.RoleSpare
 		case '~':
 			sb.ResyncOffset = 0
 		}

@@ -14,6 +14,8 @@ type judgement struct {
 	best *Device
 	// use has the device to use in each slot, in sync or recovering.
 	use map[raid.Slot]*Device
+	// later are slots whose members are recovered when the array runs.
+	later []raid.Slot
 	// spares are devices that claim no slot.
 	spares []*Device
 	// left are devices that are not used, with the reason.
@@ -121,6 +123,7 @@ func (j *judgement) weigh(holders []*Device) {
 	}
 
 	j.crossCheck()
+	j.recoverOne()
 }
 
 // freshest returns those of devices that have the highest event count.
@@ -207,6 +210,27 @@ func (j *judgement) crossCheck() {
 				j.refuse("%s writes off %s, which %s counts on, and is only one event older: %s",
 					d.Path, other.Path, j.best.Path, choose(d))
 			}
+		}
+	}
+}
+
+// recoverOne leaves out all recovering members but the one that has come
+// furthest: the engine recovers one at a time. The others are taken back when
+// the array runs.
+func (j *judgement) recoverOne() {
+	var keep *Device
+
+	for _, d := range sortedUse(j.use) {
+		if !d.inSync() && (keep == nil || d.Superblock.RecoveryOffset > keep.Superblock.RecoveryOffset) {
+			keep = d
+		}
+	}
+
+	for _, slot := range slots(j.use) {
+		if d := j.use[slot]; !d.inSync() && d != keep {
+			j.leave(d, "it is not recovered yet, and has its turn after %s", keep.Path)
+			j.later = append(j.later, slot)
+			delete(j.use, slot)
 		}
 	}
 }

@@ -216,19 +216,31 @@ type Decision struct {
 // has passed. The same view always gives the same decisions.
 func Decide(v View, cfg Config) []Decision {
 	devices := sorted(v.Devices)
-	groups, strays := group(devices)
+	tenders := make(map[raid.UUID]*tender)
+	taken := make(map[*Device]bool)
 
-	for _, r := range v.Running {
-		if _, ok := groups[r.UUID]; !ok {
-			groups[r.UUID] = nil
+	for i := range v.Running {
+		t := newTender(&v.Running[i], devices)
+		tenders[t.array.UUID] = t
+
+		for _, d := range t.attached {
+			taken[d] = true
+		}
+	}
+
+	groups, strays := group(devices, taken)
+
+	for uuid := range tenders {
+		if groups[uuid] == nil {
+			groups[uuid] = []*Device{}
 		}
 	}
 
 	var ds []Decision
 
 	for _, uuid := range sortedKeys(groups) {
-		if r := running(v.Running, uuid); r != nil {
-			ds = append(ds, tend(r, groups[uuid], devices, cfg)...)
+		if t := tenders[uuid]; t != nil {
+			ds = append(ds, t.tend(groups[uuid], cfg)...)
 		} else {
 			ds = append(ds, assemble(v, uuid, groups[uuid], cfg)...)
 		}
@@ -250,12 +262,13 @@ func sorted(devices []Device) []Device {
 }
 
 // group returns the devices of each array, and those of no array that are
-// worth a word all the same.
-func group(devices []Device) (arrays map[raid.UUID][]*Device, strays []*Device) {
+// worth a word all the same. What the engine has is taken, whatever it says.
+func group(devices []Device, taken map[*Device]bool) (arrays map[raid.UUID][]*Device, strays []*Device) {
 	arrays = make(map[raid.UUID][]*Device)
 
 	for i := range devices {
 		switch d := &devices[i]; {
+		case taken[d]:
 		case d.Superblock != nil:
 			arrays[d.Superblock.Array] = append(arrays[d.Superblock.Array], d)
 		case d.Corrupt != "" || d.Unreadable != "":

@@ -79,8 +79,8 @@ func TestAssemble(t *testing.T) {
 
 		// The write hole: where parity is needed and wrong.
 		{raid.Level5, 3, "0@7~ 1@7~ (2@7~)", 0, Wait, "", "slot 2 is missing"},
-		{raid.Level5, 3, "0@7~ 1@7~ (2@7~)", late, Refuse, "", "plug in slot 2, or take that risk"},
-		{raid.Level5, 3, "0@8~ 1@8~ 2!@7~", 0, Refuse, "", "there is no better copy, or take that risk"},
+		{raid.Level5, 3, "0@7~ 1@7~ (2@7~)", late, Refuse, "", "plug in slot 2, or let mdadm"},
+		{raid.Level5, 3, "0@8~ 1@8~ 2!@7~", 0, Refuse, "", "may be wrong: let mdadm"},
 		{raid.Level5, 3, "0@7~ 1@7~ 2@7~r", 0, Refuse, "", "1 of 3 members are not in sync"},
 		{raid.Level5, 3, "0@7~ 1@7~ 2@7~", 0, Start, "0a 1b 2c", "all 3 members are here"},
 		{raid.Level1, 2, "0@7~ (1@7~)", late, Start, "0a", "slot 1 is still missing"},
@@ -93,6 +93,13 @@ func TestAssemble(t *testing.T) {
 		// is written in the table of the others only.
 		{raid.Level1, 2, "0@7 1@8r", 0, Start, "0a 1b", "1 of them not recovered yet"},
 		{raid.Level1, 2, "0-1@7 1@8r", 0, Start, "0a 1b", "1 of them not recovered yet"},
+
+		// One is recovered at a time.
+		{raid.Level1, 3, "0@7 1@7r 2@7r", 0, Start, "0a 1b", "2 of them not recovered yet"},
+		// The others know it as a member, itself it knows nothing: it is for
+		// the running array to take. Nobody else is waited for.
+		{raid.Level1, 2, "0@8 1@7S", 0, Start, "0a", "1 of them not recovered yet"},
+		{raid.Level1, 2, "0@8 1@3S", 0, Wait, "", "slot 1 is missing"},
 
 		// Contradictions.
 		{raid.Level5, 3, "0@7 1@7 2@7 2@7c", 0, Refuse, "", "/dev/sdc and /dev/sdd are copies of one member"},
@@ -208,7 +215,7 @@ func TestHeldAndForced(t *testing.T) {
 	}{
 		{"held", "0@7 1@7 2@7", View{Held: held}, LeaveAlone, "it was stopped by hand"},
 		{"forced", "0@7 1@7 (2@7)", View{Forced: forced}, Start, "slot 2 is missing, and it was asked for"},
-		{"forced over a hole", "0@7~ 1@7~ (2@7)", View{Forced: forced}, Start, "it was asked for"},
+		{"forced over a hole", "0@7~ 1@7~ (2@7)", View{Forced: forced}, Refuse, "let mdadm"},
 		{"forced cannot do", "0@7 (1@7) (2@7)", View{Forced: forced}, Wait, "slots 1 and 2 are missing"},
 		{"forced and diverged", "0-12@9 1-0@8 2-0@8", View{Forced: forced}, Refuse, "each went on"},
 	} {

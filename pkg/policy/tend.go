@@ -7,22 +7,28 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// tend decides about an array that the engine has: which of its members are
-// gone, and what to do with devices of the same array that it does not have.
-// all are the devices of the host, members' the devices that claim to belong.
-func tend(r *Running, members []*Device, all []Device, cfg Config) []Decision {
-	t := tender{array: r, attached: attached(r, all)}
+// tender decides about an array that the engine has, and counts what is given
+// to it.
+type tender struct {
+	array    *Running
+	attached map[int]*Device // by index into array.Members; those that are here
+	given    int             // spares given by this round of decisions
+}
+
+func newTender(r *Running, all []Device) *tender {
+	return &tender{array: r, attached: attached(r, all)}
+}
+
+// tend decides which of the array's members are gone, and what to do with
+// others, which claim to belong to it and are not part of it.
+func (t *tender) tend(others []*Device, cfg Config) []Decision {
 	ds := t.gone()
 
 	// Spares come before members that are out of date, because somebody
 	// meant them for this.
 	var late []*Device
 
-	for _, d := range members {
-		if t.has(d) {
-			continue
-		}
-
+	for _, d := range others {
 		switch reason, spare := t.excluded(d), d.Superblock.role(d.Superblock.Number) == raid.RoleSpare; {
 		case reason != "":
 			ds = append(ds, leave(d, reason))
@@ -40,14 +46,6 @@ func tend(r *Running, members []*Device, all []Device, cfg Config) []Decision {
 	return ds
 }
 
-// tender gathers what the engine has of one array, and counts what is given to
-// it.
-type tender struct {
-	array    *Running
-	attached map[int]*Device // by index into array.Members; those that are here
-	given    int             // spares given by this round of decisions
-}
-
 // attached finds the device of each member that is here. A path is not enough:
 // it may name another disk by now.
 func attached(r *Running, all []Device) map[int]*Device {
@@ -63,16 +61,6 @@ func attached(r *Running, all []Device) map[int]*Device {
 	}
 
 	return found
-}
-
-func (t *tender) has(d *Device) bool {
-	for _, a := range t.attached {
-		if a == d {
-			return true
-		}
-	}
-
-	return false
 }
 
 // gone decides about members whose device is no longer there. A broken array
