@@ -86,15 +86,29 @@ func (g *Golden) Source(i int) metadata.Source {
 	}
 }
 
+// Tool returns the path of a program that a test cannot do without, and that
+// the Debian package of the same name installs. A test that passed without its
+// oracle would say more than was tested.
+func Tool(tb testing.TB, name string) string {
+	tb.Helper()
+
+	path, err := exec.LookPath(name)
+	if err != nil {
+		// Administrators' tools are not in everybody's path.
+		path, err = exec.LookPath(filepath.Join("/usr/sbin", name))
+	}
+
+	if err != nil {
+		tb.Fatalf("%s is not installed: apt-get install %s", name, name)
+	}
+
+	return path
+}
+
 func decompress(tb testing.TB, path string) []byte {
 	tb.Helper()
 
-	zstd, err := exec.LookPath("zstd")
-	if err != nil {
-		tb.Fatalf("the golden images are compressed: install the package zstd (%v)", err)
-	}
-
-	out, err := exec.Command(zstd, "-dqc", path).Output()
+	out, err := exec.Command(Tool(tb, "zstd"), "-dqc", path).Output()
 	if err != nil {
 		tb.Fatalf("zstd %s: %v", path, err)
 	}

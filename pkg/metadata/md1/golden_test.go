@@ -82,6 +82,7 @@ func compareExamine(t *testing.T, sb *metadata.Superblock, said string) {
 		"PPL":             fmt.Sprintf("%d sectors at offset %d sectors from superblock", ppl>>16, int16(ppl)),
 		"Used Dev Size":   fmt.Sprintf("%d sectors", sb.Size),
 		"Layout":          examineLayout(sb),
+		"Recovery Offset": fmt.Sprintf("%d sectors", sb.RecoveryOffset),
 	}
 
 	if !sb.Clean() {

@@ -22,11 +22,14 @@ package md1
 import (
 	"time"
 
+	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
 
 // Format is the metadata module for superblocks 1.0, 1.1 and 1.2.
 type Format struct{}
+
+var _ metadata.Format = Format{}
 
 // Name implements [metadata.Format].
 func (Format) Name() string { return "md1" }
@@ -34,15 +37,16 @@ func (Format) Name() string { return "md1" }
 // The offsets of what changes while an array runs, so that a superblock can be
 // changed in place. TestLayout pins them to Header.
 const (
-	offFeatureMap     = 8
-	offDataOffset     = 128 // where what describes the member begins
-	offRecoveryOffset = 152
-	offDevNumber      = 160
-	offUtime          = 192 // where what changes begins
-	offEvents         = 200
-	offResyncOffset   = 208
-	offSbCsum         = 216
-	offMaxDev         = 220
+	offFeatureMap       = 8
+	offDataOffset       = 128 // where what describes the member begins
+	offRecoveryOffset   = 152
+	offDevNumber        = 160
+	offUtime            = 192 // where what changes begins
+	offEvents           = 200
+	offResyncOffset     = 208
+	offSbCsum           = 216
+	offMaxDev           = 220
+	offLogicalBlockSize = 224
 )
 
 // all is how md says "everything" in an offset.

@@ -120,15 +120,33 @@ func probeAt(src metadata.Source, m minor, at raid.Sectors) (*metadata.Superbloc
 		return nil, fmt.Errorf("superblock at sector %d belongs at %d: %w", at, raw.SuperOffset, metadata.ErrNotFound)
 	}
 
-	for _, check := range []func(*Raw, minor, metadata.Source) error{
-		checkSpace, checkArray, checkBadBlocks, checkRoles,
-	} {
-		if err := check(raw, m, src); err != nil {
-			return nil, fmt.Errorf("%w: %w", err, metadata.ErrCorrupt)
-		}
+	if err := acceptable(raw, m, src); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, metadata.ErrCorrupt)
 	}
 
 	return superblock(raw, m, src), nil
+}
+
+// acceptable verifies what the superblock says, as far as the kernel does and
+// farther.
+func acceptable(raw *Raw, m minor, src metadata.Source) error {
+	if err := checkSpace(raw, m, src); err != nil {
+		return err
+	}
+
+	if err := checkArray(raw); err != nil {
+		return err
+	}
+
+	if err := checkBadBlocks(raw); err != nil {
+		return err
+	}
+
+	if raw.DevNumber >= raw.MaxDev {
+		return fmt.Errorf("dev_number %d is not below max_dev %d", raw.DevNumber, raw.MaxDev)
+	}
+
+	return nil
 }
 
 // readBlock reads the 4 KiB block that sector lies in, less what is behind the
@@ -148,7 +166,7 @@ func readBlock(src metadata.Source, sector raid.Sectors) ([]byte, error) {
 
 // checkArray verifies what the superblock says of the array, as far as no
 // level is needed to judge it.
-func checkArray(raw *Raw, _ minor, _ metadata.Source) error {
+func checkArray(raw *Raw) error {
 	level := raid.Level(raw.Level)
 	used := raw.DataSize
 
@@ -216,7 +234,7 @@ func checkSpace(raw *Raw, m minor, src metadata.Source) error {
 }
 
 // checkBadBlocks verifies what the kernel does of the bad block log.
-func checkBadBlocks(raw *Raw, _ minor, _ metadata.Source) error {
+func checkBadBlocks(raw *Raw) error {
 	const sizeMax = blockSize / raid.SectorSize
 
 	switch {
@@ -229,15 +247,6 @@ func checkBadBlocks(raw *Raw, _ minor, _ metadata.Source) error {
 	default:
 		return nil
 	}
-}
-
-// checkRoles verifies that the member is in its own table.
-func checkRoles(raw *Raw, _ minor, _ metadata.Source) error {
-	if raw.DevNumber >= raw.MaxDev {
-		return fmt.Errorf("dev_number %d is not below max_dev %d", raw.DevNumber, raw.MaxDev)
-	}
-
-	return nil
 }
 
 // written returns how many bytes md writes of a superblock: whole logical

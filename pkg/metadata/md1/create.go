@@ -1,0 +1,296 @@
+package md1
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+// Params says what array to create.
+type Params struct {
+	// Minor is 0, 1 or 2, as in 1.0, 1.1 and 1.2.
+	Minor int
+	Array raid.UUID
+	Name  string
+	Host  string // that it belongs to; may be empty
+
+	// Geometry is that of the array. A Size of 0 stands for the largest that
+	// fits, Sizes is ignored. A Layout of 0 at level 0 is the original one.
+	raid.Geometry
+
+	// AssumeClean says that redundancy is right already.
+	AssumeClean bool
+	Now         time.Time
+}
+
+// NewMember is a device to create an array on. One without a Source holds its
+// slot open.
+type NewMember struct {
+	metadata.Source
+	Device raid.UUID
+}
+
+// Create returns the writes that make an array of devices, as mdadm would
+// place it: the first p.Disks of them get the slots, the others are spares.
+// The Member of a write is the position in devices. What other signatures the
+// devices have is for the caller to erase.
+//
+// An array with redundancy is dirty after this, unless p.AssumeClean: its
+// members are resynced when it starts.
+func Create(p Params, devices []NewMember) ([][]metadata.Write, error) {
+	like, err := newArray(p, devices)
+	if err != nil {
+		return nil, fmt.Errorf("md1: %w", err)
+	}
+
+	var first, supers []metadata.Write
+
+	for i, d := range devices {
+		if d.ReaderAt == nil {
+			continue
+		}
+
+		raw, err := placed(*like, minor(p.Minor), d)
+		if err != nil {
+			return nil, fmt.Errorf("md1: device %d: %w", i, err)
+		}
+
+		raw.DevNumber = uint32(i)
+
+		erase, err := erasures(minor(p.Minor), d.Source)
+		if err != nil {
+			return nil, fmt.Errorf("md1: device %d: %w", i, err)
+		}
+
+		for _, w := range erase {
+			w.Member = metadata.MemberID(i)
+			first = append(first, w)
+		}
+
+		supers = append(supers, superWrite(metadata.MemberID(i), raw, d.Block))
+	}
+
+	return stages(first, supers), nil
+}
+
+// stages returns those of the stages given that write anything.
+func stages(all ...[]metadata.Write) [][]metadata.Write {
+	return slices.DeleteFunc(all, func(stage []metadata.Write) bool { return len(stage) == 0 })
+}
+
+// superWrite returns the write of a superblock that nothing was in place of.
+func superWrite(id metadata.MemberID, raw *Raw, block int) metadata.Write {
+	return metadata.Write{
+		Member: id,
+		Sector: raid.Sectors(raw.SuperOffset),
+		Data:   image(raw, raw)[:written(int(raw.MaxDev), block)],
+	}
+}
+
+// newArray returns what the superblocks of a new array have in common.
+func newArray(p Params, devices []NewMember) (*Raw, error) {
+	name, err := setName(p.Host, p.Name)
+	if err != nil {
+		return nil, err
+	}
+
+	switch {
+	case p.Minor < 0 || p.Minor > 2:
+		return nil, fmt.Errorf("no minor version %d", p.Minor)
+	case p.Disks < 1 || p.Disks > maxRoles || len(devices) < p.Disks:
+		return nil, fmt.Errorf("%d slots of at most %d, and %d devices for them", p.Disks, maxRoles, len(devices))
+	case len(devices) > maxRoles:
+		return nil, fmt.Errorf("%d devices exceed %d", len(devices), maxRoles)
+	case len(devices) > p.Disks && !p.Level.HasRedundancy():
+		return nil, fmt.Errorf("%v has no use for a spare", p.Level)
+	case p.Chunk < 0 || p.Chunk > 1<<31 || p.Size < 0:
+		return nil, fmt.Errorf("chunk of %d, size of %d sectors", p.Chunk, p.Size)
+	}
+
+	maxDev := rolesIn(len(devices))
+	raw := &Raw{
+		Header: Header{
+			Magic: magic, MajorVersion: majorVersion,
+			SetUUID: UUID(p.Array), SetName: name, Ctime: diskTime(p.Now),
+			Level: int32(p.Level), Layout: uint32(p.Layout), Chunksize: uint32(p.Chunk), RaidDisks: uint32(p.Disks),
+			Utime: diskTime(p.Now), MaxDev: uint32(maxDev),
+		},
+		DevRoles: make(DevRoles, maxDev),
+	}
+
+	for i := range raw.DevRoles {
+		raw.DevRoles[i] = raid.RoleSpare
+		if i < p.Disks && devices[i].ReaderAt != nil {
+			raw.DevRoles[i] = raid.Role(i)
+		}
+	}
+
+	if p.Level == raid.Level0 {
+		raw.FeatureMap |= FeatureRAID0Layout
+		raw.Layout = max(raw.Layout, 1)
+	}
+
+	if p.AssumeClean || !p.Level.HasRedundancy() {
+		raw.ResyncOffset = all
+	}
+
+	return raw, setSpace(raw, p, devices)
+}
+
+// setName returns the name of an array as md keeps it, without the host where
+// there is no room for both.
+func setName(host, name string) (SetName, error) {
+	var set SetName
+
+	full := name
+	if host != "" && len(host)+1+len(name) < len(set) {
+		full = host + ":" + name
+	}
+
+	// The last byte stays zero for readers that expect it.
+	if name == "" || len(full) >= len(set) || strings.ContainsAny(name, ":/\x00") || strings.ContainsAny(host, ":\x00") {
+		return set, fmt.Errorf("name %q of host %q: 1 to %d bytes, no colon, slash or zero", name, host, len(set)-1)
+	}
+
+	copy(set[:], full)
+
+	return set, nil
+}
+
+// setSpace chooses the data offset and the size that all members of a new
+// array have in common.
+func setSpace(like *Raw, p Params, devices []NewMember) error {
+	smallest := raid.Sectors(-1)
+
+	for _, d := range devices {
+		if d.ReaderAt != nil && (smallest < 0 || d.Size < smallest) {
+			smallest = d.Size
+		}
+	}
+
+	if smallest < 0 {
+		return errors.New("no device for any slot")
+	}
+
+	room := bitmapRoom(smallest)
+
+	free := smallest&^7 - 16 - bblogSectors - room
+	if p.Minor != 0 {
+		offset := dataOffset(smallest, p.Chunk, room)
+		like.DataOffset = uint64(offset)
+		free = smallest - offset
+	}
+
+	if !p.Level.HasRedundancy() {
+		return nil
+	}
+
+	// mdadm rounds a RAID1 as well.
+	granule := p.Chunk
+	if !p.Level.HasChunks() {
+		granule = 128
+	}
+
+	size := p.Size
+	if size == 0 && granule > 0 {
+		size = max(free, 0) / granule * granule
+	}
+
+	if size > free || size < 1 {
+		return fmt.Errorf("%d sectors of each member, and the smallest has room for %d", size, max(free, 0))
+	}
+
+	like.Size = uint64(size)
+
+	return nil
+}
+
+// dataOffset returns where mdadm puts the data on a device of the given size:
+// behind the superblock, the bitmap and the bad block log, with head room for
+// a later reshape of about a thousandth of the device, at a whole MiB.
+func dataOffset(size, chunk, room raid.Sectors) raid.Sectors {
+	const mib = 2048
+
+	headroom := raid.Sectors(128 * mib)
+	for headroom<<10 > size && (chunk == 0 || headroom/2 >= 2*chunk) {
+		headroom /= 2
+	}
+
+	return (24 + room + headroom + mib - 1) / mib * mib
+}
+
+// placed returns the superblock of device d of a new array.
+func placed(raw Raw, m minor, d NewMember) (*Raw, error) {
+	at, ok := m.place(d.Size)
+	if !ok || d.Block > blockSize {
+		return nil, fmt.Errorf("no room for a %v superblock on %d sectors in blocks of %d bytes", m, d.Size, d.Block)
+	}
+
+	raw.SuperOffset = uint64(at)
+	raw.DeviceUUID = UUID(d.Device)
+	raw.BblogSize = bblogSectors
+
+	room := bitmapRoom(raid.Sectors(raw.Size))
+
+	end := d.Size
+	if m == 0 {
+		raw.BblogOffset = -bblogSectors
+		end = dataEnd(&raw, raid.Sectors(raw.Size))
+	} else {
+		raw.BblogOffset = int32(8 + room)
+	}
+
+	raw.DataSize = uint64(max(end-raid.Sectors(raw.DataOffset), 0))
+
+	return &raw, acceptable(&raw, m, d.Source)
+}
+
+// SpareFor returns the writes that make src a spare of the array that sb is a
+// superblock of, for a device that is not attached to the running array: its
+// Keeper, when it is given the device, finds it a number.
+func SpareFor(sb *metadata.Superblock, src metadata.Source, device raid.UUID) ([][]metadata.Write, error) {
+	like, ok := sb.Raw.(*Raw)
+	if !ok {
+		return nil, errors.New("md1: the superblock is of another format")
+	}
+
+	if sb.Unsupported != "" {
+		return nil, fmt.Errorf("md1: %s", sb.Unsupported)
+	}
+
+	m := minorOf(sb)
+
+	raw, err := newMember(like, m, src, device)
+	if err != nil {
+		return nil, fmt.Errorf("md1: %w", err)
+	}
+
+	number := len(raw.DevRoles)
+	for i, role := range raw.DevRoles {
+		if role == raid.RoleSpare && i != int(like.DevNumber) {
+			number = i
+
+			break
+		}
+	}
+
+	if number == len(raw.DevRoles) {
+		return nil, fmt.Errorf("md1: all of %d device numbers are taken", number)
+	}
+
+	raw.DevNumber = uint32(number)
+	raw.FeatureMap &^= FeatureRecoveryOffset | FeatureRecoveryBitmap
+
+	// The Keeper copies a bitmap to it, from a member that has one.
+	first, err := preparations(raw, m, src, nil)
+	if err != nil {
+		return nil, fmt.Errorf("md1: %w", err)
+	}
+
+	return stages(first, []metadata.Write{superWrite(0, raw, src.Block)}), nil
+}

@@ -1,0 +1,372 @@
+package md1
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+// keeper keeps the superblocks of one array.
+//
+// Invariants:
+//   - No two attached devices have one number.
+//   - Every number is below maxDev, which is at most roleMax.
+//   - No event count on any member, nor in a bitmap, is above events.
+//
+// An internal bitmap is not kept, so md must not believe it. It does not if
+// the bitmap's event count is below the array's: it then takes every bit as
+// set, and after an unclean stop resyncs everything. The bitmap superblock is
+// written before the superblocks, so its count may be ahead of theirs by a
+// write that a crash cut off. events starts from the highest of all, and the
+// first Record passes it before the first data write is let through.
+type keeper struct {
+	minor   minor
+	like    *Raw // the freshest: what it says of the array, all say
+	events  uint64
+	maxDev  int
+	roleMax int     // how many roles every member has room for
+	bitmap  *bitmap // to be copied to members that have none; nil if there is none
+
+	members []*member // by MemberID; nil once forgotten
+	absent  [maxRoles]bool
+
+	// Reused by every Record, which may run while memory is short.
+	roles  [maxRoles]raid.Role
+	first  []metadata.Write
+	supers []metadata.Write
+	stages [][]metadata.Write
+}
+
+// member is an attached device.
+type member struct {
+	image  []byte // its superblock, blockSize bytes
+	number int
+	block  int
+	at     raid.Sectors
+	first  []metadata.Write // before its next superblock, once
+}
+
+// eventsMax leaves room to count up from, whatever a disk says.
+const eventsMax = 1 << 62
+
+// Keep implements [metadata.Format]. Members may be in sync, stale or spare:
+// all get what the freshest says of the array, and a number of their own.
+func (f Format) Keep(members []metadata.Attachment) (metadata.Keeper, error) {
+	if len(members) == 0 {
+		return nil, errors.New("md1: no members to keep")
+	}
+
+	like, ok := members[0].Superblock.Raw.(*Raw)
+	if !ok {
+		return nil, errors.New("md1: the superblock is of another format")
+	}
+
+	k := &keeper{like: like, minor: minorOf(members[0].Superblock), maxDev: int(like.MaxDev), roleMax: maxRoles}
+	for number, role := range like.DevRoles {
+		k.absent[number] = role != raid.RoleSpare
+	}
+
+	for i, a := range members {
+		if err := k.attach(a); err != nil {
+			return nil, fmt.Errorf("md1: member %d: %w", i, err)
+		}
+	}
+
+	if k.events > eventsMax {
+		return nil, fmt.Errorf("md1: event count %d leaves no room above it", k.events)
+	}
+
+	// Numbers are settled when it is known which ones are taken: of two members
+	// with one number the fresher keeps it.
+	for i, m := range k.members {
+		if m.number != unnumbered {
+			continue
+		}
+
+		var err error
+		if m.number, err = k.freeNumber(); err != nil {
+			return nil, fmt.Errorf("md1: member %d: %w", i, err)
+		}
+	}
+
+	k.addBitmaps(members)
+
+	return k, nil
+}
+
+// minorOf returns the minor version of a superblock that Probe returned.
+func minorOf(sb *metadata.Superblock) minor {
+	for _, m := range minors() {
+		if sb.Format == m.String() {
+			return m
+		}
+	}
+
+	panic("md1: a superblock of version " + sb.Format)
+}
+
+// unnumbered is the number of a member that has yet to get one.
+const unnumbered = -1
+
+func (k *keeper) attach(a metadata.Attachment) error {
+	raw, ok := a.Superblock.Raw.(*Raw)
+	if !ok || raw.SetUUID != k.like.SetUUID || minorOf(a.Superblock) != k.minor {
+		return fmt.Errorf("superblock %s of array %v among those of %v of %v",
+			a.Superblock.Format, a.Superblock.Array, k.minor, raid.UUID(k.like.SetUUID))
+	}
+
+	if why := a.Superblock.Unsupported; why != "" {
+		return errors.New(why)
+	}
+
+	k.events = max(k.events, raw.Events)
+	k.roleMax = min(k.roleMax, raw.roleMax())
+
+	if k.roleMax < k.maxDev {
+		return fmt.Errorf("room for %d roles, the array has %d", k.roleMax, k.maxDev)
+	}
+
+	if raw.FeatureMap&FeatureBitmapOffset != 0 {
+		b, err := readBitmap(raw, a.Source)
+		if err != nil {
+			// It can be ahead by one write.
+			k.events = max(k.events, raw.Events+1)
+		} else {
+			k.events = max(k.events, b.events())
+			if k.bitmap == nil {
+				k.bitmap = b
+			}
+		}
+	}
+
+	number := int(raw.DevNumber)
+	if k.inUse(number) || number >= k.maxDev {
+		number = unnumbered
+	} else {
+		k.absent[number] = false
+	}
+
+	k.members = append(k.members, &member{
+		image:  image(raw, k.like),
+		number: number,
+		block:  a.Source.Block,
+		at:     raid.Sectors(raw.SuperOffset),
+	})
+
+	return nil
+}
+
+// addBitmaps has a bitmap written to the members that md may read it from once
+// they are in sync, and that have none.
+func (k *keeper) addBitmaps(members []metadata.Attachment) {
+	if k.bitmap == nil || k.like.FeatureMap&FeatureBitmapOffset == 0 {
+		return
+	}
+
+	for i, a := range members {
+		raw := *a.Superblock.Raw.(*Raw)
+		raw.BitmapOffset = k.like.BitmapOffset
+
+		if _, err := readBitmap(&raw, a.Source); !errors.Is(err, errNoBitmap) {
+			continue
+		}
+
+		// Where there is no room for it md would not look either.
+		if w, err := bitmapWrite(&raw, k.bitmap, a.Source.Block); err == nil {
+			w.Member = metadata.MemberID(i)
+			k.members[i].first = append(k.members[i].first, w)
+		}
+	}
+}
+
+// inUse reports whether an attached device has the number.
+func (k *keeper) inUse(number int) bool {
+	for _, m := range k.members {
+		if m != nil && m.number == number {
+			return true
+		}
+	}
+
+	return false
+}
+
+// freeNumber returns the lowest number that no device has. Those of devices
+// that are absent come last: one may turn up again and must not be taken for
+// the new one.
+func (k *keeper) freeNumber() (int, error) {
+	for number := range k.maxDev {
+		if !k.absent[number] && !k.inUse(number) {
+			return number, nil
+		}
+	}
+
+	if number := k.maxDev; number < k.roleMax {
+		k.maxDev = min(rolesIn(number+1), k.roleMax)
+
+		return number, nil
+	}
+
+	for number := range k.maxDev {
+		if !k.inUse(number) {
+			k.absent[number] = false
+
+			return number, nil
+		}
+	}
+
+	return 0, fmt.Errorf("all of %d device numbers are taken", k.maxDev)
+}
+
+// Record implements [metadata.Keeper]. It does not allocate once every device
+// was written.
+func (k *keeper) Record(st metadata.State) [][]metadata.Write {
+	k.events++
+	k.setRoles(st)
+
+	k.first, k.supers, k.stages = k.first[:0], k.supers[:0], k.stages[:0]
+
+	for i, m := range k.members {
+		record, ok := st.Members[metadata.MemberID(i)]
+		if m == nil || !ok || record.State == raid.Faulty {
+			continue
+		}
+
+		k.first = append(k.first, m.first...)
+		m.first = nil
+
+		k.update(m, record, st)
+
+		k.supers = append(k.supers, metadata.Write{
+			Member: metadata.MemberID(i),
+			Sector: m.at,
+			Data:   m.image[:written(k.maxDev, m.block)],
+		})
+	}
+
+	// A member must not be one while it has another superblock as well, or no
+	// bitmap where all have one.
+	for _, stage := range [...][]metadata.Write{k.first, k.supers} {
+		if len(stage) > 0 {
+			k.stages = append(k.stages, stage)
+		}
+	}
+
+	return k.stages
+}
+
+// setRoles computes the role table that st asks for. A number that no device
+// has is a spare's, as md writes it.
+func (k *keeper) setRoles(st metadata.State) {
+	roles := k.roles[:k.maxDev]
+	for number := range roles {
+		roles[number] = raid.RoleSpare
+	}
+
+	for i, m := range k.members {
+		record, ok := st.Members[metadata.MemberID(i)]
+		if m == nil || !ok {
+			continue
+		}
+
+		// md would take one of them for the replacement of the other.
+		if slot, ok := role(record).Slot(); ok && slices.Contains(roles, raid.Role(slot)) {
+			panic(fmt.Sprintf("md1: two members in slot %d", slot))
+		}
+
+		roles[m.number] = role(record)
+	}
+}
+
+func role(record metadata.MemberRecord) raid.Role {
+	switch record.State {
+	case raid.InSync, raid.Recovering:
+		return raid.Role(record.Slot)
+	case raid.Faulty:
+		return raid.RoleFaulty
+	case raid.Spare:
+		return raid.RoleSpare
+	case raid.Missing, raid.Stale:
+	}
+
+	panic(fmt.Sprintf("md1: an attached device cannot be recorded as %s", record.State))
+}
+
+// update makes the image of m say st.
+func (k *keeper) update(m *member, record metadata.MemberRecord, st metadata.State) {
+	le := binary.LittleEndian
+
+	features := k.like.FeatureMap & (FeatureBitmapOffset | FeatureRAID0Layout)
+	recovered := uint64(0)
+
+	if record.State == raid.Recovering {
+		features |= FeatureRecoveryOffset
+		recovered = diskOffset(record.Recovered)
+	}
+
+	// Without redundancy there is nothing to resync, and the field keeps what
+	// md put there.
+	resync := k.like.ResyncOffset
+	if raid.Level(k.like.Level).HasRedundancy() {
+		resync = diskOffset(st.ResyncOffset)
+	}
+
+	le.PutUint32(m.image[offFeatureMap:], uint32(features))
+	le.PutUint64(m.image[offRecoveryOffset:], recovered)
+	le.PutUint32(m.image[offDevNumber:], uint32(m.number))
+	le.PutUint64(m.image[offUtime:], diskTime(st.Now))
+	le.PutUint64(m.image[offEvents:], k.events)
+	le.PutUint64(m.image[offResyncOffset:], resync)
+	le.PutUint32(m.image[offMaxDev:], uint32(k.maxDev))
+
+	for number, role := range k.roles[:k.maxDev] {
+		le.PutUint16(m.image[superSize(number):], uint16(role))
+	}
+
+	putChecksum(m.image[:superSize(k.maxDev)])
+}
+
+// Add implements [metadata.Keeper].
+func (k *keeper) Add(
+	src metadata.Source, device raid.UUID,
+) (id metadata.MemberID, offset, size raid.Sectors, err error) {
+	fresh, err := newMember(k.like, k.minor, src, device)
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("md1: %w", err)
+	}
+
+	number, err := k.freeNumber()
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("md1: %w", err)
+	}
+
+	id = metadata.MemberID(len(k.members))
+
+	first, err := preparations(fresh, k.minor, src, k.bitmap)
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("md1: %w", err)
+	}
+
+	for i := range first {
+		first[i].Member = id
+	}
+
+	k.members = append(k.members, &member{
+		image:  image(fresh, k.like),
+		number: number,
+		block:  src.Block,
+		at:     raid.Sectors(fresh.SuperOffset),
+		first:  first,
+	})
+
+	return id, raid.Sectors(fresh.DataOffset), raid.Sectors(fresh.DataSize), nil
+}
+
+// Forget implements [metadata.Keeper].
+func (k *keeper) Forget(id metadata.MemberID) { k.members[id] = nil }
+
+// Events implements [metadata.Keeper].
+func (k *keeper) Events() uint64 { return k.events }

@@ -1,0 +1,393 @@
+package md1
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+var now = time.Date(2026, 11, 22, 12, 0, 0, 999, time.UTC)
+
+// describe says in one line what the superblocks of an array say: events and
+// resync offset, then each device's role table and recovery offset. A device
+// whose superblock was not written keeps its old events.
+func describe(supers []*metadata.Superblock) string {
+	offset := func(s raid.Sectors) string {
+		if s == raid.MaxSectors {
+			return "all"
+		}
+
+		return fmt.Sprint(s)
+	}
+
+	var lines []string
+
+	for _, sb := range supers {
+		var roles []byte
+		for _, role := range sb.Roles[:5] {
+			roles = append(roles, roleChar(role))
+		}
+
+		line := fmt.Sprintf("%d: %d %s %s", sb.Number, sb.Events, offset(sb.ResyncOffset), roles)
+		if sb.RecoveryOffset != raid.MaxSectors {
+			line += " recovered " + offset(sb.RecoveryOffset)
+		}
+
+		lines = append(lines, line)
+	}
+
+	return strings.Join(lines, "\n")
+}
+
+func roleChar(role raid.Role) byte {
+	slot, ok := role.Slot()
+
+	switch {
+	case ok:
+		return byte('0' + slot)
+	case role == raid.RoleFaulty:
+		return 'F'
+	default:
+		return '-'
+	}
+}
+
+// TestRecord walks an array of three and a spare through its life. Each line
+// of a result is a device: number, events, resync offset, role table.
+func TestRecord(t *testing.T) {
+	d := newDisks(array(4)...)
+	k := d.keep(t)
+
+	for _, tt := range []struct {
+		name    string
+		resync  raid.Sectors
+		members []metadata.MemberRecord
+		want    string
+	}{
+		{"dirty", 0, []metadata.MemberRecord{inSync(0), inSync(1), inSync(2), spare()}, `
+0: 43 0 012--
+1: 43 0 012--
+2: 43 0 012--
+3: 43 0 012--`},
+		{"clean", raid.MaxSectors, []metadata.MemberRecord{inSync(0), inSync(1), inSync(2), spare()}, `
+0: 44 all 012--
+1: 44 all 012--
+2: 44 all 012--
+3: 44 all 012--`},
+		{"checkpoint of a resync", 1024, []metadata.MemberRecord{inSync(0), inSync(1), inSync(2), spare()}, `
+0: 45 1024 012--
+1: 45 1024 012--
+2: 45 1024 012--
+3: 45 1024 012--`},
+		{"failed", 0, []metadata.MemberRecord{inSync(0), faulty(1), inSync(2), spare()}, `
+0: 46 0 0F2--
+1: 45 1024 012--
+2: 46 0 0F2--
+3: 46 0 0F2--`},
+		{"recovery starts", 0, []metadata.MemberRecord{inSync(0), faulty(1), inSync(2), recovering(1, 0)}, `
+0: 47 0 0F21-
+1: 45 1024 012--
+2: 47 0 0F21-
+3: 47 0 0F21- recovered 0`},
+		{"removed", 0, []metadata.MemberRecord{inSync(0), gone(), inSync(2), recovering(1, 512)}, `
+0: 48 0 0-21-
+1: 45 1024 012--
+2: 48 0 0-21-
+3: 48 0 0-21- recovered 512`},
+		{"recovered", raid.MaxSectors, []metadata.MemberRecord{inSync(0), gone(), inSync(2), inSync(1)}, `
+0: 49 all 0-21-
+1: 45 1024 012--
+2: 49 all 0-21-
+3: 49 all 0-21-`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before := k.Events()
+			d.apply(t, k.Record(metadata.State{ResyncOffset: tt.resync, Members: records(tt.members...), Now: now}))
+
+			if diff := cmp.Diff(strings.TrimPrefix(tt.want, "\n"), describe(d.probe(t))); diff != "" {
+				t.Errorf("superblocks (-want +got):\n%s", diff)
+			}
+
+			if k.Events() != before+1 {
+				t.Errorf("Events() = %d after %d", k.Events(), before)
+			}
+		})
+	}
+
+	if got := mustProbe(t, source(d[0])).Updated; !got.Equal(now.Truncate(time.Second)) {
+		t.Errorf("Updated = %v, want %v", got, now)
+	}
+}
+
+// TestRecordChangesOnly checks byte for byte that Record leaves alone what it
+// has no business with.
+func TestRecordChangesOnly(t *testing.T) {
+	supers := array(1, func(r *Raw) {
+		r.tail = bytes.Repeat([]byte{0x5a}, blockSize-512)
+		r.CntCorrectedRead, r.Devflags, r.LogicalBlockSize = 7, 3, 512
+		r.FeatureMap = FeatureRecoveryBitmap // ends with our first write
+	})
+	d := newDisks(supers...)
+	before := bytes.Clone(d[0])
+
+	k := d.keep(t)
+	d.apply(t, k.Record(metadata.State{ResyncOffset: 77, Members: records(recovering(1, 88)), Now: now}))
+
+	le := binary.LittleEndian
+	want := before[4096:8192]
+	le.PutUint32(want[8:], uint32(FeatureRecoveryOffset))
+	le.PutUint64(want[152:], 88)
+	le.PutUint64(want[192:], uint64(now.Unix()))
+	le.PutUint64(want[200:], 43)
+	le.PutUint64(want[208:], 77)
+	copy(want[256:], []byte{1, 0, 0xff, 0xff, 0xff, 0xff})
+	putChecksum(want[:512])
+
+	if !bytes.Equal(d[0], before) {
+		t.Error("the device differs from what was expected")
+	}
+}
+
+// TestKeepStale gives Keep members that missed what happened, and that were
+// given numbers by different hosts.
+func TestKeepStale(t *testing.T) {
+	supers := array(5)
+	fresh := supers[0]
+	fresh.SetName = SetName([]byte("new" + string(make([]byte, 29))))
+	copy(fresh.DevRoles, DevRoles{0, raid.RoleFaulty, raid.RoleSpare, raid.RoleSpare, 2}) // 4 is not here
+
+	stale := supers[1] // thinks that it is in slot 1
+	stale.Events, stale.Devflags = 40, 1
+
+	double := supers[2] // has a number that is taken
+	double.DevNumber = 0
+
+	beyond := supers[3] // has a number that the freshest has no role for
+	beyond.MaxDev, beyond.DevRoles = 384, slices.Grow(beyond.DevRoles, 256)[:384]
+	for number := range beyond.DevRoles {
+		beyond.DevRoles[number] = raid.RoleSpare
+	}
+
+	beyond.DevNumber = 200
+
+	ahead := supers[4] // ran alone
+	ahead.Events, ahead.DevNumber = 50, 2
+
+	d := newDisks(supers...)
+	k := d.keep(t)
+	d.apply(t, k.Record(metadata.State{
+		Members: records(inSync(0), spare(), recovering(1, 8), spare(), spare()), Now: now,
+	}))
+
+	// 1 is the stale member's own; 3 is the lowest that nobody has or had.
+	const want = `0: 51 0 0--1-
+1: 51 0 0--1-
+3: 51 0 0--1- recovered 8
+5: 51 0 0--1-
+2: 51 0 0--1-`
+
+	got := d.probe(t)
+	if diff := cmp.Diff(want, describe(got)); diff != "" {
+		t.Errorf("superblocks (-want +got):\n%s", diff)
+	}
+
+	for i, sb := range got {
+		raw := sb.Raw.(*Raw)
+		if sb.Name != "new" || raw.MaxDev != 128 || raw.Devflags != stale.Devflags && i == 1 {
+			t.Errorf("member %d: name %q, max_dev %d, devflags %d", i, sb.Name, raw.MaxDev, raw.Devflags)
+		}
+	}
+}
+
+func TestKeepRefuses(t *testing.T) {
+	attach := func(supers ...*Raw) []metadata.Attachment { return newDisks(supers...).attachments(t) }
+	other := attach(sample())
+	other[0].Superblock.Raw = "of another format"
+
+	for _, tt := range []struct {
+		name    string
+		members []metadata.Attachment
+		msg     string
+	}{
+		{"none", nil, "no members to keep"},
+		{"another format", other, "is of another format"},
+		{"another format later", append(attach(sample()), other...), "member 1: superblock 1.2"},
+		{"another array", attach(sample(), sample(func(r *Raw) { r.SetUUID[0]++ })), "of array ab000000:"},
+		{"another minor", attach(sample(), sample(at1v1)), "superblock 1.1 of array aa000000"},
+		{"a reshape", attach(sample(func(r *Raw) { r.FeatureMap = FeatureReshapeActive })), "a reshape is active"},
+		{"events at their end", attach(sample(func(r *Raw) { r.Events = all })), "leaves no room above"},
+		{
+			"no room", attach(sample(func(r *Raw) {
+				r.MaxDev, r.DevRoles, r.BblogOffset = 129, append(r.DevRoles, raid.RoleSpare), 1
+			})), "room for 128 roles, the array has 129",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			k, err := Format{}.Keep(tt.members)
+			if err == nil || !strings.Contains(err.Error(), tt.msg) || !strings.HasPrefix(err.Error(), "md1: ") {
+				t.Fatalf("Keep() error = %v, want ...%s...", err, tt.msg)
+			}
+
+			if k != nil {
+				t.Error("Keep() returns a Keeper beside an error")
+			}
+		})
+	}
+}
+
+// TestRecordLevel0 checks that an array without redundancy is never dirty, and
+// keeps the feature that its layout needs.
+func TestRecordLevel0(t *testing.T) {
+	d := newDisks(array(3, func(r *Raw) { r.Level, r.Layout, r.FeatureMap = 0, 1, FeatureRAID0Layout })...)
+	d.apply(t, d.keep(t).Record(metadata.State{Members: records(inSync(0), inSync(1), inSync(2)), Now: now}))
+
+	for i, sb := range d.probe(t) {
+		if raw := sb.Raw.(*Raw); !sb.Clean() || raw.FeatureMap != FeatureRAID0Layout || sb.Events != 43 {
+			t.Errorf("member %d: resync offset %d, feature map %#x", i, sb.ResyncOffset, uint32(raw.FeatureMap))
+		}
+	}
+}
+
+func TestRecordBlockSize(t *testing.T) {
+	for _, tt := range []struct{ maxDev, block, want int }{
+		{128, 512, 512}, {129, 512, 1024}, {127, 512, 512}, {128, 4096, 4096}, {maxRoles, 512, 4096}, {maxRoles, 4096, 4096},
+	} {
+		raw := sample(func(r *Raw) {
+			r.MaxDev, r.DevRoles = uint32(tt.maxDev), append(r.DevRoles, make(DevRoles, maxRoles)...)[:tt.maxDev]
+			for i := 128; i < tt.maxDev; i++ {
+				r.DevRoles[i] = raid.RoleSpare
+			}
+		})
+		src := source(device(raw))
+		src.Block = tt.block
+
+		k, err := Format{}.Keep([]metadata.Attachment{{Superblock: mustProbe(t, src), Source: src}})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		writes := k.Record(metadata.State{Members: records(inSync(1)), Now: now})
+		if got := len(writes[0][0].Data); got != tt.want {
+			t.Errorf("max_dev %d in blocks of %d: wrote %d bytes, want %d", tt.maxDev, tt.block, got, tt.want)
+		}
+	}
+}
+
+// TestRecordPanics checks that a state that no superblock can say is not
+// written.
+func TestRecordPanics(t *testing.T) {
+	for name, members := range map[string][]metadata.MemberRecord{
+		"two members in slot 1":  {inSync(1), recovering(1, 0)},
+		"be recorded as missing": {{State: raid.Missing}},
+	} {
+		func() {
+			defer func() {
+				if got := fmt.Sprint(recover()); !strings.Contains(got, name) {
+					t.Errorf("Record() panicked with %s, want ...%s...", got, name)
+				}
+			}()
+
+			newDisks(array(2)...).keep(t).Record(metadata.State{Members: records(members...)})
+		}()
+	}
+}
+
+// TestRecordAllocates checks that the metadata of a running array is kept
+// without memory, which may be what the write it waits for is to free.
+func TestRecordAllocates(t *testing.T) {
+	k := newDisks(array(4)...).keep(t)
+	st := metadata.State{Members: records(inSync(0), faulty(1), inSync(2), recovering(1, 0)), Now: now}
+	k.Record(st)
+
+	if got := testing.AllocsPerRun(100, func() { k.Record(st) }); got != 0 {
+		t.Errorf("Record() allocates %v times, want 0", got)
+	}
+}
+
+func TestKeepBitmap(t *testing.T) {
+	withBitmap := func(r *Raw) { r.FeatureMap, r.BitmapOffset, r.BblogOffset = FeatureBitmapOffset, 8, 16 }
+	whole := metadata.State{ResyncOffset: 0, Members: records(inSync(0), inSync(1), inSync(2), spare()), Now: now}
+
+	t.Run("ahead", func(t *testing.T) {
+		supers := array(4, withBitmap)
+		d := newDisks(supers...)
+
+		for i, image := range d {
+			putBitmap(image, supers[i], 4, 43+uint64(i)) // md wrote these and then lost power
+		}
+
+		d.apply(t, d.keep(t).Record(whole))
+
+		for i, sb := range d.probe(t) {
+			b, err := readBitmap(sb.Raw.(*Raw), source(d[i]))
+			if err != nil || sb.Events <= b.events() || sb.Events <= 46 {
+				t.Errorf("member %d: %d events, bitmap %v (%v)", i, sb.Events, b, err)
+			}
+		}
+	})
+
+	t.Run("damaged", func(t *testing.T) {
+		d := newDisks(array(4, withBitmap)...)
+		d.apply(t, d.keep(t).Record(whole))
+
+		// A bitmap that nobody can read may be one ahead, and is not replaced.
+		if got := d.probe(t)[0].Events; got != 44 {
+			t.Errorf("events = %d, want 44", got)
+		}
+	})
+
+	t.Run("copied", func(t *testing.T) {
+		supers := array(4, withBitmap)
+		d := newDisks(supers...)
+		putBitmap(d[0], supers[0], 4, 42)
+
+		k := d.keep(t)
+		d = append(d, make([]byte, deviceSize.Bytes()))
+
+		id, _, _, err := k.Add(source(d[4]), raid.UUID{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		st := whole
+		st.Members = records(inSync(0), inSync(1), faulty(2), spare(), spare())
+
+		first := k.Record(st)
+		d.apply(t, first[:1])
+
+		if len(first) != 2 || len(first[0]) != 3 || len(first[1]) != 4 {
+			t.Errorf("Record() wrote %d stages: %v", len(first), first)
+		}
+
+		// What is on disk between the two stages is no member yet.
+		if _, err := (Format{}).Probe(source(d[id])); err == nil {
+			t.Error("the spare has a superblock before it has a bitmap")
+		}
+
+		d.apply(t, first[1:])
+
+		for i, sb := range d.probe(t) {
+			b, err := readBitmap(sb.Raw.(*Raw), source(d[i]))
+			if i == 2 { // failed before it could be written
+				continue
+			}
+
+			if err != nil || b.version() != 4 || i > 0 && b.events() != 0 {
+				t.Errorf("member %d: bitmap %v (%v)", i, b, err)
+			}
+		}
+
+		if second := k.Record(st); len(second) != 1 {
+			t.Errorf("Record() writes %d stages again", len(second))
+		}
+	})
+}
