@@ -1,0 +1,192 @@
+package doctor
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// healthy is a host where all is well, and nothing of mdadm is installed.
+func healthy() fstest.MapFS {
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+
+	return fstest.MapFS{
+		"proc/sys/kernel/osrelease":                            file("6.12.107+deb13-amd64\n"),
+		"proc/sys/kernel/io_uring_disabled":                    file("0\n"),
+		"proc/swaps":                                           file("Filename Type\n/dev/vda2 partition 1 0 -2\n"),
+		"proc/mdstat":                                          file("unused devices: <none>\n"),
+		"proc/77/limits":                                       file("Max locked memory  unlimited  unlimited\n"),
+		"sys/module/ublk_drv/version":                          file(""),
+		"dev/ublk-control":                                     file(""),
+		"usr/sbin/modprobe":                                    file("x"),
+		"usr/bin/systemctl":                                    file("x"),
+		"usr/bin/udevadm":                                      file("x"),
+		"usr/lib/systemd/system/raid-engine.socket":            file("x"),
+		"usr/lib/systemd/system/raid-engine.service":           file("LimitMEMLOCK=infinity"),
+		"usr/lib/systemd/system/raid-assembler.service":        file("x"),
+		"usr/lib/udev/rules.d/62-raid-assembler-members.rules": file("x"),
+		"usr/lib/udev/rules.d/63-raid-assembler-arrays.rules":  file("x"),
+	}
+}
+
+// change is what a case does to the healthy host: files are replaced, or
+// removed where the text is "-".
+type change struct {
+	files map[string]string
+	units map[string]string // what systemctl says they are
+	dial  error
+}
+
+func (c change) host() Host {
+	files := healthy()
+
+	for name, text := range c.files {
+		if text == "-" {
+			delete(files, name)
+		} else {
+			files[name] = &fstest.MapFile{Data: []byte(text)}
+		}
+	}
+
+	return Host{
+		FS: files,
+		Run: func(name string, args ...string) (string, error) {
+			switch {
+			case name == "systemctl" && args[0] == "show":
+				return "77\n", nil
+			case name == "systemctl" && args[0] == "is-active":
+				if state, changed := c.units[args[1]]; changed {
+					return state, errors.New("exit status 3")
+				}
+
+				return "active\n", nil
+			default:
+				return "", errors.New("no such program: " + name)
+			}
+		},
+		Dial: func(string) error { return c.dial },
+	}
+}
+
+// TestHealthyHost: where all is well there is nothing to complain about.
+func TestHealthyHost(t *testing.T) {
+	findings := Examine(change{}.host())
+	for _, f := range findings {
+		if f.Status != OK || f.Remedy != "" {
+			t.Errorf("%+v, want ok", f)
+		}
+	}
+
+	if len(findings) < 12 {
+		t.Errorf("%d findings, want at least 12", len(findings))
+	}
+
+	if Worst(findings) != OK {
+		t.Errorf("Worst = %v, want ok", Worst(findings))
+	}
+}
+
+// TestFindings: one line a case. want is the status and a piece of the text.
+func TestFindings(t *testing.T) {
+	const (
+		release = "proc/sys/kernel/osrelease"
+		module  = "sys/module/ublk_drv/version"
+		rulesD  = "usr/lib/udev/rules.d/"
+		etcRule = "etc/udev/rules.d/"
+		initrd  = "usr/share/initramfs-tools/scripts/local-block/mdadm"
+	)
+
+	files := func(pairs ...string) change {
+		c := change{files: map[string]string{}}
+		for i := 0; i < len(pairs); i += 2 {
+			c.files[pairs[i]] = pairs[i+1]
+		}
+
+		return c
+	}
+	unit := func(name, state string) change { return change{units: map[string]string{name: state}} }
+
+	for _, tt := range []struct {
+		name   string
+		change change
+		status Status
+		want   string
+	}{
+		{"old kernel", files(release, "6.1.0-40-amd64"), Fail, "6.1.0-40-amd64 is older than 6.12"},
+		{"older major", files(release, "5.15.0"), Fail, "older than 6.12"},
+		{"newer major", files(release, "7.1.2"), OK, "7.1.2"},
+		{"the floor", files(release, "6.12"), OK, "6.12"},
+		{"a bad series", files(release, "6.17.0-1017-aws"), Warn, "seen to panic"},
+		{"a bad release", files(release, "6.18.40"), Warn, "hang for good"},
+		{"another of a bad series", files(release, "6.18.41"), OK, "6.18.41"},
+		{"no release", files(release, "-"), Warn, "cannot be read"},
+		{"module to be loaded", files(module, "-", "lib/modules/6.12.107+deb13-amd64/modules.dep",
+			"kernel/drivers/block/ublk_drv.ko.xz:"), OK, "loaded when the engine starts"},
+		{"module of another kernel", files(module, "-", "lib/modules/6.12.1/modules.dep",
+			"kernel/drivers/block/ublk_drv.ko.xz:"), Fail, "no ublk_drv"},
+		{"no control device", files("dev/ublk-control", "-"), Fail, "/dev/ublk-control is missing"},
+		{"io_uring for root", files("proc/sys/kernel/io_uring_disabled", "1"), OK, "for privileged"},
+		{"io_uring off", files("proc/sys/kernel/io_uring_disabled", "2"), Fail, "is 2"},
+		{"no io_uring", files("proc/sys/kernel/io_uring_disabled", "-"), Fail, "no io_uring"},
+		{"no modprobe", files("usr/sbin/modprobe", "-"), Fail, "missing: modprobe"},
+		{"unit not installed", files("usr/lib/systemd/system/raid-engine.socket", "-"), Fail, "not installed"},
+		{"assembler stopped", unit("raid-assembler.service", "inactive\n"), Fail, "is inactive"},
+		{"engine not needed yet", unit("raid-engine.service", "inactive\n"), OK, "is inactive"},
+		{"engine failed", unit("raid-engine.service", "failed\n"), Fail, "has failed"},
+		{"no systemd", unit("raid-engine.service", ""), Warn, "cannot be told"},
+		{
+			"engine may not lock",
+			files("proc/77/limits", "Max locked memory  8388608  8388608 bytes\n"),
+			Fail, "8388608 8388608 bytes",
+		},
+		{"engine does not run", files("proc/77/limits", "-"), OK, "raid-engine.service lets"},
+		{
+			"unit without limit",
+			files("proc/77/limits", "-", "usr/lib/systemd/system/raid-engine.service", "x"),
+			Fail, "does not say",
+		},
+		{"nobody answers", change{dial: errors.New("connection refused")}, Warn, "connection refused"},
+		{"no rule", files(rulesD+memberRule, "-"), Fail, memberRule + " is not installed"},
+		{"rule masked", files(etcRule+memberRule, ""), Fail, "masks"},
+		{"rule replaced", files(etcRule+memberRule, "y"), Warn, "instead of ours"},
+		{"mdadm after us", files(rulesD+"64-md-raid-assembly.rules", "x"), OK, "comes after"},
+		{
+			"mdadm before us",
+			files(etcRule+"05-md-raid-assembly.rules", "x"),
+			Fail, "05-md-raid-assembly.rules comes before",
+		},
+		{"mdadm in the initramfs", files(initrd, "x"), Warn, "initramfs assembles"},
+		{"mdadm told to do less", files(initrd, "x", "etc/mdadm/mdadm.conf", "AUTO +1.x -all\n"), OK, "nobody else"},
+		{
+			"mdadm told too late",
+			files(initrd, "x", "etc/mdadm/mdadm.conf", "AUTO +all\nAUTO -all\n"),
+			Warn, "initramfs",
+		},
+		{"left to mdadm", files("etc/raid-assembler/leave-to-mdadm", ""), Warn, "leaves all"},
+		{"md runs arrays", files("proc/mdstat", "md0 : active raid1 a b\nmd1 : inactive c\n"), Warn, "md runs md0"},
+		{
+			"swap on an array",
+			files("proc/swaps", "Filename\n/dev/ublkb0 partition 1 0 -2\n"),
+			Warn, "swap on /dev/ublkb0",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			findings := Examine(tt.change.host())
+
+			found := slices.ContainsFunc(findings, func(f Finding) bool {
+				helps := (f.Remedy == "") == (f.Status == OK)
+
+				return f.Status == tt.status && strings.Contains(f.Text, tt.want) && helps
+			})
+			if !found {
+				t.Errorf("findings %+v,\nwant one that is %v and says %q", findings, tt.status, tt.want)
+			}
+
+			if worst := Worst(findings); worst != tt.status {
+				t.Errorf("Worst = %v, want %v", worst, tt.status)
+			}
+		})
+	}
+}
