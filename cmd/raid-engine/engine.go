@@ -18,7 +18,8 @@ import (
 	"raid-assembler/pkg/engine/host"
 	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/journal"
-	"raid-assembler/pkg/scan"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/md1"
 )
 
 // shutdownMax is how long arrays may take to stop.
@@ -51,11 +52,11 @@ func serve(runDir string) error {
 	}
 
 	log := journal.New(journal.Options{Identifier: "raid-engine"})
-	defer log.Close()
+	defer closeLog(log)
 
 	h := host.New(host.Config{
 		Control: ublk.Control{Commander: ublk.NewClient(control)},
-		Formats: scan.Formats(), RunDir: runDir, Tell: log.Log,
+		Formats: []metadata.Format{md1.Format{}}, RunDir: runDir, Tell: log.Log,
 	})
 
 	server, err := varlink.NewServer(varlink.Service{
@@ -76,7 +77,7 @@ func serve(runDir string) error {
 	go func() { served <- server.Serve(serving, listener) }()
 
 	log.Log(journal.Event{
-		Kind: journal.EngineStarted, Slot: journal.NoSlot,
+		Kind:    journal.EngineStarted,
 		Message: fmt.Sprintf("raid-engine %s is ready", version),
 	})
 
@@ -104,7 +105,7 @@ func stop(h *host.Host, log *journal.Logger) error {
 
 	err := h.Shutdown(ctx)
 	log.Log(journal.Event{
-		Kind: journal.EngineStopped, Slot: journal.NoSlot, Reason: fmt.Sprint(err),
+		Kind: journal.EngineStopped, Reason: fmt.Sprint(err),
 		Message: "raid-engine has stopped its arrays",
 	})
 

@@ -54,7 +54,7 @@ func guard(runDir string) error {
 	}
 
 	log := journal.New(journal.Options{Identifier: "raid-engine"})
-	defer log.Close()
+	defer closeLog(log)
 
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
@@ -71,7 +71,7 @@ func guard(runDir string) error {
 		deaths = append(deaths, now)
 
 		log.Log(journal.Event{
-			Kind: journal.EngineDied, Slot: journal.NoSlot, Reason: fmt.Sprint(err),
+			Kind: journal.EngineDied, Reason: fmt.Sprint(err),
 			Message: fmt.Sprintf("the engine died: %v; the next one takes its arrays over", err),
 		})
 

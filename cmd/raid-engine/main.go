@@ -8,10 +8,14 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"time"
+
+	"raid-assembler/pkg/journal"
 )
 
 // version is set when the program is built.
@@ -64,4 +68,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 
 	return exitDone
+}
+
+// closeLog delivers what waits for the journal, for a moment: a journal that
+// does not listen must not keep an engine from ending.
+func closeLog(log *journal.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+
+	_ = log.Close(ctx) // there is nowhere else to tell it
 }

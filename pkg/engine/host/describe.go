@@ -81,7 +81,7 @@ func (h *Host) tellStarted(uuid raid.UUID, r *running, cfg loop.Config) {
 	}
 
 	h.cfg.Tell(journal.Event{
-		Kind: kind, Array: r.name, UUID: uuid.String(), Slot: journal.NoSlot,
+		Kind: kind, Array: r.name, UUID: uuid.String(),
 		Reason: fmt.Sprintf("%d of %d members in sync, event count %d",
 			len(cfg.Setup.Members)-missing, len(cfg.Setup.Members), r.first.Events),
 		Message: fmt.Sprintf("%s (%v of %d, %s) %s as %s",
@@ -124,7 +124,7 @@ func (h *Host) ended(uuid raid.UUID, r *running) {
 		_ = h.unclaim(r.loop.Device()) // gone already, or left for udev to find nothing behind
 
 		h.cfg.Tell(journal.Event{
-			Kind: journal.ArrayStopped, Array: r.name, UUID: uuid.String(), Slot: journal.NoSlot,
+			Kind: journal.ArrayStopped, Array: r.name, UUID: uuid.String(),
 			Message: fmt.Sprintf("%s is stopped, and its superblocks say clean", r.name),
 		})
 	}
@@ -143,8 +143,12 @@ func (h *Host) notice(uuid raid.UUID, r *running, n loop.Notice) {
 	}
 
 	ev := journal.Event{
-		Array: r.name, UUID: uuid.String(), Slot: int(n.Slot), Reason: n.Cause,
+		Array: r.name, UUID: uuid.String(), Reason: n.Cause,
 	}
+	if n.Slot != raid.NoSlot {
+		ev.Slot = &n.Slot
+	}
+
 	if n.Device != engine.None {
 		ev.Member, ev.Serial = d.Path, d.Serial
 	}
@@ -172,7 +176,7 @@ func (h *Host) notice(uuid raid.UUID, r *running, n loop.Notice) {
 	case engine.NoteRecoverDone:
 		ev.Kind, ev.Message = journal.RecoveryFinished, fmt.Sprintf("%s of %s is in sync", where, r.name)
 	case engine.NoteRecoverFailed:
-		ev.Kind, ev.Message = journal.RecoveryFailed,
+		ev.Kind, ev.Message = journal.RecoveryFinished,
 			fmt.Sprintf("recovery of %s onto %s was given up at %d MiB: what it needs cannot be read",
 				r.name, where, n.Offset.Bytes()>>20)
 	case engine.NoteResyncStart:
@@ -181,7 +185,7 @@ func (h *Host) notice(uuid raid.UUID, r *running, n loop.Notice) {
 	case engine.NoteResyncDone:
 		ev.Kind, ev.Message = journal.ResyncFinished, fmt.Sprintf("resync of %s is done", r.name)
 	case engine.NoteResyncFailed:
-		ev.Kind, ev.Message = journal.ResyncFailed,
+		ev.Kind, ev.Message = journal.ResyncFinished,
 			fmt.Sprintf("resync of %s was given up at %d MiB", r.name, n.Offset.Bytes()>>20)
 	}
 

@@ -261,7 +261,7 @@ func (h *Host) Remove(ctx context.Context, array, device, cause string) error {
 	h.mu.Unlock()
 	h.cfg.Tell(journal.Event{
 		Kind: journal.MemberRemoved, Array: r.name, UUID: uuid.String(), Member: d.Path, Serial: d.Serial,
-		Slot: journal.NoSlot, Reason: cause, Message: fmt.Sprintf("%s was let go of by %s", d.Path, r.name),
+		Reason: cause, Message: fmt.Sprintf("%s was let go of by %s", d.Path, r.name),
 	})
 	h.touch()
 
@@ -302,7 +302,7 @@ func (h *Host) Add(array, device, cause string) error {
 	h.mu.Unlock()
 	h.cfg.Tell(journal.Event{
 		Kind: journal.SpareAdded, Array: r.name, UUID: uuid.String(), Member: d.Path, Serial: d.Serial,
-		Slot: journal.NoSlot, Reason: cause, Message: fmt.Sprintf("%s is a spare of %s now", d.Path, r.name),
+		Reason: cause, Message: fmt.Sprintf("%s is a spare of %s now", d.Path, r.name),
 	})
 	h.touch()
 

@@ -1,0 +1,152 @@
+package tests
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"raid-assembler/lab"
+	"raid-assembler/pkg/api"
+)
+
+// fio verifies what it wrote, and fails at the first error.
+const fio = "fio --name=load --filename=/dev/raid/%s --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite " +
+	"--bsrange=4k-128k --size=100%% --verify=crc32c --verify_backlog=64 --do_verify=1 --randseed=%d " +
+	"--time_based --runtime=%d"
+
+// TestHeal pulls a disk under load and pushes a spare in: no error, and nobody
+// types anything.
+func TestHeal(t *testing.T) {
+	for _, a := range []array{
+		{name: "one", level: 1, members: 2, size: 48 << 20},
+		{name: "five", level: 5, members: 4, size: 32 << 20, args: "-c64"},
+	} {
+		t.Run(a.name, func(t *testing.T) {
+			b := start(t)
+			disks := b.MustDisks(a.members, a.size, "m")
+			b.make(a, disks)
+			spare := b.makeSpare(a, "s0")
+			b.install()
+			b.await(a.name, 20*time.Second, "assembled", whole)
+
+			load := b.MustGo(fmt.Sprintf(fio, a.name, 42, 20))
+
+			time.Sleep(2 * time.Second)
+			disks[1].MustUnplug()
+			b.await(a.name, 10*time.Second, "degraded", degradedBy(1))
+
+			spare.MustReplug()
+			b.MustWaitFor(20*time.Second, "journalctl -b RAID_EVENT=RecoveryStarted | grep -q recovery")
+
+			began := b.events("RecoveryStarted")
+			took := began[len(began)-1].at() - b.pluggedAt()
+			t.Logf("recovery began %v after the spare was there", took.Round(time.Millisecond))
+
+			if took > 2*time.Second {
+				t.Errorf("recovery began %v after the spare was there, want 2 s", took)
+			}
+
+			load.MustWait(2 * time.Minute)
+
+			whole := b.await(a.name, 60*time.Second, "healed", whole)
+			if m := whole.Members[1]; m.State != "in-sync" || m.Serial != "s0" {
+				t.Errorf("slot 1 holds %+v, want the spare, in sync", m)
+			}
+
+			b.MustShell(fmt.Sprintf("cp /dev/raid/%[1]s /root/%[1]s.data; raid-assembler stop %[1]s", a.name))
+			disks[1] = spare
+			b.mdRuns(a, disks, 0)
+		})
+	}
+}
+
+// makeSpare returns an unplugged disk that carries our metadata as a spare of
+// a, put there by mdadm.
+func (b *box) makeSpare(a array, serial string) *lab.GuestDisk {
+	b.t.Helper()
+
+	spare := b.MustPlug(lab.Disk{Serial: serial, Size: a.size})
+	// mdadm makes a spare's superblock only by adding it to an array that runs.
+	b.MustShell(fmt.Sprintf(`
+mdadm --assemble --scan --quiet || true
+md=$(mdadm --detail --scan | sed -n 's/^ARRAY \([^ ]*\) .*/\1/p' | head -1)
+mdadm $md --add %s
+mdadm --wait-clean $md || true
+mdadm --stop --quiet $md
+udevadm settle`, spare.MustDev()))
+	spare.MustUnplug()
+
+	return spare
+}
+
+// TestSpareThatWaits has the spare there from the start.
+func TestSpareThatWaits(t *testing.T) {
+	a := array{name: "five", level: 5, members: 3, size: 32 << 20, args: "-c32 --metadata=1.0"}
+	b := start(t)
+	disks := b.MustDisks(a.members, a.size, "m")
+	b.make(a, disks)
+	spare := b.makeSpare(a, "s0")
+	b.pull(disks...)
+	b.install()
+	b.MustReplugAll(append(disks, spare)...)
+
+	got := b.await("five", 20*time.Second, "assembled with its spare", func(a api.Array) bool {
+		return whole(a) && len(a.Members) == 4
+	})
+	if m := got.Members[3]; m.State != "spare" || m.Slot != nil || m.Serial != "s0" {
+		t.Errorf("the spare is %+v", m)
+	}
+
+	disks[2].MustUnplug()
+	b.await("five", 60*time.Second, "healed", func(a api.Array) bool {
+		return whole(a) && a.Members[2].Serial == "s0"
+	})
+
+	b.MustShell("cmp /root/five.data /dev/raid/five; raid-assembler stop five")
+	disks[2] = spare
+	b.mdRuns(a, disks, 0)
+}
+
+// TestCommands goes the administrator's way: fail, remove, add.
+func TestCommands(t *testing.T) {
+	b := start(t)
+	disks := b.MustDisks(4, 32<<20, "m")
+	b.install()
+
+	dev := make([]string, len(disks))
+	for i, d := range disks {
+		dev[i] = d.MustDev()
+	}
+
+	out := b.MustShell("raid-assembler create data --level 5 --devices 3 --chunk 64 --dry-run " + strings.Join(dev[:3], " "))
+	if _, found := b.array("data"); found || out == "" {
+		t.Errorf("a dry run made an array, or said nothing: %q", out)
+	}
+
+	b.MustShell("raid-assembler create data --level 5 --devices 3 --chunk 64 " + strings.Join(dev[:3], " "))
+	b.await("data", 60*time.Second, "created and in sync", whole)
+	b.MustShell("mkfs.ext4 -q /dev/raid/data; mount /dev/raid/data /mnt; head -c 20M /dev/urandom | tee /root/x > /mnt/x; sync")
+
+	if res, err := b.Shell("raid-assembler remove data " + dev[1]); err != nil || res.ExitCode != 3 {
+		t.Errorf("remove of a working member: %v %+v, want exit 3", err, res)
+	}
+
+	b.MustShell("raid-assembler fail data " + dev[1])
+	b.await("data", 10*time.Second, "degraded", degradedBy(1))
+
+	if res, err := b.Shell("raid-assembler status"); err != nil || res.ExitCode != 1 || !strings.Contains(res.Stdout, "[U_U]") {
+		t.Errorf("status of a degraded array: %v %+v, want exit 1 and [U_U]", err, res)
+	}
+
+	b.MustShell("raid-assembler remove data " + dev[1])
+	b.MustShell("raid-assembler add data " + dev[3])
+	b.await("data", 60*time.Second, "healed", func(a api.Array) bool {
+		return whole(a) && a.Members[1].Serial == "m3"
+	})
+	b.MustShell(`cmp /root/x /mnt/x; umount /mnt; fsck.ext4 -f -n /dev/raid/data; cp /dev/raid/data /root/data.data
+raid-assembler stop data`)
+
+	disks[1] = disks[3]
+	b.mdRuns(array{name: "data", level: 5, members: 3}, disks[:3], 0)
+}
