@@ -18,7 +18,7 @@ func assemble(v View, uuid raid.UUID, devices []*Device, cfg Config) []Decision 
 	)
 
 	for _, d := range devices {
-		if fault := d.fault(); fault != "" {
+		if fault := d.fault(); fault != (why{}) {
 			faulted = append(faulted, d)
 			left = append(left, leave(d, fault))
 		} else {
@@ -41,8 +41,9 @@ func assemble(v View, uuid raid.UUID, devices []*Device, cfg Config) []Decision 
 
 	switch reason := unserved(usable, j, cfg); {
 	case reason != "":
-		head.Reason = reason
+		head.Cause, head.Reason = Unserved, reason
 	case v.Held[uuid]:
+		head.Cause = Held
 		head.Reason = fmt.Sprintf("it was stopped by hand: raid-assembler assemble %v starts it", uuid)
 	default:
 		j.refuseClaimed(faulted, usable)
@@ -82,7 +83,7 @@ func (j *judgement) refuseClaimed(faulted, usable []*Device) {
 			return u.Superblock.Device == d.Superblock.Device
 		})
 		if d.Claimed != "" && !here {
-			j.refuse("its member %s is used by %s: stop that first", d.Path, d.Claimed)
+			j.refuse(InUse, "its member %s is used by %s: stop that first", d.Path, d.Claimed)
 		}
 	}
 }
@@ -112,7 +113,7 @@ func (j *judgement) count() count {
 	for _, n := range best.members() {
 		slot, _ := best.slot(n)
 		if filled[slot] {
-			j.refuse("%s gives slot %d to two devices: %s", j.best.Path, slot, choose(j.best))
+			j.refuse(Conflict, "%s gives slot %d to two devices: %s", j.best.Path, slot, choose(j.best))
 		}
 
 		filled[slot] = true
@@ -143,20 +144,20 @@ func (j *judgement) count() count {
 // verdict decides whether to start the array. The cases are ordered: each
 // holds only where those above it do not.
 func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
-	if j.refusal == "" && j.best == nil {
-		dec.Action, dec.Left = Wait, -1
+	if j.refusal == (why{}) && j.best == nil {
+		dec.Action, dec.Left, dec.Cause = Wait, -1, Missing
 		dec.Reason = "only spares are here"
 
 		return
 	}
 
 	var c count
-	if j.refusal == "" {
+	if j.refusal == (why{}) {
 		c = j.count()
 	}
 
-	if j.refusal != "" {
-		dec.Action, dec.Reason = Refuse, j.refusal
+	if j.refusal != (why{}) {
+		dec.Action, dec.Cause, dec.Reason = Refuse, j.refusal.cause, j.refusal.text
 
 		return
 	}
@@ -171,17 +172,17 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 
 	switch {
 	case c.lost > survives && len(c.missing) == 0:
-		dec.Action, dec.Reason = Refuse, c.brokenFor(best.Level, survives)
+		dec.Action, dec.Cause, dec.Reason = Refuse, Missing, c.brokenFor(best.Level, survives)
 	case c.lost > survives:
-		dec.Action, dec.Left = Wait, -1
+		dec.Action, dec.Left, dec.Cause = Wait, -1, Missing
 		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, and %v survives the loss of %d",
 			slotNames(c.missing), are(c.missing), c.present, c.disks, best.Level, survives)
 	case len(c.missing) > 0 && left > 0 && !forced:
-		dec.Action, dec.Left = Wait, left
+		dec.Action, dec.Left, dec.Cause = Wait, left, Missing
 		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, the rest has %v from the first",
 			slotNames(c.missing), are(c.missing), c.present, c.disks, cfg.Deadline)
 	case hole:
-		dec.Action, dec.Reason = Refuse, c.holeFor(best.Level)
+		dec.Action, dec.Cause, dec.Reason = Refuse, Hole, c.holeFor(best.Level)
 	default:
 		dec.Action, dec.Reason = Start, c.startFor(j.best, forced, cfg)
 		dec.Members = j.members()
@@ -191,7 +192,8 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 // brokenFor says why an array is refused that nobody's arrival can complete.
 func (c count) brokenFor(level raid.Level, survives int) string {
 	return fmt.Sprintf("only %d of %d members are current, and %v survives the loss of %d: "+
-		"no other device that the freshest superblock calls working is missing", c.disks-c.lost, c.disks, level, survives)
+		"no other device that the freshest superblock calls working is missing",
+		c.disks-c.lost, c.disks, level, survives)
 }
 
 // holeFor says why an array is refused whose parity is needed and wrong.
@@ -245,4 +247,4 @@ func (j *judgement) members() []Member {
 }
 
 // fits reports whether d has room for what each member of its array holds.
-func (d *Device) fits() bool { return d.Superblock.DataSize >= d.Superblock.Geometry.Size }
+func (d *Device) fits() bool { return d.Superblock.DataSize >= d.Superblock.Size }

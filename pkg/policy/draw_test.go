@@ -57,7 +57,7 @@ func draw(tb testing.TB, g raid.Geometry, text string) drawing {
 
 	dr := drawing{geometry: g}
 
-	for _, field := range strings.Fields(text) {
+	for field := range strings.FieldsSeq(text) {
 		dr.words = append(dr.words, parseWord(tb, field, dr.words))
 	}
 
@@ -88,8 +88,8 @@ func parseWord(tb testing.TB, field string, before []word) word {
 		tb.Fatalf("drawing %q: no event count", field)
 	}
 
-	if strings.HasSuffix(left, "!") {
-		left, w.flags = strings.TrimSuffix(left, "!"), "!"
+	if before, accused := strings.CutSuffix(left, "!"); accused {
+		left, w.flags = before, "!"
 	}
 
 	left, w.accused, _ = strings.Cut(left, "-")

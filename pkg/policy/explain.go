@@ -25,7 +25,7 @@ func Explain(v View, cfg Config, array raid.UUID) []string {
 
 		lines = append(lines, d.evidence()...)
 
-		if d.fault() == "" {
+		if d.fault() == (why{}) {
 			usable = append(usable, d)
 		}
 	}
@@ -107,8 +107,8 @@ func (d *Device) evidence() []string {
 	sb := d.Superblock
 
 	switch fault := d.fault(); {
-	case fault != "":
-		lines = append(lines, fmt.Sprintf("%s: %s.", name, fault))
+	case fault != (why{}):
+		lines = append(lines, fmt.Sprintf("%s: %s.", name, fault.text))
 	case sb == nil:
 		lines = append(lines, name+": it holds no RAID metadata.")
 	}

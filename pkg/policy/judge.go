@@ -20,8 +20,8 @@ type judgement struct {
 	spares []*Device
 	// left are devices that are not used, with the reason.
 	left []Decision
-	// refusal says why no start is safe, or is empty.
-	refusal string
+	// refusal says why no start is safe, if so.
+	refusal why
 }
 
 // judge weighs the superblocks of devices, which are of one array, usable, and
@@ -30,7 +30,7 @@ func judge(devices []*Device) *judgement {
 	j := &judgement{use: make(map[raid.Slot]*Device)}
 
 	if a, b := twins(devices); a != nil {
-		j.refuse("%s and %s are copies of one member: unplug one, or erase it", a.Path, b.Path)
+		j.refuse(Cloned, "%s and %s are copies of one member: unplug one, or erase it", a.Path, b.Path)
 	}
 
 	var holders []*Device
@@ -44,7 +44,7 @@ func judge(devices []*Device) *judgement {
 		case own == raid.RoleSpare:
 			j.spares = append(j.spares, d)
 		default:
-			j.leave(d, "its own superblock calls it %v", own)
+			j.leave(d, Stale, "its own superblock calls it %v", own)
 		}
 	}
 
@@ -56,14 +56,14 @@ func judge(devices []*Device) *judgement {
 }
 
 // refuse notes the first reason that there is.
-func (j *judgement) refuse(format string, args ...any) {
-	if j.refusal == "" {
-		j.refusal = fmt.Sprintf(format, args...)
+func (j *judgement) refuse(cause Cause, format string, args ...any) {
+	if j.refusal == (why{}) {
+		j.refusal = because(cause, format, args...)
 	}
 }
 
-func (j *judgement) leave(d *Device, format string, args ...any) {
-	j.left = append(j.left, leave(d, fmt.Sprintf(format, args...)))
+func (j *judgement) leave(d *Device, cause Cause, format string, args ...any) {
+	j.left = append(j.left, leave(d, because(cause, format, args...)))
 }
 
 // twins returns two devices that are copies of each other, or nil.
@@ -103,7 +103,8 @@ func (j *judgement) weigh(holders []*Device) {
 	}
 
 	if j.best == nil {
-		j.refuse("the freshest superblocks, on %s, write each other off in a circle: %s", paths(top), choose(top[0]))
+		j.refuse(Diverged, "the freshest superblocks, on %s, write each other off in a circle: %s",
+			paths(top), choose(top[0]))
 
 		return
 	}
@@ -111,7 +112,7 @@ func (j *judgement) weigh(holders []*Device) {
 	for _, d := range top {
 		n, differ := disagreement(j.best.Superblock, d.Superblock)
 		if differ && !accuses(j.best, d) {
-			j.refuse("%s and %s are equally fresh and disagree about device number %d: %s",
+			j.refuse(Conflict, "%s and %s are equally fresh and disagree about device number %d: %s",
 				j.best.Path, d.Path, n, choose(d))
 
 			return
@@ -180,21 +181,21 @@ func (j *judgement) admit(d *Device, holders []*Device) {
 	case old && wentAlone(sb, best.members()):
 		j.diverge(holders, j.best, d)
 	case !confirmed:
-		j.leave(d, "it is stale: slot %d at event %d, which %s at event %d calls %v",
+		j.leave(d, Stale, "it is stale: slot %d at event %d, which %s at event %d calls %v",
 			own, sb.Events, j.best.Path, best.Events, absence(best.role(sb.Number)))
 	case old:
-		j.leave(d, "it is stale: slot %d at event %d, and %s is at event %d",
+		j.leave(d, Stale, "it is stale: slot %d at event %d, and %s is at event %d",
 			own, sb.Events, j.best.Path, best.Events)
 	case slot != own:
-		j.refuse("%s holds slot %d by its own superblock and slot %d by that of %s: %s",
+		j.refuse(Conflict, "%s holds slot %d by its own superblock and slot %d by that of %s: %s",
 			d.Path, own, slot, j.best.Path, choose(d))
 	case int(slot) >= best.Disks:
-		j.refuse("%s holds slot %d of an array that has %d", d.Path, slot, best.Disks)
+		j.refuse(Conflict, "%s holds slot %d of an array that has %d", d.Path, slot, best.Disks)
 	case !sameShape(sb, best):
-		j.refuse("%s and %s disagree about level, layout, chunk or number of members: %s",
+		j.refuse(Conflict, "%s and %s disagree about level, layout, chunk or number of members: %s",
 			j.best.Path, d.Path, choose(d))
 	case j.use[slot] != nil:
-		j.refuse("%s and %s both hold slot %d: unplug one, or erase it", j.use[slot].Path, d.Path, slot)
+		j.refuse(Cloned, "%s and %s both hold slot %d: unplug one, or erase it", j.use[slot].Path, d.Path, slot)
 	default:
 		j.use[slot] = d
 	}
@@ -207,7 +208,7 @@ func (j *judgement) crossCheck() {
 	for _, d := range sortedUse(j.use) {
 		for _, other := range sortedUse(j.use) {
 			if accuses(d, other) && other.inSync() {
-				j.refuse("%s writes off %s, which %s counts on, and is only one event older: %s",
+				j.refuse(Conflict, "%s writes off %s, which %s counts on, and is only one event older: %s",
 					d.Path, other.Path, j.best.Path, choose(d))
 			}
 		}
@@ -228,7 +229,7 @@ func (j *judgement) recoverOne() {
 
 	for _, slot := range slots(j.use) {
 		if d := j.use[slot]; !d.inSync() && d != keep {
-			j.leave(d, "it is not recovered yet, and has its turn after %s", keep.Path)
+			j.leave(d, Unneeded, "it is not recovered yet, and has its turn after %s", keep.Path)
 			j.later = append(j.later, slot)
 			delete(j.use, slot)
 		}
@@ -280,7 +281,7 @@ func (j *judgement) diverge(holders []*Device, a, b *Device) {
 		return paths(ds)
 	}
 
-	j.refuse("%s at event %d and %s at event %d each went on without the other, and both may hold data "+
+	j.refuse(Diverged, "%s at event %d and %s at event %d each went on without the other, and both may hold data "+
 		"that the other lacks: look at both, then keep one with raid-assembler assemble %v followed by %s, or by %s",
 		a.Path, a.Superblock.Events, b.Path, b.Superblock.Events, a.Superblock.Array, side(a), side(b))
 }

@@ -81,9 +81,10 @@ type View struct {
 
 // Device is one block device, and what was found on it.
 type Device struct {
-	Path   string // names it in decisions, and decides nothing
-	Serial string
-	Size   raid.Sectors
+	Path    string // names it in decisions, and decides nothing
+	Serial  string
+	DiskSeq uint64 // of the disk: another once it was unplugged; 0 if unknown
+	Size    raid.Sectors
 
 	Superblock *Superblock // nil if it holds no metadata that can be trusted
 	Corrupt    string      // why what metadata it holds cannot be trusted
@@ -147,10 +148,11 @@ type Running struct {
 
 // RunningMember is a device that the engine has, or a slot that lacks one.
 type RunningMember struct {
-	Path   string // empty if missing
-	Serial string
-	Slot   raid.Slot // NoSlot for a spare
-	State  raid.MemberState
+	Path    string // empty if missing
+	Serial  string
+	DiskSeq uint64    // as [Device] has it
+	Slot    raid.Slot // NoSlot for a spare
+	State   raid.MemberState
 }
 
 // Action is what to do.
@@ -182,6 +184,25 @@ func (a Action) String() string {
 	return [...]string{"leave-alone", "wait", "refuse", "start", "add-spare", "fail-member", "remove-member"}[a]
 }
 
+// Cause is the kind of reason for a decision not to do something.
+type Cause string
+
+// The causes.
+const (
+	Stale      Cause = "stale"      // it missed writes
+	Diverged   Cause = "diverged"   // each of two sides has writes that the other missed
+	Cloned     Cause = "cloned"     // two devices are one member
+	Conflict   Cause = "conflict"   // metadata contradicts itself or what else is there
+	Corrupt    Cause = "corrupt"    // metadata cannot be trusted
+	Unreadable Cause = "unreadable" // a device does not answer
+	InUse      Cause = "in-use"     // somebody else has it
+	Unserved   Cause = "unserved"   // the engine cannot run such arrays
+	Held       Cause = "held"       // somebody asked for it
+	Missing    Cause = "missing"    // members are not here
+	Hole       Cause = "write-hole" // parity is needed and wrong
+	Unneeded   Cause = "unneeded"   // there is no use for it
+)
+
 // Member is a device to start an array with.
 type Member struct {
 	Path   string
@@ -205,6 +226,7 @@ type Decision struct {
 	Missing  []raid.Slot   // of Wait and Start: slots that the freshest superblock fills, and nobody here
 	Left     time.Duration // of Wait: until the array is started without them; negative if never
 
+	Cause  Cause  // of LeaveAlone, Wait and Refuse
 	Reason string // does not change while only time passes
 }
 
@@ -299,9 +321,20 @@ func running(rs []Running, uuid raid.UUID) *Running {
 	return &rs[i]
 }
 
+// why is a cause and the sentence for it. The zero value says that there is
+// nothing wrong.
+type why struct {
+	cause Cause
+	text  string
+}
+
+func because(cause Cause, format string, args ...any) why {
+	return why{cause, fmt.Sprintf(format, args...)}
+}
+
 // leave decides to leave d alone.
-func leave(d *Device, reason string) Decision {
-	dec := Decision{Action: LeaveAlone, Device: d.Path, Serial: d.Serial, Reason: reason}
+func leave(d *Device, w why) Decision {
+	dec := Decision{Action: LeaveAlone, Device: d.Path, Serial: d.Serial, Cause: w.cause, Reason: w.text}
 	if d.Superblock != nil {
 		dec.Array, dec.Name = d.Superblock.Array, d.Superblock.Name
 	}
@@ -309,20 +342,20 @@ func leave(d *Device, reason string) Decision {
 	return dec
 }
 
-// fault says why d cannot be used whatever its superblock says, or returns the
-// empty string. The cases are ordered by how much they explain.
-func (d *Device) fault() string {
+// fault says why d cannot be used whatever its superblock says, if so. The
+// cases are ordered by how much they explain.
+func (d *Device) fault() why {
 	switch {
 	case d.Claimed != "":
-		return "it is used by " + d.Claimed
+		return because(InUse, "it is used by %s", d.Claimed)
 	case d.Unreadable != "":
-		return "it could not be read: " + d.Unreadable
+		return because(Unreadable, "it could not be read: %s", d.Unreadable)
 	case d.Corrupt != "":
-		return "its metadata cannot be trusted: " + d.Corrupt
+		return because(Corrupt, "its metadata cannot be trusted: %s", d.Corrupt)
 	case len(d.Conflicts) > 0:
-		return fmt.Sprintf("it is a member and something else too (%s): "+
-			"erase what is wrong with wipefs", list(slices.Sorted(slices.Values(d.Conflicts))))
+		return because(Conflict, "it is a member and something else too (%s): erase what is wrong with wipefs",
+			list(slices.Sorted(slices.Values(d.Conflicts))))
 	default:
-		return ""
+		return why{}
 	}
 }

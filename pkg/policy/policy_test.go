@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"raid-assembler/pkg/raid"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const late = time.Minute
@@ -135,7 +135,8 @@ func TestAssemble(t *testing.T) {
 			}
 			got := Decide(v, DefaultConfig())[0]
 
-			if got.Device != "" || got.Action != tt.want || use(got) != tt.use || !strings.Contains(got.Reason, tt.reason) {
+			wrong := got.Device != "" || got.Action != tt.want || use(got) != tt.use
+			if wrong || !strings.Contains(got.Reason, tt.reason) {
 				t.Errorf("Decide() = %v %q (%s), want %v %q (... %s ...)",
 					got.Action, use(got), got.Reason, tt.want, tt.use, tt.reason)
 			}
@@ -300,5 +301,34 @@ func TestTwoArrays(t *testing.T) {
 	got := Decide(View{Devices: append(two, one...)}, DefaultConfig())
 	if len(got) != 2 || got[0].Array != testArray || got[0].Action != Start || got[1].Action != Wait {
 		t.Errorf("Decide() = %v, want start, then wait", got)
+	}
+}
+
+// TestCause checks that the kind of a reason is told, for who sorts decisions
+// without reading prose.
+func TestCause(t *testing.T) {
+	for members, want := range map[string][]Cause{
+		"0@7 1@7 (2@7)":       {Missing},
+		"0@8~ 1@8~ 2!@7~":     {Hole, Stale},
+		"0@7 1@7 2@7 2@7c":    {Cloned},
+		"0@7 1@7 2@7 1@7":     {Cloned},
+		"0-2@9 1@9 2@9":       {Conflict},
+		"0-2@9 1-2@9 2-01@5":  {Diverged},
+		"0@7 1@7m (2@7)":      {InUse, InUse},
+		"0@8 1@8 (2@8) 2!@3":  {Missing, Stale},
+		"S@7":                 {Missing},
+		"0-1@7 1-2@7 2-0@7":   {Diverged},
+		"0@7 1!@6 2!@6 (3@1)": {Missing, Stale, Stale},
+	} {
+		v := View{Devices: draw(t, array(raid.Level5, 3), members).here()}
+
+		var got []Cause
+		for _, d := range Decide(v, DefaultConfig()) {
+			got = append(got, d.Cause)
+		}
+
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: causes = %q, want %q", members, got, want)
+		}
 	}
 }

@@ -30,7 +30,7 @@ func (t *tender) tend(others []*Device, cfg Config) []Decision {
 
 	for _, d := range others {
 		switch reason, spare := t.excluded(d), d.Superblock.role(d.Superblock.Number) == raid.RoleSpare; {
-		case reason != "":
+		case reason != (why{}):
 			ds = append(ds, leave(d, reason))
 		case spare:
 			ds = append(ds, t.addSpare(d))
@@ -54,7 +54,9 @@ func attached(r *Running, all []Device) map[int]*Device {
 	for i, m := range r.Members {
 		for k := range all {
 			d := &all[k]
-			if m.Path != "" && d.Path == m.Path && (d.Serial == m.Serial || d.Serial == "" || m.Serial == "") {
+			same := d.Path == m.Path && (d.Serial == m.Serial || d.Serial == "" || m.Serial == "") &&
+				(d.DiskSeq == m.DiskSeq || d.DiskSeq == 0 || m.DiskSeq == 0)
+			if m.Path != "" && same {
 				found[i] = d
 			}
 		}
@@ -95,32 +97,32 @@ func (t *tender) gone() []Decision {
 	return ds
 }
 
-// excluded says why d cannot be given to the array, whatever its role, or
-// returns the empty string. The cases are ordered by how much they explain.
-func (t *tender) excluded(d *Device) string {
+// excluded says why d cannot be given to the array, whatever its role, if so.
+// The cases are ordered by how much they explain.
+func (t *tender) excluded(d *Device) why {
 	fault := d.fault()
 	state := t.array.State
 
 	switch {
-	case fault != "":
+	case fault != (why{}):
 		return fault
 	case t.twin(d) != "":
-		return fmt.Sprintf("it is a copy of %s, which is in use: unplug it, or erase it", t.twin(d))
+		return because(Cloned, "it is a copy of %s, which is in use: unplug it, or erase it", t.twin(d))
 	case t.former(d):
-		return "the engine has not let go of what it was before it was unplugged"
+		return because(InUse, "the engine has not let go of what it was before it was unplugged")
 	case d.Superblock.Unsupported != "":
-		return d.Superblock.Unsupported
+		return because(Unserved, "%s", d.Superblock.Unsupported)
 	case !t.array.Level.HasRedundancy():
-		return fmt.Sprintf("%v has no use for another device", t.array.Level)
+		return because(Unneeded, "%v has no use for another device", t.array.Level)
 	case state == raid.Broken || state == raid.Inactive || state == raid.ReadOnly:
-		return fmt.Sprintf("the array is %s and takes no member: stop it and assemble it again", state)
+		return because(InUse, "the array is %s and takes no member: stop it and assemble it again", state)
 	case d.Shunned != "":
-		return d.Shunned
+		return because(Held, "%s", d.Shunned)
 	case !d.fits():
-		return fmt.Sprintf("it is too small: %d sectors for data, %d needed",
-			d.Superblock.DataSize, d.Superblock.Geometry.Size)
+		return because(Unneeded, "it is too small: %d sectors for data, %d needed",
+			d.Superblock.DataSize, d.Superblock.Size)
 	default:
-		return ""
+		return why{}
 	}
 }
 
@@ -178,17 +180,17 @@ func (t *tender) takeBack(d *Device, cfg Config) Decision {
 
 	switch {
 	case !holds:
-		return leave(d, fmt.Sprintf("its own superblock calls it %v", sb.role(sb.Number)))
+		return leave(d, because(Stale, "its own superblock calls it %v", sb.role(sb.Number)))
 	case wentAlone(sb, t.numbers()):
-		return leave(d, fmt.Sprintf("it went on without any member that runs now, to event %d, and may hold data that "+
-			"the array lacks: look at it, then give it up with raid-assembler add --force %v %s",
+		return leave(d, because(Diverged, "it went on without any member that runs now, to event %d, and "+
+			"may hold data that the array lacks: look at it, then give it up with raid-assembler add --force %v %s",
 			sb.Events, sb.Array, d.Path))
 	case !slices.Contains(vacant, slot):
-		return leave(d, stale+", and its slot is taken")
+		return leave(d, because(Stale, "%s, and its slot is taken", stale))
 	case t.ready() >= len(vacant):
-		return leave(d, stale+", and a spare takes its slot")
+		return leave(d, because(Stale, "%s, and a spare takes its slot", stale))
 	case !cfg.Readd:
-		return leave(d, fmt.Sprintf("%s: raid-assembler add %v %s fills it anew", stale, sb.Array, d.Path))
+		return leave(d, because(Stale, "%s: raid-assembler add %v %s fills it anew", stale, sb.Array, d.Path))
 	default:
 		return t.give(d, stale+", and is filled anew")
 	}

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"raid-assembler/pkg/raid"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // engineHas returns an array that runs with the first n of devices, in the
@@ -55,6 +55,11 @@ func TestTend(t *testing.T) {
 			"its name is another disk's", raid.Level5, 3, "0@7 1@7 2@7", 3,
 			func(v *View) { v.Devices[0] = Device{Path: "/dev/sda", Serial: "new"} },
 			[]string{"fail-member /dev/sda removed from the bus"},
+		},
+		{
+			"it was unplugged and plugged in under its name", raid.Level5, 3, "0@7 1@7 2@7", 3,
+			func(v *View) { v.Running[0].Members[0].DiskSeq, v.Devices[0].DiskSeq = 1, 2 },
+			[]string{"fail-member /dev/sda removed", "leave-alone /dev/sda has not let go"},
 		},
 		{
 			"a faulty one and a spare vanish", raid.Level5, 3, "0@7 1@7 2@7 S@7", 4,

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/datadriven"
-
 	"raid-assembler/pkg/raid"
+
+	"github.com/cockroachdb/datadriven"
 )
 
 // TestTranscripts replays testdata/*.txt in a [world]: devices come and go,

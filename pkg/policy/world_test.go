@@ -317,7 +317,7 @@ func (w *world) describe() string {
 			slot = fmt.Sprint(int(m.Slot))
 		}
 
-		fmt.Fprintf(&b, " %s", strings.TrimSuffix(slot+"="+strings.TrimPrefix(m.Path, "/dev/")+":"+string(m.State), ":"))
+		fmt.Fprintf(&b, " %s=%s:%s", slot, strings.TrimPrefix(m.Path, "/dev/"), m.State)
 	}
 
 	b.WriteString("\n")
