@@ -43,7 +43,7 @@ func serve(runDir string) error {
 	// Pages that were touched stay: with swap on an array of ours, who would
 	// bring them back?
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
-		fmt.Fprintf(os.Stderr, "raid-engine: memory is not locked: %v\n", err)
+		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: memory is not locked: %v\n", err)
 	}
 
 	control, listener, err := inherited()

@@ -45,7 +45,7 @@ func guard(runDir string) error {
 	// Inherited by the engine and all its threads: memory that they ask for is
 	// never found by writing to a disk that only they can serve.
 	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0, 0); errno != 0 {
-		fmt.Fprintf(os.Stderr, "raid-engine: without protection from memory reclaim: %v\n", errno)
+		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: without protection from memory reclaim: %v\n", errno)
 	}
 
 	controller, err := ublk.NewController()
@@ -126,6 +126,8 @@ func runEngine(
 	_ = theirs.Close() // the engine has its own
 
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+
 	served := make(chan error, 1)
 
 	go func() { served <- ublk.ServeControl(ctx, ours, controller) }()
@@ -133,8 +135,6 @@ func runEngine(
 	died := make(chan error, 1)
 
 	go func() { died <- cmd.Wait() }()
-
-	defer cancel()
 
 	for {
 		select {
@@ -146,13 +146,11 @@ func runEngine(
 			}
 		case err := <-died:
 			cancel()
-			<-served
+			_ = <-served // of a connection that ended because the engine did
 
-			if err == nil && !asked {
-				err = errors.New("it ended without being asked to")
-			}
-
-			return asked, err
+			// An engine ends well only if somebody asked it to, be it behind
+			// the guardian's back.
+			return asked || err == nil, err
 		}
 	}
 }

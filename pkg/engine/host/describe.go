@@ -6,7 +6,6 @@ import (
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/loop"
-	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/journal"
 	"raid-assembler/pkg/raid"
 )
@@ -129,66 +128,5 @@ func (h *Host) ended(uuid raid.UUID, r *running) {
 		})
 	}
 
-	h.touch()
-}
-
-// notice puts what the engine says into the journal.
-func (h *Host) notice(uuid raid.UUID, r *running, n loop.Notice) {
-	h.mu.Lock()
-	d := r.devices[n.Device]
-	h.mu.Unlock()
-
-	if d == nil {
-		d = &member.Device{Path: "a member"}
-	}
-
-	ev := journal.Event{
-		Array: r.name, UUID: uuid.String(), Reason: n.Cause,
-	}
-	if n.Slot != raid.NoSlot {
-		ev.Slot = &n.Slot
-	}
-
-	if n.Device != engine.None {
-		ev.Member, ev.Serial = d.Path, d.Serial
-	}
-
-	where := fmt.Sprintf("%s (serial %s)", d.Path, d.Serial)
-	if n.Slot != raid.NoSlot {
-		where += fmt.Sprintf(" in slot %d", n.Slot)
-	}
-
-	switch n.Note {
-	case engine.NoteFailed:
-		ev.Kind, ev.Message = journal.MemberFailed, fmt.Sprintf("%s of %s failed", where, r.name)
-		if ev.Reason == "" {
-			ev.Reason = "input/output error"
-		}
-	case engine.NoteBroken:
-		ev.Kind, ev.Message = journal.ArrayBroken, fmt.Sprintf("%s is broken: %s was one too many", r.name, where)
-	case engine.NoteSpareActive:
-		ev.Kind, ev.Message = journal.SpareActivated, fmt.Sprintf("spare %s of %s is put to work", where, r.name)
-	case engine.NoteNoSpare:
-		ev.Kind, ev.Message = journal.NoSpareLeft, fmt.Sprintf("%s is degraded and has no spare", r.name)
-	case engine.NoteRecoverStart:
-		ev.Kind, ev.Message = journal.RecoveryStarted,
-			fmt.Sprintf("recovery of %s onto %s starts at %d MiB", r.name, where, n.Offset.Bytes()>>20)
-	case engine.NoteRecoverDone:
-		ev.Kind, ev.Message = journal.RecoveryFinished, fmt.Sprintf("%s of %s is in sync", where, r.name)
-	case engine.NoteRecoverFailed:
-		ev.Kind, ev.Message = journal.RecoveryFinished,
-			fmt.Sprintf("recovery of %s onto %s was given up at %d MiB: what it needs cannot be read",
-				r.name, where, n.Offset.Bytes()>>20)
-	case engine.NoteResyncStart:
-		ev.Kind, ev.Message = journal.ResyncStarted, fmt.Sprintf("resync of %s starts", r.name)
-		ev.Reason = "the array was not stopped cleanly"
-	case engine.NoteResyncDone:
-		ev.Kind, ev.Message = journal.ResyncFinished, fmt.Sprintf("resync of %s is done", r.name)
-	case engine.NoteResyncFailed:
-		ev.Kind, ev.Message = journal.ResyncFinished,
-			fmt.Sprintf("resync of %s was given up at %d MiB", r.name, n.Offset.Bytes()>>20)
-	}
-
-	h.cfg.Tell(ev)
 	h.touch()
 }

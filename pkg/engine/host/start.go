@@ -270,7 +270,8 @@ func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engin
 	slot, slotted := role.Slot()
 
 	if slotted != (c.asked.Slot != nil) || (slotted && int(slot) != *c.asked.Slot) {
-		return fmt.Errorf("%s is %v by the freshest superblock, which is not what was asked for: %w", who, role, ErrRefused)
+		return fmt.Errorf("%s is %v by the freshest superblock, which is not what was asked for: %w",
+			who, role, ErrRefused)
 	}
 
 	if !slotted {
@@ -289,7 +290,8 @@ func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engin
 	case setup.Members[slot].Device != engine.None:
 		return fmt.Errorf("%s claims slot %d, as another device does: %w", who, slot, ErrRefused)
 	case c.sb.Events+1 < best.Events:
-		return fmt.Errorf("%s is stale: event count %d, the freshest has %d: %w", who, c.sb.Events, best.Events, ErrRefused)
+		return fmt.Errorf("%s is stale: event count %d, the freshest has %d: %w",
+			who, c.sb.Events, best.Events, ErrRefused)
 	}
 
 	m := engine.Member{Device: id, State: raid.InSync}

@@ -27,10 +27,9 @@ type syncer struct {
 	nextAt     time.Time // not before
 	checkpoint time.Time
 
-	began     time.Time
-	beganAt   raid.Sectors
-	mismatch  raid.Sectors
-	noticedAt time.Time
+	began    time.Time
+	beganAt  raid.Sectors
+	mismatch raid.Sectors
 }
 
 // startSync begins what the array says.

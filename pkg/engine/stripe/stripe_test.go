@@ -30,7 +30,6 @@ type bench struct {
 	queue []Transfer
 	model []byte
 	reqs  [depth]*Request
-	old   [depth][]byte
 	next  int // device number
 	count map[Op]int
 }
@@ -537,9 +536,7 @@ func TestNothingAllocates(t *testing.T) {
 		b.p.Submit(Request{Tag: 0, Op: op, Sector: 5, Data: data})
 
 		for len(b.p.Results()) == 0 {
-			for _, tr := range b.p.Transfers() {
-				b.queue = append(b.queue, tr)
-			}
+			b.queue = append(b.queue, b.p.Transfers()...)
 
 			for _, tr := range b.queue {
 				b.p.Complete(tr.ID, None)

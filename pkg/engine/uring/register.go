@@ -13,7 +13,7 @@ import (
 // crashed process away from a device until the last write of the dead one has ended.
 func (r *Ring) RegisterFiles(n int) error {
 	arg := rsrcRegister{Nr: uint32(n), Flags: rsrcRegisterSparse}
-	if _, err := r.register(registerFiles2, unsafe.Pointer(&arg), unsafe.Sizeof(arg)); err != nil {
+	if err := r.register(registerFiles2, unsafe.Pointer(&arg), unsafe.Sizeof(arg)); err != nil {
 		return fmt.Errorf("uring: register table of %d files: %w", n, err)
 	}
 	return nil
@@ -27,7 +27,7 @@ func (r *Ring) UpdateFile(slot, fd int) error {
 	defer pin.Unpin()
 	pin.Pin(fds)
 	arg := filesUpdate{Offset: uint32(slot), FDs: uint64(uintptr(unsafe.Pointer(fds)))}
-	if _, err := r.register(registerFilesUpdate, unsafe.Pointer(&arg), 1); err != nil {
+	if err := r.register(registerFilesUpdate, unsafe.Pointer(&arg), 1); err != nil {
 		return fmt.Errorf("uring: register file %d in slot %d: %w", fd, slot, err)
 	}
 	return nil
@@ -36,7 +36,7 @@ func (r *Ring) UpdateFile(slot, fd int) error {
 // UnregisterFiles drops the table. It returns when the operations that use its files have ended or will end without
 // them.
 func (r *Ring) UnregisterFiles() error {
-	if _, err := r.register(unregisterFiles, nil, 0); err != nil {
+	if err := r.register(unregisterFiles, nil, 0); err != nil {
 		return fmt.Errorf("uring: unregister files: %w", err)
 	}
 	return nil
@@ -50,7 +50,7 @@ func (r *Ring) RegisterBuffers(buffers [][]byte) error {
 		iov[i].Base = unsafe.SliceData(buf)
 		iov[i].SetLen(len(buf))
 	}
-	if _, err := r.register(registerBuffers, unsafe.Pointer(unsafe.SliceData(iov)), uintptr(len(iov))); err != nil {
+	if err := r.register(registerBuffers, unsafe.Pointer(unsafe.SliceData(iov)), uintptr(len(iov))); err != nil {
 		return fmt.Errorf("uring: register %d buffers: %w", len(buffers), err)
 	}
 	return nil
@@ -58,7 +58,7 @@ func (r *Ring) RegisterBuffers(buffers [][]byte) error {
 
 // UnregisterBuffers undoes RegisterBuffers.
 func (r *Ring) UnregisterBuffers() error {
-	if _, err := r.register(unregisterBuffers, nil, 0); err != nil {
+	if err := r.register(unregisterBuffers, nil, 0); err != nil {
 		return fmt.Errorf("uring: unregister buffers: %w", err)
 	}
 	return nil
@@ -73,21 +73,21 @@ type Workers struct {
 // RegisterMaxWorkers sets the limits and returns those that were.
 func (r *Ring) RegisterMaxWorkers(w Workers) (Workers, error) {
 	limits := [2]uint32{w.Bounded, w.Unbounded}
-	if _, err := r.register(registerIOWQMaxWorkers, unsafe.Pointer(&limits), uintptr(len(limits))); err != nil {
+	if err := r.register(registerIOWQMaxWorkers, unsafe.Pointer(&limits), uintptr(len(limits))); err != nil {
 		return Workers{}, fmt.Errorf("uring: limit workers to %d and %d: %w", w.Bounded, w.Unbounded, err)
 	}
 	return Workers{Bounded: limits[0], Unbounded: limits[1]}, nil
 }
 
-func (r *Ring) register(op uintptr, arg unsafe.Pointer, n uintptr) (int, error) {
+func (r *Ring) register(op uintptr, arg unsafe.Pointer, n uintptr) error {
 	for {
-		ret, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, uintptr(arg), n, 0, 0)
+		_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, uintptr(arg), n, 0, 0)
 		switch errno {
 		case 0:
-			return int(ret), nil
+			return nil
 		case unix.EINTR: // waiting for operations to end was interrupted
 		default:
-			return 0, errno
+			return errno
 		}
 	}
 }

@@ -1,0 +1,84 @@
+package host
+
+import (
+	"fmt"
+
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/loop"
+	"raid-assembler/pkg/journal"
+	"raid-assembler/pkg/raid"
+)
+
+// story is how a kind of notice is told: who stands for the member, and at for
+// the offset in MiB.
+type story struct {
+	kind    journal.Kind
+	message func(array, who string, at int64) string
+	reason  string // unless the notice has its own
+}
+
+var stories = map[engine.Note]story{
+	engine.NoteFailed: {journal.MemberFailed, func(array, who string, _ int64) string {
+		return fmt.Sprintf("%s of %s failed", who, array)
+	}, "input/output error"},
+	engine.NoteBroken: {journal.ArrayBroken, func(array, who string, _ int64) string {
+		return fmt.Sprintf("%s is broken: %s was one too many", array, who)
+	}, ""},
+	engine.NoteSpareActive: {journal.SpareActivated, func(array, who string, _ int64) string {
+		return fmt.Sprintf("spare %s is put to work in %s", who, array)
+	}, ""},
+	engine.NoteNoSpare: {journal.NoSpareLeft, func(array, _ string, _ int64) string {
+		return fmt.Sprintf("%s is degraded and has no spare", array)
+	}, ""},
+	engine.NoteRecoverStart: {journal.RecoveryStarted, func(array, who string, at int64) string {
+		return fmt.Sprintf("recovery of %s onto %s starts at %d MiB", array, who, at)
+	}, ""},
+	engine.NoteRecoverDone: {journal.RecoveryFinished, func(array, who string, _ int64) string {
+		return fmt.Sprintf("%s of %s is in sync", who, array)
+	}, ""},
+	engine.NoteRecoverFailed: {journal.RecoveryFinished, func(array, who string, at int64) string {
+		return fmt.Sprintf("recovery of %s onto %s was given up at %d MiB", array, who, at)
+	}, "what it needs cannot be read"},
+	engine.NoteResyncStart: {journal.ResyncStarted, func(array, _ string, _ int64) string {
+		return fmt.Sprintf("resync of %s starts", array)
+	}, "the array was not stopped cleanly"},
+	engine.NoteResyncDone: {journal.ResyncFinished, func(array, _ string, _ int64) string {
+		return fmt.Sprintf("resync of %s is done", array)
+	}, ""},
+	engine.NoteResyncFailed: {journal.ResyncFinished, func(array, _ string, at int64) string {
+		return fmt.Sprintf("resync of %s was given up at %d MiB", array, at)
+	}, "what it needs cannot be read"},
+}
+
+// notice puts what the engine says into the journal.
+func (h *Host) notice(uuid raid.UUID, r *running, n loop.Notice) {
+	h.mu.Lock()
+	d := r.devices[n.Device]
+	h.mu.Unlock()
+
+	s := stories[n.Note]
+	ev := journal.Event{Kind: s.kind, Array: r.name, UUID: uuid.String(), Reason: n.Cause}
+	who := "a member"
+
+	if d != nil && n.Device != engine.None {
+		ev.Member, ev.Serial = d.Path, d.Serial
+		who = fmt.Sprintf("%s (serial %s)", d.Path, d.Serial)
+	}
+
+	if n.Slot != raid.NoSlot {
+		ev.Slot = &n.Slot
+		who += fmt.Sprintf(" in slot %d", n.Slot)
+	}
+
+	if ev.Reason == "" {
+		ev.Reason = s.reason
+	}
+
+	if n.Note == engine.NoteResyncDone && n.Mismatched > 0 {
+		ev.Reason = fmt.Sprintf("%d KiB were not redundant and are now", n.Mismatched/2)
+	}
+
+	ev.Message = s.message(r.name, who, n.Offset.Bytes()>>20)
+	h.cfg.Tell(ev)
+	h.touch()
+}
