@@ -1,0 +1,199 @@
+package tests
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"raid-assembler/lab"
+	"raid-assembler/pkg/api"
+)
+
+// TestBoot has file systems on arrays in fstab, by UUID, and reboots: they are
+// mounted, and nothing was left unclean.
+func TestBoot(t *testing.T) {
+	b := start(t)
+	one := array{name: "one", level: 1, members: 2, size: 32 << 20}
+	five := array{name: "five", level: 5, members: 3, size: 32 << 20, args: "-c64"}
+	b.make(one, b.MustDisks(one.members, one.size, "a"))
+	b.make(five, b.MustDisks(five.members, five.size, "b"))
+	b.install()
+
+	for _, a := range []array{one, five} {
+		b.await(a.name, 20*time.Second, "assembled at start", whole)
+		b.MustShell(fmt.Sprintf(`
+mkfs.ext4 -q -F /dev/raid/%[1]s
+udevadm settle
+mkdir -p /srv/%[1]s
+echo "UUID=$(blkid -o value -s UUID /dev/raid/%[1]s) /srv/%[1]s ext4 defaults 0 2" >> /etc/fstab
+mount /dev/raid/%[1]s /srv/%[1]s
+head -c 8M /dev/urandom > /srv/%[1]s/x
+sha256sum /srv/%[1]s/x >> /root/sums`, a.name))
+	}
+
+	if err := b.Reboot(); err != nil {
+		t.Fatal(err)
+	}
+
+	b.MustShell("sha256sum -c --quiet /root/sums; findmnt /srv/one; findmnt /srv/five")
+
+	if resyncs := b.events("ResyncStarted"); len(resyncs) != 0 {
+		t.Errorf("after a clean reboot: %+v", resyncs)
+	}
+
+	b.MustShell("! journalctl -b -1 --no-pager | grep -iE 'I/O error|blocked for more than'")
+}
+
+// TestDegradedBoot boots with one member missing: the array starts at its
+// deadline and not before, and takes the late member in again.
+func TestDegradedBoot(t *testing.T) {
+	const deadline = 30 * time.Second
+
+	b := start(t)
+	a := array{name: "five", level: 5, members: 4, size: 32 << 20, args: "-c64"}
+	disks := b.MustDisks(a.members, a.size, "m")
+	b.make(a, disks)
+	b.install()
+	b.await("five", 20*time.Second, "assembled at start", whole)
+	b.MustShell("raid-assembler stop five; systemctl stop raid-assembler.service")
+	disks[2].MustUnplug()
+
+	if err := b.Reboot(); err != nil {
+		t.Fatal(err)
+	}
+
+	if st := b.status(); len(st.Waiting) != 1 || st.Waiting[0].Present != 3 || st.Waiting[0].Needed != 4 {
+		t.Errorf("before the deadline the status is %+v, want one array that waits with 3 of 4 members", st)
+	}
+
+	b.await("five", time.Minute, "degraded", degradedBy(1))
+
+	began, degraded := b.events("AssemblerStarted"), b.events("ArrayStartedDegraded")
+	if len(began) != 1 || len(degraded) != 1 {
+		t.Fatalf("started %+v, degraded %+v, want one of each", began, degraded)
+	}
+
+	waited := degraded[0].at() - began[0].at()
+	t.Logf("started degraded %v after the assembler", waited.Round(time.Millisecond))
+
+	if waited < deadline-time.Second || waited > deadline+5*time.Second {
+		t.Errorf("started degraded after %v, want %v", waited, deadline)
+	}
+
+	b.MustShell(`cmp /root/five.data /dev/raid/five
+dd if=/dev/urandom of=/dev/raid/five bs=1M count=20 seek=3 oflag=direct status=none
+cp /dev/raid/five /root/five.data`)
+
+	// The late member missed writes. It must not be believed.
+	disks[2].MustReplug()
+	b.await("five", time.Minute, "healed", func(a api.Array) bool {
+		return whole(a) && a.Members[2].Serial == "m2"
+	})
+
+	if len(b.events("RecoveryFinished")) != 1 {
+		t.Errorf("the late member was taken in without a recovery")
+	}
+
+	b.MustShell("cmp /root/five.data /dev/raid/five; raid-assembler stop five")
+	b.mdRuns(a, disks, 0)
+}
+
+// TestPowerCut cuts the power under writes. What was acknowledged as flushed is
+// there afterwards, and redundancy is made right again.
+func TestPowerCut(t *testing.T) {
+	for _, a := range []array{
+		{name: "one", level: 1, members: 2, size: 48 << 20},
+		{name: "five", level: 5, members: 4, size: 32 << 20, args: "-c64"},
+	} {
+		t.Run(a.name, func(t *testing.T) {
+			b := start(t)
+
+			var disks []*lab.GuestDisk
+			for i := range a.members {
+				disks = append(disks, b.MustPlug(lab.Disk{Serial: fmt.Sprintf("m%d", i), Size: a.size, Log: true}))
+			}
+
+			b.make(a, disks)
+			b.install()
+			b.await(a.name, 20*time.Second, "assembled at start", whole)
+			b.flushedWrites(a.name)
+
+			if err := b.PowerCut(lab.PowerCut{}); err != nil {
+				t.Fatal(err)
+			}
+
+			b.await(a.name, time.Minute, "assembled and resynced", whole)
+
+			if len(b.events("ResyncStarted")) != 1 {
+				t.Errorf("no resync after a power cut under load")
+			}
+
+			b.MustShell(checkFlushed)
+			b.MustShell(fmt.Sprintf("cp /dev/raid/%[1]s /root/%[1]s.data; raid-assembler stop %[1]s", a.name))
+			b.mdRuns(a, disks, 0)
+		})
+	}
+}
+
+// flushedWrites writes blocks and notes each after its flush was acknowledged,
+// on the root disk, which keeps all; beside it go writes that nobody flushes.
+func (b *box) flushedWrites(name string) {
+	b.t.Helper()
+	b.MustGo(fmt.Sprintf("exec fio --name=load --filename=/dev/raid/%s --direct=1 --ioengine=libaio --iodepth=8 "+
+		"--rw=randwrite --bs=16k --offset=16m --time_based --runtime=300", name))
+	b.MustGo(fmt.Sprintf(`
+i=0
+while :; do
+	i=$((i+1))
+	yes "block $i" | head -c 4096 > /dev/shm/block
+	dd if=/dev/shm/block of=/dev/raid/%s bs=4k seek=$((i * 7 %% 4096)) conv=notrunc oflag=direct status=none
+	sync /dev/raid/%[1]s
+	echo "%[1]s $i" >> /root/acked
+done`, name))
+	b.MustWaitFor(time.Minute, "test $(wc -l < /root/acked) -ge 60")
+}
+
+const checkFlushed = `
+while read name i; do
+	yes "block $i" | head -c 4096 > /dev/shm/want || true
+	dd if=/dev/raid/$name of=/dev/shm/got bs=4k count=1 skip=$((i * 7 % 4096)) iflag=direct status=none
+	cmp /dev/shm/want /dev/shm/got
+done < /root/acked`
+
+// TestKilled kills the assembler again and again while disks come, and the
+// engine under load: the same end as without.
+func TestKilled(t *testing.T) {
+	a := array{name: "five", level: 5, members: 4, size: 32 << 20, args: "-c64"}
+	b := start(t)
+	disks := b.MustDisks(a.members, a.size, "m")
+	b.make(a, disks)
+	b.pull(disks...)
+	b.install()
+	b.MustShell(`mkdir -p /run/systemd/system/raid-assembler.service.d
+printf '[Service]\nRestartSec=20ms\n' > /run/systemd/system/raid-assembler.service.d/fast.conf
+systemctl daemon-reload`)
+
+	killer := b.MustGo(`for i in $(seq 30); do pkill -9 -f '^/usr/sbin/raid-assembler daemon' || true; sleep 0.$((RANDOM % 4))5; done`)
+
+	b.MustReplugAll(disks[2], disks[0], disks[3], disks[1])
+	killer.MustWait(time.Minute)
+	b.await("five", 30*time.Second, "assembled", whole)
+	b.MustShell("cmp /root/five.data /dev/raid/five")
+
+	if out := b.MustShell("systemctl show -p NRestarts raid-assembler.service"); strings.TrimSpace(out) == "NRestarts=0" {
+		t.Errorf("the assembler was not killed once")
+	}
+
+	load := b.MustGo(fmt.Sprintf(fio, "five", 7, 15))
+
+	for range 4 {
+		time.Sleep(3 * time.Second)
+		b.MustShell("pkill -9 -f '^raid-engine .*serve'")
+	}
+
+	load.MustWait(2 * time.Minute)
+	b.await("five", time.Minute, "whole again", whole)
+	b.MustShell("cp /dev/raid/five /root/five.data; raid-assembler stop five")
+	b.mdRuns(a, disks, 0)
+}
