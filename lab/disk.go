@@ -26,9 +26,13 @@ type Disk struct {
 
 // GuestDisk is a disk of a guest, plugged in or not.
 type GuestDisk struct {
-	g    *Guest
-	d    Disk
-	node string // prefix of its block nodes; empty while it is not plugged in
+	g      *Guest
+	d      Disk
+	in     bool   // in its bay
+	node   string // prefix of its block nodes; empty unless in and the power is on
+	faults []fault
+	filter string // node that makes the faults; empty without any
+	speed  Speed
 }
 
 // args are arguments of a QMP command.
@@ -41,12 +45,13 @@ const bays = 200
 func (d *GuestDisk) Serial() string { return d.d.Serial }
 
 // Plugged reports whether the disk is plugged in.
-func (d *GuestDisk) Plugged() bool { return d.node != "" }
+func (d *GuestDisk) Plugged() bool { return d.in }
 
 // Path returns the raw file that holds the disk's content.
-func (d *GuestDisk) Path() string { return filepath.Join(d.g.dir, d.d.Serial+".raw") }
+func (d *GuestDisk) Path() string { return filepath.Join(d.g.place.dir, d.d.Serial+".raw") }
 
 // Plug plugs a new disk in, and returns when udev in the guest has dealt with it.
+// Disks may be plugged and unplugged while the power is off, too.
 func (g *Guest) Plug(disk Disk) (*GuestDisk, error) {
 	disks, err := g.PlugAll(disk)
 	if err != nil {
@@ -65,6 +70,19 @@ func (g *Guest) PlugAll(disks ...Disk) ([]*GuestDisk, error) {
 	}
 
 	return plugged, g.plug(plugged)
+}
+
+// plugged returns the disks that are in their bays.
+func (g *Guest) plugged() []*GuestDisk {
+	var in []*GuestDisk
+
+	for _, d := range g.disks {
+		if d.in {
+			in = append(in, d)
+		}
+	}
+
+	return in
 }
 
 // newDisks makes the files of disks, which are part of the guest from then on.
@@ -157,16 +175,31 @@ func (d *GuestDisk) makeFile() error {
 	return nil
 }
 
-// plug plugs disks into the running guest.
+// plug plugs disks in.
 func (g *Guest) plug(disks []*GuestDisk) error {
-	if len(disks) == 0 {
-		return nil
-	}
-
 	for _, d := range disks {
+		if d.in {
+			return fmt.Errorf("lab: disk %s is plugged in already", d.d.Serial)
+		}
+
+		d.in = true
+
+		if g.m == nil {
+			continue
+		}
+
 		if err := d.attach(); err != nil {
 			return err
 		}
+	}
+
+	return g.appeared(disks)
+}
+
+// appeared waits until udev in the guest has dealt with disks that are new.
+func (g *Guest) appeared(disks []*GuestDisk) error {
+	if len(disks) == 0 || g.m == nil {
+		return nil
 	}
 
 	return g.onTargets(disks, `
@@ -216,6 +249,15 @@ var sysfsPath = strings.Trim(sysfsTarget, `"`)
 // Unplug pulls the disk, as one pulls it out of a running machine: what it had
 // not yet done fails. It returns when the guest has noticed.
 func (d *GuestDisk) Unplug() error {
+	if !d.in {
+		return fmt.Errorf("lab: disk %s is not plugged in", d.d.Serial)
+	}
+
+	d.in = false
+	if d.g.m == nil {
+		return nil
+	}
+
 	if err := d.detach(); err != nil {
 		return err
 	}
@@ -238,10 +280,6 @@ func (g *Guest) ReplugAll(disks ...*GuestDisk) error { return g.plug(disks) }
 //	[blklogwrites  the log of a disk that can lose power]
 //	file       the image
 func (d *GuestDisk) attach() error {
-	if d.Plugged() {
-		return fmt.Errorf("lab: disk %s is plugged in already", d.d.Serial)
-	}
-
 	d.g.names++
 	node := fmt.Sprintf("d%d", d.g.names)
 
@@ -260,7 +298,11 @@ func (d *GuestDisk) attach() error {
 
 	d.node = node
 
-	return nil
+	if err := d.setSpeed(); err != nil || len(d.faults) == 0 {
+		return err
+	}
+
+	return d.setFaults()
 }
 
 func (d *GuestDisk) addNodes(node string) error {
@@ -287,9 +329,14 @@ func (d *GuestDisk) addNodes(node string) error {
 		return err
 	}
 
-	return m.Execute("blockdev-add", args{
-		"driver": "throttle", "node-name": node + "-top", "throttle-group": node + "-speed", "file": d.bottom(node),
-	}, nil)
+	return m.Execute("blockdev-add", d.top(node, d.bottom(node)), nil)
+}
+
+// top is the node that the device uses, above the node named below.
+func (d *GuestDisk) top(node, below string) args {
+	return args{
+		"driver": "throttle", "node-name": node + "-top", "throttle-group": node + "-speed", "file": below,
+	}
 }
 
 // bottom is the node below those that misbehave.
@@ -303,16 +350,10 @@ func (d *GuestDisk) bottom(node string) string {
 
 // detach is the mirror of attach.
 func (d *GuestDisk) detach() error {
-	if !d.Plugged() {
-		return fmt.Errorf("lab: disk %s is not plugged in", d.d.Serial)
-	}
-
 	m, node := d.g.m, d.node
 	if err := m.Execute("device_del", args{"id": node}, nil); err != nil {
 		return err
 	}
-
-	d.node = ""
 
 	if err := d.delNode(node + "-top"); err != nil {
 		return err
@@ -322,6 +363,12 @@ func (d *GuestDisk) detach() error {
 	if d.d.Log {
 		names = []string{node + "-log", node + "-logfile", node + "-file"}
 	}
+
+	if d.filter != "" {
+		names = append([]string{d.filter}, names...)
+	}
+
+	d.node, d.filter = "", ""
 
 	errs := []error{m.Execute("object-del", args{"id": node + "-speed"}, nil)}
 	for _, name := range names {

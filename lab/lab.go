@@ -44,10 +44,9 @@ type Options struct {
 // except those that plug disks or turn the power on or off.
 type Guest struct {
 	img   image.Image
-	dir   string
+	place *run
 	log   io.Writer
 	tb    testing.TB // nil outside tests
-	slot  *os.File
 	keep  bool
 	m     *qemu.Machine // nil while the power is off
 	disks []*GuestDisk
@@ -72,7 +71,7 @@ func New(o Options) (*Guest, error) {
 	}
 
 	g := &Guest{img: img, log: o.Log}
-	if g.dir, g.slot, err = newRun(o.Name, o.Log); err != nil {
+	if g.place, err = newRun(o.Name, o.Log); err != nil {
 		return nil, err
 	}
 
@@ -95,7 +94,9 @@ func (g *Guest) first(o Options) error {
 	}
 
 	if o.Cold {
-		g.disks = disks
+		if err := g.plug(disks); err != nil {
+			return err
+		}
 
 		return g.PowerOn()
 	}
@@ -113,25 +114,22 @@ func (g *Guest) Keep() { g.keep = true }
 // Close ends the guest. It returns the directory where its console, journal and
 // disks are kept if Keep asked for that, or else "".
 func (g *Guest) Close() string {
-	defer g.slot.Close()
-
 	if g.keep && g.m != nil {
 		g.saveJournal()
 	}
 
 	g.kill()
 
-	if g.keep {
-		fmt.Fprintln(g.log, "lab: console, journal and disks are kept in", g.dir)
-
-		return g.dir
-	}
-
-	if err := os.RemoveAll(g.dir); err != nil {
+	dir, err := g.place.close(g.keep)
+	if err != nil {
 		fmt.Fprintln(g.log, "lab:", err)
 	}
 
-	return ""
+	if g.keep {
+		fmt.Fprintln(g.log, "lab: console, journal and disks are kept in", dir)
+	}
+
+	return dir
 }
 
 func (g *Guest) saveJournal() {
@@ -144,7 +142,7 @@ func (g *Guest) saveJournal() {
 	} {
 		r, err := g.Run(ctx, argv...)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(g.dir, name), []byte(r.Stdout), 0o644)
+			err = os.WriteFile(filepath.Join(g.place.dir, name), []byte(r.Stdout), 0o644)
 		}
 
 		if err != nil {
@@ -153,19 +151,26 @@ func (g *Guest) saveJournal() {
 	}
 }
 
+// kill ends QEMU, and with it what it had of the disks.
 func (g *Guest) kill() {
-	if g.m != nil {
-		g.m.Kill()
-		g.m = nil
+	if g.m == nil {
+		return
+	}
+
+	g.m.Kill()
+	g.m = nil
+
+	for _, d := range g.disks {
+		d.node, d.filter = "", ""
 	}
 }
 
 // config is what both kinds of start have in common.
 func (g *Guest) config() qemu.Config {
-	return qemu.Config{Dir: g.dir, Kernel: g.img.Kernel(), Initrd: g.img.Initrd(), Root: g.root()}
+	return qemu.Config{Dir: g.place.dir, Kernel: g.img.Kernel(), Initrd: g.img.Initrd(), Root: g.root()}
 }
 
-func (g *Guest) root() string { return filepath.Join(g.dir, "root.qcow2") }
+func (g *Guest) root() string { return filepath.Join(g.place.dir, "root.qcow2") }
 
 // restore starts the guest from the saved state, with a new root disk.
 func (g *Guest) restore() error {
@@ -207,55 +212,6 @@ func (g *Guest) restore() error {
 	fmt.Fprintf(g.log, "lab: restored in %.1fs\n", time.Since(began).Seconds())
 
 	return nil
-}
-
-// PowerOn boots a guest whose power is off, with all disks that are plugged in,
-// and returns when it has booted.
-func (g *Guest) PowerOn() error {
-	ctx, cancel := context.WithTimeout(context.Background(), bootTimeout)
-	defer cancel()
-
-	began := time.Now()
-
-	if _, err := os.Stat(g.root()); err != nil {
-		if err := overlay(ctx, g.root(), g.img.Root(), "raw"); err != nil {
-			return err
-		}
-	}
-
-	var err error
-	if g.m, err = qemu.Start(g.config()); err != nil {
-		return err
-	}
-
-	for _, d := range g.disks {
-		if err := d.attach(); err != nil {
-			return err
-		}
-	}
-
-	if err := g.m.Continue(); err != nil {
-		return err
-	}
-
-	if err := g.booted(ctx); err != nil {
-		return err
-	}
-
-	fmt.Fprintf(g.log, "lab: booted in %.1fs\n", time.Since(began).Seconds())
-
-	return nil
-}
-
-// booted waits until systemd has nothing left to start. Units may have failed.
-func (g *Guest) booted(ctx context.Context) error {
-	if err := g.m.Agent.Sync(ctx); err != nil {
-		return err
-	}
-
-	_, err := g.Run(ctx, "systemctl", "is-system-running", "--wait")
-
-	return err
 }
 
 // overlay makes a qcow2 image that shows what backing holds and keeps changes

@@ -17,23 +17,44 @@ import (
 // gigabyte, and emulation keeps two CPUs busy.
 const maxGuests = 2
 
+// run is a guest's place on the host: its directory, and one of the slots.
+type run struct {
+	dir  string
+	slot *os.File
+	lock *os.File // held on the directory, to tell it from those left behind
+}
+
 // newRun waits until there is room for another guest and makes a directory for
-// it. Closing slot makes room again.
-func newRun(name string, log io.Writer) (dir string, slot *os.File, err error) {
+// it.
+func newRun(name string, log io.Writer) (*run, error) {
 	cache, err := image.CacheDir()
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 
 	runs := filepath.Join(cache, "runs")
 	if err := os.MkdirAll(runs, 0o755); err != nil {
-		return "", nil, fmt.Errorf("lab: %w", err)
+		return nil, fmt.Errorf("lab: %w", err)
 	}
 
-	if slot, err = takeSlot(log); err != nil {
-		return "", nil, err
+	slot, err := takeSlot(log)
+	if err != nil {
+		return nil, err
 	}
 
+	removeAbandoned(runs, log)
+
+	r := &run{slot: slot}
+	if err := r.makeDir(runs, name); err != nil {
+		slot.Close()
+
+		return nil, err
+	}
+
+	return r, nil
+}
+
+func (r *run) makeDir(runs, name string) error {
 	clean := strings.Map(func(r rune) rune {
 		if strings.ContainsRune("/ \t:,'\"", r) {
 			return '_' // QEMU and the shell would take these for syntax
@@ -42,14 +63,80 @@ func newRun(name string, log io.Writer) (dir string, slot *os.File, err error) {
 		return r
 	}, name)
 
-	dir, err = os.MkdirTemp(runs, clean+"-")
-	if err != nil {
-		slot.Close()
-
-		return "", nil, fmt.Errorf("lab: %w", err)
+	var err error
+	if r.dir, err = os.MkdirTemp(runs, clean+"-"); err != nil {
+		return fmt.Errorf("lab: %w", err)
 	}
 
-	return dir, slot, nil
+	r.lock, err = tryLock(r.dir)
+
+	return err
+}
+
+// close gives the slot back. It deletes the directory, or moves it to where
+// nothing deletes it and returns its new place.
+func (r *run) close(keep bool) (dir string, err error) {
+	defer r.slot.Close()
+	defer r.lock.Close()
+
+	if !keep {
+		return "", os.RemoveAll(r.dir)
+	}
+
+	dir = filepath.Join(filepath.Dir(filepath.Dir(r.dir)), "kept", filepath.Base(r.dir))
+
+	return dir, errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), os.Rename(r.dir, dir))
+}
+
+// removeAbandoned deletes the directories of guests whose process was killed.
+func removeAbandoned(runs string, log io.Writer) {
+	dirs, err := filepath.Glob(filepath.Join(runs, "*"))
+	if err != nil {
+		fmt.Fprintln(log, "lab:", err)
+	}
+
+	for _, dir := range dirs {
+		// A new one is not locked yet.
+		info, err := os.Stat(dir)
+		if err != nil || time.Since(info.ModTime()) < time.Minute {
+			continue
+		}
+
+		lock, err := tryLock(dir)
+		if err != nil {
+			continue
+		}
+
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(log, "lab:", err)
+		}
+
+		lock.Close()
+	}
+}
+
+// errLocked says that another process has the lock.
+var errLocked = errors.New("lab: locked")
+
+// tryLock locks a file or directory, until that is closed or the process ends.
+func tryLock(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+
+	f.Close()
+
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, errLocked
+	}
+
+	return nil, fmt.Errorf("lab: lock %s: %w", path, err)
 }
 
 // takeSlot waits for one of the machine's slots, which are locks that end with
@@ -62,20 +149,14 @@ func takeSlot(log io.Writer) (*os.File, error) {
 
 	for waited := false; ; waited = true {
 		for i := range maxGuests {
-			f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("slot%d", i)), os.O_CREATE|os.O_RDWR, 0o666)
-			if err != nil {
+			path := filepath.Join(dir, fmt.Sprintf("slot%d", i))
+			if err := os.MkdirAll(path, 0o755); err != nil {
 				return nil, fmt.Errorf("lab: %w", err)
 			}
 
-			err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-			if err == nil {
-				return f, nil
-			}
-
-			f.Close()
-
-			if !errors.Is(err, syscall.EWOULDBLOCK) {
-				return nil, fmt.Errorf("lab: lock: %w", err)
+			slot, err := tryLock(path)
+			if err == nil || !errors.Is(err, errLocked) {
+				return slot, err
 			}
 		}
 

@@ -229,3 +229,57 @@ func (g *Guest) MustReplugAll(disks ...*GuestDisk) {
 	g.helper()
 	g.must(g.ReplugAll(disks...))
 }
+
+// MustReboot is [Guest.Reboot].
+func (g *Guest) MustReboot() {
+	g.helper()
+	g.must(g.Reboot())
+}
+
+// MustPowerOff is [Guest.PowerOff].
+func (g *Guest) MustPowerOff() {
+	g.helper()
+	g.must(g.PowerOff())
+}
+
+// MustPowerOn is [Guest.PowerOn].
+func (g *Guest) MustPowerOn() {
+	g.helper()
+	g.must(g.PowerOn())
+}
+
+// MustPowerCut is [Guest.PowerCut].
+func (g *Guest) MustPowerCut(cut PowerCut) {
+	g.helper()
+	g.must(g.PowerCut(cut))
+}
+
+// MustInjectReadError is [GuestDisk.InjectReadError].
+func (d *GuestDisk) MustInjectReadError(s Sectors) {
+	d.g.helper()
+	d.g.must(d.InjectReadError(s))
+}
+
+// MustInjectWriteError is [GuestDisk.InjectWriteError].
+func (d *GuestDisk) MustInjectWriteError(s Sectors) {
+	d.g.helper()
+	d.g.must(d.InjectWriteError(s))
+}
+
+// MustInjectFlushError is [GuestDisk.InjectFlushError].
+func (d *GuestDisk) MustInjectFlushError() {
+	d.g.helper()
+	d.g.must(d.InjectFlushError())
+}
+
+// MustClearErrors is [GuestDisk.ClearErrors].
+func (d *GuestDisk) MustClearErrors() {
+	d.g.helper()
+	d.g.must(d.ClearErrors())
+}
+
+// MustThrottle is [GuestDisk.Throttle].
+func (d *GuestDisk) MustThrottle(s Speed) {
+	d.g.helper()
+	d.g.must(d.Throttle(s))
+}
