@@ -128,9 +128,13 @@ func runEngine(
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
-	served := make(chan error, 1)
+	served := make(chan struct{})
 
-	go func() { served <- ublk.ServeControl(ctx, ours, controller) }()
+	go func() {
+		defer close(served)
+
+		_ = ublk.ServeControl(ctx, ours, controller) // its end is the engine's, which is told below
+	}()
 
 	died := make(chan error, 1)
 
@@ -146,7 +150,7 @@ func runEngine(
 			}
 		case err := <-died:
 			cancel()
-			_ = <-served // of a connection that ended because the engine did
+			<-served
 
 			// An engine ends well only if somebody asked it to, be it behind
 			// the guardian's back.
