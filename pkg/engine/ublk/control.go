@@ -95,7 +95,9 @@ func (c Control) DelDevAsync(ctx context.Context, id DeviceID) error {
 }
 
 // StartUserRecovery prepares a device whose server died for the next one. EBUSY until everything that the dead one
-// had open, its ring included, is gone: try again.
+// had open, its ring included, is gone: try again. EBUSY for ever if the device was never live with a server, which
+// DevInfo tells from that: it says Quiesced when there is something to recover, in the end. Such a device can be
+// stopped and deleted only.
 func (c Control) StartUserRecovery(ctx context.Context, id DeviceID) error {
 	return c.do(ctx, Command{Op: OpStartUserRecovery, Device: id})
 }

@@ -70,6 +70,7 @@ type QueueConfig struct {
 	Slot     int          // in the ring's table of files, for the device
 	Arena    *uring.Arena // buffers for every tag come from here: see BufferSize
 	UserData uint64       // combined with the tag in the user data of every command; its low 16 bits are 0
+	NoScan   bool         // keep StartDev from reading partition tables: see Fetch
 }
 
 // tagState is where a tag is. A tag has exactly one command in the ring while fetching, and none otherwise.
@@ -92,6 +93,7 @@ type Queue struct {
 	slot     int
 	userData uint64
 	maxIO    int
+	noScan   bool
 	mapping  []byte // read-only, shared with the driver
 	descs    []ioDesc
 	buffers  [][]byte
@@ -112,7 +114,7 @@ func NewQueue(dev *Device, cfg QueueConfig) (*Queue, error) {
 		return nil, fmt.Errorf("ublk: queue %d of %d with user data %#x: %w", cfg.ID, info.Queues, cfg.UserData, unix.EINVAL)
 	}
 	q := &Queue{
-		ring: cfg.Ring, id: uint16(cfg.ID), slot: cfg.Slot, userData: cfg.UserData, maxIO: info.MaxIO,
+		ring: cfg.Ring, id: uint16(cfg.ID), slot: cfg.Slot, userData: cfg.UserData, maxIO: info.MaxIO, noScan: cfg.NoScan,
 		buffers: make([][]byte, info.Depth), sectors: make([]uint32, info.Depth), states: make([]tagState, info.Depth),
 	}
 	for tag := range q.buffers {
@@ -136,14 +138,31 @@ func NewQueue(dev *Device, cfg QueueConfig) (*Queue, error) {
 	return q, nil
 }
 
-// Fetch prepares the first command of every tag. The device can start when all queues have submitted theirs.
+// Fetch submits the first command of every tag. The device can start when all queues have done so.
+//
+// Before Linux 7.0, StartDev reads partition tables under the lock that recovery, stop and deletion need. If the
+// server dies in that time, a device with recovery flags keeps the reads for a successor that can never come: nothing
+// short of a reboot gets rid of the device, of the guardian's thread, or of whoever opens the block device. With
+// NoScan the driver takes the server for an unprivileged one, as Fetch runs without CAP_SYS_ADMIN, and does not look
+// for partitions, then or later: they are added from outside once the device is live (BLKPG, as partx does).
 func (q *Queue) Fetch() error {
+	if q.noScan {
+		restore, err := dropSysAdmin()
+		if err != nil {
+			return err
+		}
+		return errors.Join(q.fetch(), restore())
+	}
+	return q.fetch()
+}
+
+func (q *Queue) fetch() error {
 	for tag := range q.states {
 		if err := q.command(ioFetchReq, uint16(tag), 0); err != nil {
 			return err
 		}
 	}
-	return nil
+	return q.ring.Submit()
 }
 
 // HandleCQE takes the completion of one of the queue's commands: tag is the low 16 bits of its user data, res its
@@ -252,6 +271,26 @@ func (q *Queue) stop(tag uint16, res int32) {
 
 // op is the operation of a descriptor.
 func (d *ioDesc) op() ReqOp { return ReqOp(d.OpFlags) }
+
+// dropSysAdmin takes CAP_SYS_ADMIN from the effective set of the calling thread, and returns how to give it back.
+func dropSysAdmin() (restore func() error, err error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var before [2]unix.CapUserData // a set has 64 bits, in two halves
+	if err := unix.Capget(&header, &before[0]); err != nil {
+		return nil, fmt.Errorf("ublk: read capabilities: %w", err)
+	}
+	now := before
+	now[0].Effective &^= 1 << unix.CAP_SYS_ADMIN
+	if err := unix.Capset(&header, &now[0]); err != nil {
+		return nil, fmt.Errorf("ublk: drop CAP_SYS_ADMIN: %w", err)
+	}
+	return func() error {
+		if err := unix.Capset(&header, &before[0]); err != nil {
+			return fmt.Errorf("ublk: take CAP_SYS_ADMIN back: %w", err)
+		}
+		return nil
+	}, nil
+}
 
 func pageUp(n int) int {
 	page := os.Getpagesize()

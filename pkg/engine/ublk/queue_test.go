@@ -200,3 +200,30 @@ func TestBufferSize(t *testing.T) {
 		t.Errorf("BufferSize = %d, want %d", got, want)
 	}
 }
+
+func TestDropSysAdminGivesItBack(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	effective := func() uint32 {
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var sets [2]unix.CapUserData
+		if err := unix.Capget(&header, &sets[0]); err != nil {
+			t.Fatal(err)
+		}
+		return sets[0].Effective
+	}
+	before := effective()
+	restore, err := dropSysAdmin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := effective(), before&^(1<<unix.CAP_SYS_ADMIN); got != want {
+		t.Errorf("effective capabilities %#x, want %#x", got, want)
+	}
+	if err := restore(); err != nil {
+		t.Fatal(err)
+	}
+	if got := effective(); got != before {
+		t.Errorf("effective capabilities %#x afterwards, want %#x", got, before)
+	}
+}

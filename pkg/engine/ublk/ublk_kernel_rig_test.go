@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -50,11 +51,14 @@ type serverSpec struct {
 	Member  string  // block device to keep the data on instead, with I/O through the ring
 	Info    DevInfo // as granted
 	Recover bool    // take over from a dead server
+	NoScan  bool    // see QueueConfig
+	Die     bool    // end when every tag is fetched, before the device is started
 }
 
 // Counters at the end of the backing file, one word each. The test process writes those that steer the server.
 const (
-	cntWrite = iota
+	cntRead = iota
+	cntWrite
 	cntFlush
 	cntFUA
 	cntDiscard
@@ -139,7 +143,8 @@ func testParams(size int, info DevInfo) Params {
 	}
 }
 
-// newRig adds a device, starts its server, which starts it in turn, and sets its queue up.
+// newRig adds a device, starts its server, which starts it in turn, and sets its queue up. A server that is to die
+// before that is left to the test.
 func newRig(t *testing.T, spec serverSpec) *rig {
 	t.Helper()
 	r := &rig{ctl: newController(t), size: 8 << 20}
@@ -166,6 +171,9 @@ func newRig(t *testing.T, spec serverSpec) *rig {
 	if err := r.ctl.SetParams(t.Context(), r.info.ID, testParams(r.size, r.info)); err != nil {
 		t.Fatal(err)
 	}
+	if spec.Die {
+		return r
+	}
 	r.startServer(t)
 	attrs := QueueAttributes{Scheduler: "none", IOTimeout: time.Second}
 	if err := r.ctl.SetQueue(t.Context(), r.info.ID, attrs); err != nil {
@@ -174,9 +182,17 @@ func newRig(t *testing.T, spec serverSpec) *rig {
 	return r
 }
 
-// startServer runs the server and waits until it says that the device is live. Control commands that the server asks
-// for are carried out here.
+// startServer runs the server and waits until it says that the device is live.
 func (r *rig) startServer(t *testing.T) {
+	t.Helper()
+	out := r.spawn(t)
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "live\n" {
+		t.Fatalf("server says %q, %v", line, err)
+	}
+}
+
+// spawn runs the server. Control commands that it asks for are carried out here.
+func (r *rig) spawn(t *testing.T) io.Reader {
 	t.Helper()
 	spec, err := json.Marshal(r.spec)
 	if err != nil {
@@ -207,9 +223,7 @@ func (r *rig) startServer(t *testing.T) {
 	if err := errors.Join(ours.Close(), theirs.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "live\n" {
-		t.Fatalf("server says %q, %v", line, err)
-	}
+	return out
 }
 
 // waitServer waits for the server to end by itself, as it does when its device was stopped.
@@ -241,8 +255,8 @@ func (r *rig) kill(t *testing.T) {
 	}
 }
 
-// recover lets a new server take over.
-func (r *rig) recover(t *testing.T) {
+// startRecovery prepares the device for a new server, as soon as the driver lets it.
+func (r *rig) startRecovery(t *testing.T) {
 	t.Helper()
 	waitFor(t, "end of the dead server", func() bool {
 		err := r.ctl.StartUserRecovery(t.Context(), r.info.ID)
@@ -251,6 +265,12 @@ func (r *rig) recover(t *testing.T) {
 		}
 		return err == nil
 	})
+}
+
+// recover lets a new server take over.
+func (r *rig) recover(t *testing.T) {
+	t.Helper()
+	r.startRecovery(t)
 	r.spec.Recover = true
 	r.startServer(t)
 	info, err := r.ctl.DevInfo(t.Context(), r.info.ID)
@@ -361,6 +381,9 @@ func serveSpec(text string) error {
 	if err := dev.Close(); err != nil {
 		return err
 	}
+	if spec.Die {
+		return nil
+	}
 	start := ctl.StartDev
 	if spec.Recover {
 		start = ctl.EndUserRecovery
@@ -420,10 +443,13 @@ func (s *testServer) open(dev *Device, id int) error {
 			return err
 		}
 	}
-	if s.queue, err = NewQueue(dev, QueueConfig{ID: id, Ring: s.ring, Arena: arena, UserData: kindTag}); err != nil {
+	s.queue, err = NewQueue(dev, QueueConfig{
+		ID: id, Ring: s.ring, Arena: arena, UserData: kindTag, NoScan: s.spec.NoScan,
+	})
+	if err != nil {
 		return err
 	}
-	return errors.Join(s.queue.Fetch(), s.ring.Submit())
+	return s.queue.Fetch()
 }
 
 func (s *testServer) loop() error {
@@ -493,6 +519,7 @@ func (s *testServer) memory(r Request) {
 	switch at := r.Start << sectorShift; r.Op {
 	case Read:
 		copy(r.Buf, s.data[at:])
+		count = cntRead
 	case Write:
 		copy(s.data[at:], r.Buf)
 		count = cntWrite

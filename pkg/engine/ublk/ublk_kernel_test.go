@@ -299,6 +299,76 @@ func TestStartWithoutServerCanBeGivenUp(t *testing.T) {
 	t.Log(err)
 }
 
+// TestServerDiesDuringRecovery kills a server, lets its successor die between its last fetch and the end of the
+// recovery, and a third take over.
+func TestServerDiesDuringRecovery(t *testing.T) {
+	r := newRig(t, serverSpec{Queues: 2, Depth: 16})
+	writers := startWriters(t, r, writersMustNotFail)
+	waitFor(t, "writes", func() bool { return r.count(cntWrite) > 100 })
+	r.kill(t)
+	for range 3 {
+		r.startRecovery(t)
+		r.spec.Recover, r.spec.Die = true, true
+		r.spawn(t)
+		r.waitServer(t)
+		r.spec.Die = false
+	}
+	r.recover(t)
+	before := r.count(cntWrite)
+	waitFor(t, "writes after the recovery", func() bool { return r.count(cntWrite) > before+100 })
+	writers.wait(t)
+	r.stop(t)
+}
+
+// TestServerDiesBeforeStart lets a server end between its last fetch and the start of its device. The driver then
+// neither fails the start nor lets anybody recover the device, but it must be possible to get rid of it. If the start
+// read partition tables, it never ended.
+func TestServerDiesBeforeStart(t *testing.T) {
+	r := newRig(t, serverSpec{Queues: 2, Depth: 4, NoScan: true, Die: true})
+	r.spawn(t)
+	r.waitServer(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := r.ctl.StartDev(ctx, r.info.ID, os.Getpid()); err != nil {
+		t.Error(err)
+	}
+	if err := r.ctl.StartUserRecovery(ctx, r.info.ID); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("recovery of a device that never had a server: %v, want %v", err, unix.EBUSY)
+	}
+	if err := r.ctl.StopDev(ctx, r.info.ID); err != nil {
+		t.Error(err)
+	}
+	r.delete(t)
+}
+
+// TestStartWithoutScan starts a device whose server reads nothing, adds a partition from outside, and expects it to
+// work and to outlive the server.
+func TestStartWithoutScan(t *testing.T) {
+	r := newRig(t, serverSpec{Queues: 2, Depth: 4, NoScan: true})
+	if n := r.count(cntRead); n != 0 {
+		t.Errorf("%d reads at the start, want 0", n)
+	}
+	disk := r.open(t, unix.O_RDWR|unix.O_DIRECT)
+	const start, length = 1 << 20, 2 << 20
+	addPartition(t, disk, start, length)
+	r.kill(t)
+	r.recover(t)
+	fd, err := unix.Open(r.info.ID.BlockPath()+"p1", unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := newBlock(t, blockSize)
+	buf[9] = 99
+	pwrite(t, fd, buf, blockSize)
+	if err := unix.Close(fd); err != nil {
+		t.Error(err)
+	}
+	if got := r.backing[start+blockSize+9]; got != 99 {
+		t.Errorf("the partition's write is not where it belongs: %d, want 99", got)
+	}
+	r.stop(t)
+}
+
 // TestStopOfAHungServerSaysThatItIsPending stops a device whose server does not answer, then kills the server: the
 // stop ends.
 func TestStopOfAHungServerSaysThatItIsPending(t *testing.T) {
@@ -419,6 +489,26 @@ func ioctlRange(t *testing.T, fd int, op uintptr, arg [2]uint64) {
 	t.Helper()
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), op, uintptr(unsafe.Pointer(&arg))); errno != 0 {
 		t.Fatalf("ioctl %#x of %v: %v", op, arg, errno)
+	}
+}
+
+// addPartition does what partx does: ioctl(BLKPG) with struct blkpg_ioctl_arg and struct blkpg_partition of
+// include/uapi/linux/blkpg.h.
+func addPartition(t *testing.T, fd int, start, length int64) {
+	t.Helper()
+	const blkPG, blkPGAddPartition = 0x1269, 1
+	var partition struct {
+		start, length int64
+		number        int32
+		names         [128]byte
+	}
+	partition.start, partition.length, partition.number = start, length, 1
+	arg := struct {
+		op, flags, size int32
+		data            unsafe.Pointer
+	}{op: blkPGAddPartition, size: int32(unsafe.Sizeof(partition)), data: unsafe.Pointer(&partition)}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), blkPG, uintptr(unsafe.Pointer(&arg))); errno != 0 {
+		t.Fatalf("add partition: %v", errno)
 	}
 }
 
