@@ -227,3 +227,24 @@ func TestAddBitmapMisplaced(t *testing.T) {
 		})
 	}
 }
+
+func TestRoleMax(t *testing.T) {
+	for name, tt := range map[string]struct {
+		edit func(*Raw)
+		want int
+	}{
+		"a whole block":   {func(*Raw) {}, maxRoles},
+		"1.0":             {at1v0, maxRoles},
+		"bitmap":          {func(r *Raw) { r.FeatureMap, r.BitmapOffset = FeatureBitmapOffset, 2 }, 384},
+		"bitmap before":   {func(r *Raw) { r.FeatureMap, r.BitmapOffset = FeatureBitmapOffset, -8 }, maxRoles},
+		"no bitmap":       {func(r *Raw) { r.BitmapOffset = 2 }, maxRoles},
+		"bad blocks":      {func(r *Raw) { r.BblogOffset = 1 }, 128},
+		"no bad blocks":   {func(r *Raw) { r.BblogOffset, r.BblogSize = 1, 0 }, maxRoles},
+		"data":            {func(r *Raw) { r.DataOffset = 10 }, 384},
+		"data far behind": {func(r *Raw) { r.DataOffset = 1 << 62 }, maxRoles},
+	} {
+		if got := sample(tt.edit).roleMax(); got != tt.want {
+			t.Errorf("%s: roleMax() = %d, want %d", name, got, tt.want)
+		}
+	}
+}

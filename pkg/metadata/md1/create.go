@@ -153,7 +153,8 @@ func setName(host, name string) (SetName, error) {
 	}
 
 	// The last byte stays zero for readers that expect it.
-	if name == "" || len(full) >= len(set) || strings.ContainsAny(name, ":/\x00") || strings.ContainsAny(host, ":\x00") {
+	odd := strings.ContainsAny(name, ":/\x00") || strings.ContainsAny(host, ":\x00")
+	if name == "" || odd || len(full) >= len(set) {
 		return set, fmt.Errorf("name %q of host %q: 1 to %d bytes, no colon, slash or zero", name, host, len(set)-1)
 	}
 

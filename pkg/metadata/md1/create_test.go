@@ -143,8 +143,8 @@ func TestCreateOnLarge(t *testing.T) {
 	const gib raid.Sectors = 2 << 20
 
 	for _, tt := range []struct{ size, offset, bblog raid.Sectors }{
-		{gib, 4096, 16},              // head room 1 MiB
-		{8 * gib, 16384 + 2048, 16},  // 8 MiB
+		{gib, 4096, 16},               // head room 1 MiB
+		{8 * gib, 16384 + 2048, 16},   // 8 MiB
 		{10 * gib, 16384 + 2048, 136}, // 8 MiB, and 64 KiB for a bitmap
 		{100 * gib, 131072 + 2048, 136},
 		{1000 * gib, 262144 + 2048, 264},
@@ -198,10 +198,16 @@ func TestCreateRefuses(t *testing.T) {
 		{"negative chunk", func(p *Params) { p.Chunk = -1 }, three, "chunk of -1"},
 		{"odd chunk", func(p *Params) { p.Chunk = 100 }, three, "device 0: chunksize 100 is no power of two"},
 		{"large chunk", func(p *Params) { p.Chunk = 65536 }, three, "0 sectors of each member"},
-		{"large size", func(p *Params) { p.Size = 30721 }, three, "30721 sectors of each member, and the smallest has room for 30720"},
+		{"large size", func(p *Params) { p.Size = 30721 }, three, "30721 sectors of each member, and the smallest has"},
 		{"small device", func(*Params) {}, []raid.Sectors{32768, 32768, 2000}, "smallest has room for 0"},
-		{"tiny device of a raid0", func(p *Params) { p.Level = 0 }, []raid.Sectors{32768, 32768, 20}, "device 2: no room for a 1.2"},
-		{"small device of a raid0", func(p *Params) { p.Level = 0 }, []raid.Sectors{32768, 32768, 2050}, "data_size 2 is less than 10"},
+		{
+			"tiny device of a raid0", func(p *Params) { p.Level = 0 },
+			[]raid.Sectors{32768, 32768, 20}, "device 2: no room for a 1.2",
+		},
+		{
+			"small device of a raid0", func(p *Params) { p.Level = 0 },
+			[]raid.Sectors{32768, 32768, 2050}, "data_size 2 is less than 10",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := create(t, params(tt.edit), tt.sizes...)
@@ -215,7 +221,9 @@ func TestCreateRefuses(t *testing.T) {
 // TestCreateLongHost checks that a name that has no room for its host goes
 // without, as mdadm has it.
 func TestCreateLongHost(t *testing.T) {
-	for host, want := range map[string]string{strings.Repeat("h", 26): strings.Repeat("h", 26), strings.Repeat("h", 27): ""} {
+	fits, long := strings.Repeat("h", 26), strings.Repeat("h", 27)
+
+	for host, want := range map[string]string{fits: fits, long: ""} {
 		d, err := create(t, params(func(p *Params) { p.Host = host }), 32768, 32768, 32768)
 		if err != nil {
 			t.Fatal(err)
@@ -249,7 +257,11 @@ func TestCreateErases(t *testing.T) {
 }
 
 func TestSpareFor(t *testing.T) {
-	d := newDisks(array(4)...)
+	supers := array(4)
+	// What is about the member whose superblock is at hand is not copied.
+	supers[0].FeatureMap, supers[0].RecoveryOffset = FeatureRecoveryOffset|FeatureRecoveryBitmap, 8
+	supers[0].CntCorrectedRead, supers[0].Devflags = 3, 1
+	d := newDisks(supers...)
 	sb := mustProbe(t, source(d[0]))
 	blank := make([]byte, raid.Sectors(40000).Bytes())
 
@@ -269,6 +281,11 @@ func TestSpareFor(t *testing.T) {
 		t.Errorf("Probe() = %v at %d+%d", got.Role(got.Number), got.DataOffset, got.DataSize)
 	}
 
+	raw := got.Raw.(*Raw)
+	if raw.FeatureMap != 0 || raw.RecoveryOffset != 0 || raw.CntCorrectedRead != 0 || raw.Devflags != 0 {
+		t.Errorf("Probe() = %+v", raw.Header)
+	}
+
 	// The array has a spare with the same number: both can be kept.
 	d = append(d, blank)
 	k := d.keep(t)
@@ -276,6 +293,25 @@ func TestSpareFor(t *testing.T) {
 
 	if got := mustProbe(t, source(blank)).Number; got != 4 {
 		t.Errorf("number = %d, want 4", got)
+	}
+}
+
+// TestSpareForNumber checks that a spare's own superblock serves as well, and
+// that its number is not given away.
+func TestSpareForNumber(t *testing.T) {
+	for of, want := range map[int]int{0: 3, 3: 4} {
+		blank := make([]byte, deviceSize.Bytes())
+
+		stages, err := SpareFor(mustProbe(t, source(newDisks(array(4)...)[of])), source(blank), raid.UUID{})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		disks{blank}.apply(t, stages)
+
+		if got := mustProbe(t, source(blank)).Number; got != want {
+			t.Errorf("spare like member %d: number = %d, want %d", of, got, want)
+		}
 	}
 }
 

@@ -57,6 +57,7 @@ func compareExamine(t *testing.T, sb *metadata.Superblock, said string) {
 
 	raw := sb.Raw.(*Raw)
 	ppl := raw.BitmapOffset // the same bytes
+	entries := 64 * int(raw.BblogSize)
 	got := map[string]string{
 		"Magic":           "a92b4efc",
 		"Version":         sb.Format,
@@ -72,7 +73,7 @@ func compareExamine(t *testing.T, sb *metadata.Superblock, said string) {
 		"Data Offset":     fmt.Sprintf("%d sectors", sb.DataOffset),
 		"Super Offset":    fmt.Sprintf("%d sectors", raw.SuperOffset),
 		"State":           "clean",
-		"Bad Block Log":   fmt.Sprintf("%d entries available at offset %d sectors", int(raw.BblogSize)*64, raw.BblogOffset),
+		"Bad Block Log":   fmt.Sprintf("%d entries available at offset %d sectors", entries, raw.BblogOffset),
 		"Checksum":        fmt.Sprintf("%x - correct", raw.SbCsum),
 		"Events":          fmt.Sprint(sb.Events),
 		"Chunk Size":      fmt.Sprintf("%dK", sb.Chunk/2),

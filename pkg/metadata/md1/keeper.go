@@ -124,7 +124,7 @@ func (k *keeper) attach(a metadata.Attachment) error {
 	}
 
 	k.events = max(k.events, raw.Events)
-	k.roleMax = min(k.roleMax, raw.roleMax())
+	k.roleMax = min(k.roleMax, k.inArray(raw).roleMax())
 
 	if k.roleMax < k.maxDev {
 		return fmt.Errorf("room for %d roles, the array has %d", k.roleMax, k.maxDev)
@@ -160,6 +160,14 @@ func (k *keeper) attach(a metadata.Attachment) error {
 	return nil
 }
 
+// inArray returns raw with the bitmap that the array has by now.
+func (k *keeper) inArray(raw *Raw) *Raw {
+	now := *raw
+	now.FeatureMap, now.BitmapOffset = k.like.FeatureMap, k.like.BitmapOffset
+
+	return &now
+}
+
 // addBitmaps has a bitmap written to the members that md may read it from once
 // they are in sync, and that have none.
 func (k *keeper) addBitmaps(members []metadata.Attachment) {
@@ -168,15 +176,13 @@ func (k *keeper) addBitmaps(members []metadata.Attachment) {
 	}
 
 	for i, a := range members {
-		raw := *a.Superblock.Raw.(*Raw)
-		raw.BitmapOffset = k.like.BitmapOffset
-
-		if _, err := readBitmap(&raw, a.Source); !errors.Is(err, errNoBitmap) {
+		raw := k.inArray(a.Superblock.Raw.(*Raw))
+		if _, err := readBitmap(raw, a.Source); !errors.Is(err, errNoBitmap) {
 			continue
 		}
 
 		// Where there is no room for it md would not look either.
-		if w, err := bitmapWrite(&raw, k.bitmap, a.Source.Block); err == nil {
+		if w, err := bitmapWrite(raw, k.bitmap, a.Source.Block); err == nil {
 			w.Member = metadata.MemberID(i)
 			k.members[i].first = append(k.members[i].first, w)
 		}

@@ -163,6 +163,7 @@ func TestKeepStale(t *testing.T) {
 	supers := array(5)
 	fresh := supers[0]
 	fresh.SetName = SetName([]byte("new" + string(make([]byte, 29))))
+	fresh.LogicalBlockSize = 4096
 	copy(fresh.DevRoles, DevRoles{0, raid.RoleFaulty, raid.RoleSpare, raid.RoleSpare, 2}) // 4 is not here
 
 	stale := supers[1] // thinks that it is in slot 1
@@ -202,8 +203,12 @@ func TestKeepStale(t *testing.T) {
 
 	for i, sb := range got {
 		raw := sb.Raw.(*Raw)
-		if sb.Name != "new" || raw.MaxDev != 128 || raw.Devflags != stale.Devflags && i == 1 {
-			t.Errorf("member %d: name %q, max_dev %d, devflags %d", i, sb.Name, raw.MaxDev, raw.Devflags)
+		if sb.Name != "new" || raw.MaxDev != 128 || raw.LogicalBlockSize != 4096 {
+			t.Errorf("member %d: %+v", i, raw.Header)
+		}
+
+		if i == 1 && raw.Devflags != stale.Devflags {
+			t.Errorf("member %d: devflags %d, want its own", i, raw.Devflags)
 		}
 	}
 }
@@ -259,7 +264,8 @@ func TestRecordLevel0(t *testing.T) {
 
 func TestRecordBlockSize(t *testing.T) {
 	for _, tt := range []struct{ maxDev, block, want int }{
-		{128, 512, 512}, {129, 512, 1024}, {127, 512, 512}, {128, 4096, 4096}, {maxRoles, 512, 4096}, {maxRoles, 4096, 4096},
+		{128, 512, 512}, {129, 512, 1024}, {127, 512, 512}, {128, 4096, 4096},
+		{maxRoles, 512, 4096}, {maxRoles, 4096, 4096},
 	} {
 		raw := sample(func(r *Raw) {
 			r.MaxDev, r.DevRoles = uint32(tt.maxDev), append(r.DevRoles, make(DevRoles, maxRoles)...)[:tt.maxDev]
@@ -347,6 +353,7 @@ func TestKeepBitmap(t *testing.T) {
 
 	t.Run("copied", func(t *testing.T) {
 		supers := array(4, withBitmap)
+		supers[3].FeatureMap, supers[3].BitmapOffset = 0, 0 // was away when the bitmap was made
 		d := newDisks(supers...)
 		putBitmap(d[0], supers[0], 4, 42)
 

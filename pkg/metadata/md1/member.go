@@ -180,7 +180,7 @@ func bitmapWrite(raw *Raw, b *bitmap, block int) (metadata.Write, error) {
 	case at < 0 || at.Bytes()%int64(len(data)) != 0:
 		return metadata.Write{}, fmt.Errorf("a bitmap at sector %d, in blocks of %d bytes", at, block)
 	case at < last && first < end, at < super+blockSize/raid.SectorSize && super < end:
-		return metadata.Write{}, fmt.Errorf("a bitmap at sectors %d to %d would lie over the data or the superblock", at, end)
+		return metadata.Write{}, fmt.Errorf("a bitmap at sector %d would lie over the data or the superblock", at)
 	}
 
 	return metadata.Write{Sector: at, Data: data}, nil
