@@ -15,7 +15,6 @@ put 755 sbin bin/raid-assembler bin/raid-engine
 put 644 lib/systemd/system systemd/*.service systemd/*.socket
 put 644 lib/systemd/catalog systemd/*.catalog
 put 644 lib/udev/rules.d udev/*.rules
-put 644 lib/modules-load.d systemd/modules-load.d/*.conf
 
 bin/raid-assembler man "$dest/share/man/man8"
 for shell in bash zsh fish; do

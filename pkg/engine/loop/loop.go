@@ -382,8 +382,12 @@ func (l *Loop) run(ready chan<- error) {
 	defer close(l.done)
 
 	if err := l.setUp(); err != nil {
-		ready <- err
+		if l.ring != nil {
+			err = errors.Join(err, l.ring.Close())
+		}
+
 		l.err = err
+		ready <- err
 
 		return
 	}

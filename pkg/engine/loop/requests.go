@@ -29,9 +29,9 @@ type answer struct {
 type requests struct {
 	held      []stripe.Request // writes that wait for the superblocks to say dirty
 	ops       [Depth]stripe.Op // by tag
-	ended     []answer
-	writing   int // writes in the data path
-	reading   int // other requests there
+	answers   []answer         // of requests that have ended
+	writing   int              // writes in the data path
+	reading   int              // other requests there
 	lastWrite time.Time
 	lastAny   time.Time
 	frozen    bool // being handed over: what comes is for the next engine
@@ -61,7 +61,7 @@ func (l *Loop) arrived(req ublk.Request) error {
 		return l.queue.Commit(req.Tag, unix.EOPNOTSUPP)
 	}
 
-	l.requests.ops[r.Tag] = r.Op
+	l.ops[r.Tag] = r.Op
 
 	if r.Op != stripe.Flush && (req.Sectors == 0 ||
 		uint64(req.Sectors) > uint64(l.cfg.Geometry.ArraySectors()) ||
@@ -104,14 +104,14 @@ func (l *Loop) release() {
 // refuse fails the writes that wait, and those whose record will never come.
 func (l *Loop) refuse() {
 	for _, r := range l.held {
-		l.requests.ended = append(l.requests.ended, answer{tag: uint16(r.Tag)})
+		l.answers = append(l.answers, answer{tag: uint16(r.Tag)})
 	}
 
 	l.held = l.held[:0]
 
-	for i := range l.requests.ended {
-		if tag := l.requests.ended[i].tag; l.requests.ops[tag] != stripe.Read {
-			l.requests.ended[i].ok = false
+	for i := range l.answers {
+		if tag := l.answers[i].tag; l.ops[tag] != stripe.Read {
+			l.answers[i].ok = false
 		}
 	}
 }
@@ -127,7 +127,7 @@ func (l *Loop) ended(res stripe.Result) error {
 		l.reading--
 	}
 
-	l.requests.ended = append(l.requests.ended, answer{tag: uint16(res.Tag), ok: res.OK})
+	l.answers = append(l.answers, answer{tag: uint16(res.Tag), ok: res.OK})
 
 	return nil
 }
@@ -135,10 +135,10 @@ func (l *Loop) ended(res stripe.Result) error {
 // answer commits what has ended, except for writes and flushes that may not be
 // acknowledged yet.
 func (l *Loop) answer() error {
-	kept := l.requests.ended[:0]
+	kept := l.answers[:0]
 
-	for _, a := range l.requests.ended {
-		if l.requests.ops[a.tag] != stripe.Read && !l.array.MayAcknowledge() {
+	for _, a := range l.answers {
+		if l.ops[a.tag] != stripe.Read && !l.array.MayAcknowledge() {
 			kept = append(kept, a)
 
 			continue
@@ -154,7 +154,7 @@ func (l *Loop) answer() error {
 		}
 	}
 
-	l.requests.ended = kept
+	l.answers = kept
 
 	return nil
 }
@@ -199,7 +199,7 @@ func (l *Loop) clock() {
 
 	l.syncClock()
 
-	over := l.queue.Stopped() || (l.frozen && len(l.requests.ended) == 0)
+	over := l.queue.Stopped() || (l.frozen && len(l.answers) == 0)
 	if over && !l.stopping && idle && l.reading == 0 && !l.path.Syncing() {
 		l.stopping = true
 		l.step(engine.Stopping{})

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -29,7 +30,8 @@ type Device struct {
 	Size   raid.Sectors
 	Block  int // logical block size in bytes
 
-	fd int
+	fd     int
+	closed atomic.Bool
 }
 
 // Open opens and claims the block device at path.
@@ -82,8 +84,12 @@ func (d *Device) measure() error {
 // FD is the descriptor for the ring.
 func (d *Device) FD() int { return d.fd }
 
-// Close lets go of the device. Operations in flight end by themselves.
+// Close lets go of the device, once. Operations in flight end by themselves.
 func (d *Device) Close() error {
+	if d.closed.Swap(true) {
+		return nil
+	}
+
 	if err := unix.Close(d.fd); err != nil {
 		return fmt.Errorf("member: close %s: %w", d.Path, err)
 	}

@@ -39,7 +39,7 @@ type band struct {
 	slot    raid.Slot    // reconstruct, recovering: whose data is made
 	data    []byte       // of the request: direct reads and reconstruct
 	lost    slots        // could not be read
-	legs    int          // mirrors: members in sync that the write was sent to
+	legs    slots        // mirrors: members in sync that the write was sent to
 	missed  slots        // writes that did not arrive
 	bufs    [][]byte     // scratch, by slot; nil where none is held
 	ios     []transfer   // by slot
@@ -168,7 +168,7 @@ func (p *Path) plainDone(b *band) {
 	case r.Op == Write && p.level == raid.Level1:
 		// Recorded as faulty, the members that missed it do no harm; but one
 		// member in sync must have it.
-		p.done(b, b.legs > b.missed.count())
+		p.done(b, b.legs&^b.missed != 0)
 	case r.Op == Write:
 		p.done(b, b.missed == 0)
 	default:

@@ -200,17 +200,6 @@ func (p *Path) Member(slot raid.Slot) Member { return p.members[slot] }
 // SetResynced says below which component offset redundancy is right.
 func (p *Path) SetResynced(upTo raid.Sectors) { p.resynced = upTo }
 
-// Busy reports whether requests are in flight, the syncing of a slab aside.
-func (p *Path) Busy() bool {
-	for i := range p.requests[:len(p.requests)-1] {
-		if p.requests[i].active {
-			return true
-		}
-	}
-
-	return false
-}
-
 // Transfers returns what is to be submitted now, valid until the next call of
 // any method. Each must be completed once, in any order.
 func (p *Path) Transfers() []Transfer {

@@ -45,7 +45,7 @@ func (p *Path) cutMirror(r *request) bool {
 		}
 
 		if p.members[slot].State == raid.InSync {
-			b.legs++
+			b.legs.add(slot)
 		}
 
 		p.send(b, slot, Write, r.Data, r.FUA)

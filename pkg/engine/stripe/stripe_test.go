@@ -528,6 +528,21 @@ func TestTooManyFailures(t *testing.T) {
 	}
 }
 
+// TestRecoveringMirrorFails loses the mirror that is being filled in the middle
+// of a write: the one in sync has it, and that is enough.
+func TestRecoveringMirrorFails(t *testing.T) {
+	b := newBench(t, raid.Level1, 2, 0, 1)
+	b.p.SetMember(1, Member{Device: b.addDisk(), State: raid.Recovering})
+	b.dead[2] = true
+	b.reqs[0] = &Request{Op: Write, Data: make([]byte, 4096)}
+	b.p.Submit(*b.reqs[0])
+	b.drain() // which fails the test if the write is given up
+
+	if f := b.p.Failures(); len(f) != 1 || f[0].Device != 2 {
+		t.Errorf("Failures() = %+v, want device 2", f)
+	}
+}
+
 func TestNothingAllocates(t *testing.T) {
 	b := newBench(t, raid.Level5, 4, 8, 1)
 	data := make([]byte, 100*raid.SectorSize)
