@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/raid"
+)
+
+// createOptions are the flags of create that are not parameters as they are.
+type createOptions struct {
+	chunk  string
+	size   string
+	spares int
+}
+
+func (p *program) createVerb() *cobra.Command {
+	var (
+		in   api.CreateParameters
+		opts createOptions
+	)
+
+	cmd := &cobra.Command{
+		Use:   "create NAME --level LEVEL --devices N DEVICE...",
+		Short: "make a new array",
+		Long: `Make a new array of the devices given: the members by slot, then the spares.
+Whatever they hold is lost; devices that hold anything are refused, unless
+forced.` + changeJSON,
+		Args: cobra.MinimumNArgs(2),
+		RunE: verb(func(cmd *cobra.Command, args []string) (exitCode, error) {
+			in.Name, in.Devices = args[0], deviceArguments(args[1:])
+
+			if err := opts.apply(&in); err != nil {
+				return exitUsage, err
+			}
+
+			var out api.ChangeReply
+			if err := p.callAssembler(cmd.Context(), "Create", in, &out); err != nil {
+				return answer(err)
+			}
+
+			return exitDone, p.printChange(out)
+		}),
+	}
+
+	flags := cmd.Flags()
+	flags.StringVar(&in.Level, "level", "", "0, 1 or 5")
+	flags.IntVar(&in.Disks, "devices", 0, "how many members, spares not counted")
+	flags.IntVar(&opts.spares, "spares", 0, "how many spares")
+	flags.StringVar(&in.Layout, "layout", "", "how parity rotates (default left-symmetric)")
+	flags.StringVar(&opts.chunk, "chunk", "", "chunk size, such as 64K (default 512K)")
+	flags.StringVar(&in.Metadata, "metadata", "", "1.0, 1.1 or 1.2 (default 1.2)")
+	flags.StringVar(&opts.size, "size", "", "how much of each member to use, such as 20G (default all)")
+	flags.BoolVar(&in.AssumeClean, "assume-clean", false, "do not sync: all devices hold zeros, or redundancy is right")
+	flags.BoolVar(&in.Force, "force", false, "overwrite what the devices hold")
+	flags.BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and do nothing")
+
+	return cmd
+}
+
+// apply completes in. Returns an error if the command line does not make
+// sense by itself; what the devices and the daemon make of it is for the
+// daemon to say.
+func (o createOptions) apply(in *api.CreateParameters) error {
+	level, err := raid.ParseLevel(in.Level)
+	if err != nil {
+		return fmt.Errorf("--level: %w", err)
+	}
+
+	in.Level = level.String()
+
+	if in.Disks < 1 || o.spares < 0 || len(in.Devices) != in.Disks+o.spares {
+		return fmt.Errorf("--devices %d and --spares %d do not make the %s given",
+			in.Disks, o.spares, count(len(in.Devices), "device"))
+	}
+
+	if o.chunk != "" {
+		bytes, err := parseSize(o.chunk)
+		if err != nil {
+			return fmt.Errorf("--chunk: %w", err)
+		}
+
+		in.ChunkKiB = bytes >> 10
+	}
+
+	if o.size != "" {
+		if in.SizeBytes, err = parseSize(o.size); err != nil {
+			return fmt.Errorf("--size: %w", err)
+		}
+	}
+
+	return nil
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/rescue"
+)
+
+func (p *program) dumpVerb() *cobra.Command {
+	var opts rescue.Options
+
+	cmd := &cobra.Command{
+		Use:   "dump PATH... > FILE",
+		Short: "write an array's content, read from its members",
+		Long: `Write the content of an array to the standard output, read from its members:
+devices or image files, in any order. Nothing is changed, and neither the daemon
+nor the kernel is needed. What is missing is reconstructed where the level has
+redundancy. Which members are used, which are not, and why, is said on stderr.
+
+Members are chosen by the freshest superblock. Where they contradict one
+another, give only those that count.
+
+With --json what is said on stderr is one object: "array", "name", "level",
+"size_bytes", "used" ("path", "slot", "stale"), "left_out" ("path", "reason"),
+"missing" (slots) and "warnings".
+
+Exit status: 0 if everything was written; 2 if not; 3 if refused, because the
+members contradict one another or the array cannot be read; 4 if none of the
+paths holds a member.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: verb(func(_ *cobra.Command, args []string) (exitCode, error) {
+			if isTerminal(p.out) {
+				return exitUsage, errors.New("the content would go to the terminal: redirect it to a file")
+			}
+
+			return p.dump(args, opts)
+		}),
+	}
+
+	cmd.Flags().BoolVar(&opts.ForceStale, "force-stale", false,
+		"use members that are out of date where a slot has no other")
+
+	return cmd
+}
+
+func (p *program) dump(paths []string, opts rescue.Options) (exitCode, error) {
+	looks := examineAll(paths)
+	defer closeAll(looks)
+
+	var (
+		members []rescue.Member
+		useless []rescue.LeftOut
+	)
+
+	for _, l := range looks {
+		if l.superblock == nil || len(l.conflicts) > 0 {
+			useless = append(useless, rescue.LeftOut{Name: l.path, Reason: l.problem()})
+
+			continue
+		}
+
+		members = append(members, rescue.Member{Name: l.path, Source: l.source, Superblock: l.superblock})
+	}
+
+	if len(members) == 0 {
+		return exitUnknown, fmt.Errorf("none of these holds a member: %s", strings.Join(reasons(useless), "; "))
+	}
+
+	array, err := rescue.Open(members, opts)
+	if err != nil {
+		p.sayLeftOut(useless)
+
+		if errors.Is(err, rescue.ErrIncomplete) {
+			return exitFailed, err
+		}
+
+		return exitRefused, err
+	}
+
+	array.LeftOut = append(array.LeftOut, useless...)
+	if err := p.report(array); err != nil {
+		return exitFailed, err
+	}
+
+	return exitDone, p.copyContent(array)
+}
+
+func reasons(left []rescue.LeftOut) []string {
+	texts := make([]string, len(left))
+	for i, l := range left {
+		texts[i] = l.Name + ": " + l.Reason
+	}
+
+	return texts
+}
+
+// dumpReport is what dump --json says.
+type dumpReport struct {
+	Array     string        `json:"array"`
+	Name      string        `json:"name"`
+	Level     string        `json:"level"`
+	SizeBytes int64         `json:"size_bytes"`
+	Used      []dumpUsed    `json:"used"`
+	LeftOut   []dumpLeftOut `json:"left_out"`
+	Missing   []raid.Slot   `json:"missing"`
+	Warnings  []string      `json:"warnings"`
+}
+
+type dumpUsed struct {
+	Path  string    `json:"path"`
+	Slot  raid.Slot `json:"slot"`
+	Stale bool      `json:"stale"`
+}
+
+type dumpLeftOut struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+// report says on stderr what the content is read from.
+func (p *program) report(a *rescue.Array) error {
+	r := dumpReport{
+		Array: a.Superblock.Array.String(), Name: a.Superblock.Name, Level: a.Superblock.Level.String(),
+		SizeBytes: a.Size(), Used: []dumpUsed{}, LeftOut: []dumpLeftOut{},
+		Missing: append([]raid.Slot{}, a.Missing...), Warnings: append([]string{}, a.Warnings()...),
+	}
+
+	for _, u := range a.Used {
+		r.Used = append(r.Used, dumpUsed{u.Name, u.Slot, u.Stale})
+	}
+
+	for _, l := range a.LeftOut {
+		r.LeftOut = append(r.LeftOut, dumpLeftOut{l.Name, l.Reason})
+	}
+
+	if p.json {
+		return printJSON(p.err, r)
+	}
+
+	p.notef("array %s: %s of %s, %s\n", word(r.Name), r.Level, count(a.Superblock.Disks, "slot"), size(r.SizeBytes))
+
+	for _, u := range r.Used {
+		p.notef("slot %d: %s\n", u.Slot, word(u.Path))
+	}
+
+	for _, slot := range r.Missing {
+		p.notef("slot %d: reconstructed\n", slot)
+	}
+
+	p.sayLeftOut(a.LeftOut)
+
+	for _, w := range r.Warnings {
+		p.notef("warning: %s\n", word(w))
+	}
+
+	return nil
+}
+
+func (p *program) sayLeftOut(left []rescue.LeftOut) {
+	for _, l := range left {
+		p.notef("left out: %s: %s\n", word(l.Name), word(l.Reason))
+	}
+}
+
+// copyContent writes all of a, and how far it is if somebody watches.
+func (p *program) copyContent(a *rescue.Array) error {
+	const piece = 4 << 20
+
+	var (
+		watched = isTerminal(p.err) && !p.json
+		start   = time.Now()
+		shown   = start
+		content = io.NewSectionReader(a, 0, a.Size())
+	)
+
+	for done := int64(0); done < a.Size(); {
+		n, err := io.CopyN(p.out, content, min(piece, a.Size()-done))
+		done += n
+
+		if err != nil {
+			return fmt.Errorf("%d of %d bytes were written: %w", done, a.Size(), err)
+		}
+
+		if now := time.Now(); watched && now.Sub(shown) > time.Second/2 {
+			shown = now
+			p.notef("\r%s ", progressText(done, a.Size(), now.Sub(start)))
+		}
+	}
+
+	if watched {
+		p.notef("\r%s\n", progressText(a.Size(), a.Size(), time.Since(start)))
+	}
+
+	return nil
+}
+
+// progressText says how far a copy is after some time.
+func progressText(done, total int64, taken time.Duration) string {
+	rate := int64(float64(done) / max(taken.Seconds(), 1e-3))
+	text := fmt.Sprintf("%5.1f%% of %s, %s/s", 100*float64(done)/float64(max(total, 1)), size(total), size(rate))
+
+	if rate > 0 {
+		text += fmt.Sprintf(", %s left", duration((total-done)/rate))
+	}
+
+	return fmt.Sprintf("%-60s", text)
+}

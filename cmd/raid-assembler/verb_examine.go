@@ -1,0 +1,281 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/md1"
+	"raid-assembler/pkg/raid"
+)
+
+func (p *program) examineVerb() *cobra.Command {
+	return &cobra.Command{
+		Use:   "examine PATH...",
+		Short: "show the RAID metadata on devices or image files",
+		Long: `Show what every metadata module finds on devices or image files, and where they
+contradict one another. Nothing is changed.
+
+With --json the output is a list with one object for each path: "path",
+"problem" (empty, or why it cannot be used), "conflicts" (what else was found)
+and "superblock", which is null or has "format", "array", "device" (UUIDs),
+"name", "host", "level", "layout", "chunk_kib", "slots", "component_bytes",
+"created", "updated", "events", "number", "role", "roles" (by number),
+"data_offset_bytes", "data_size_bytes", "clean", "resync_offset_bytes" and
+"recovery_offset_bytes" (null if all is in sync), "unsupported" and "unreadable"
+(empty, or why), and "raw": the fields as they lie on disk, in the words of the
+format.
+
+Exit status: 0 if each path holds a member; 1 if one does not, or its metadata
+cannot be trusted; 4 if one cannot be read.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: verb(p.examine),
+	}
+}
+
+// look is what was found on one device.
+type look struct {
+	path       string
+	source     metadata.Source
+	closer     io.Closer
+	superblock *metadata.Superblock // nil if err is not
+	conflicts  []string
+	err        error
+}
+
+// examineAll looks at each path. What was opened is to be closed by closeAll.
+func examineAll(paths []string) []look {
+	looks := make([]look, len(paths))
+
+	for i, path := range paths {
+		l := look{path: path}
+
+		l.source, l.closer, l.err = openSource(path)
+		if l.err == nil {
+			l.superblock, l.err = md1.Format{}.Probe(l.source)
+		}
+
+		looks[i] = l
+	}
+
+	return looks
+}
+
+func closeAll(looks []look) {
+	for _, l := range looks {
+		if l.closer != nil {
+			_ = l.closer.Close() // it was only read
+		}
+	}
+}
+
+// problem says why l is not simply a member, or nothing.
+func (l look) problem() string {
+	switch {
+	case errors.Is(l.err, metadata.ErrNotFound):
+		return "no RAID metadata"
+	case l.err != nil:
+		return l.err.Error()
+	case len(l.conflicts) > 0:
+		return "something else too: " + strings.Join(l.conflicts, ", ")
+	default:
+		return ""
+	}
+}
+
+// code returns the exit code for l alone.
+func (l look) code() exitCode {
+	switch {
+	case l.problem() == "":
+		return exitDone
+	case l.err == nil, errors.Is(l.err, metadata.ErrNotFound), errors.Is(l.err, metadata.ErrCorrupt):
+		return exitAttention
+	default:
+		return exitUnknown
+	}
+}
+
+func (p *program) examine(_ *cobra.Command, args []string) (exitCode, error) {
+	looks := examineAll(args)
+	defer closeAll(looks)
+
+	code := exitDone
+	reports := make([]examineReport, len(looks))
+
+	for i, l := range looks {
+		code = max(code, l.code())
+		reports[i] = examineReport{Path: l.path, Problem: l.problem(), Conflicts: append([]string{}, l.conflicts...)}
+
+		if l.superblock != nil {
+			reports[i].Superblock = reportOf(l.superblock)
+		}
+	}
+
+	if p.json {
+		return code, printJSON(p.out, reports)
+	}
+
+	for _, r := range reports {
+		p.printf("%s", r.text())
+	}
+
+	return code, nil
+}
+
+// examineReport is what examine says of one path.
+type examineReport struct {
+	Path       string            `json:"path"`
+	Problem    string            `json:"problem"`
+	Conflicts  []string          `json:"conflicts"`
+	Superblock *superblockReport `json:"superblock"`
+}
+
+type superblockReport struct {
+	Format         string    `json:"format"`
+	Array          string    `json:"array"`
+	Device         string    `json:"device"`
+	Name           string    `json:"name"`
+	Host           string    `json:"host"`
+	Level          string    `json:"level"`
+	Layout         string    `json:"layout"`
+	ChunkKiB       int64     `json:"chunk_kib"`
+	Slots          int       `json:"slots"`
+	ComponentBytes int64     `json:"component_bytes"`
+	Created        time.Time `json:"created"`
+	Updated        time.Time `json:"updated"`
+	Events         uint64    `json:"events"`
+	Number         int       `json:"number"`
+	Role           string    `json:"role"`
+	Roles          []string  `json:"roles"`
+	DataOffset     int64     `json:"data_offset_bytes"`
+	DataSize       int64     `json:"data_size_bytes"`
+	Clean          bool      `json:"clean"`
+	ResyncOffset   *int64    `json:"resync_offset_bytes"`
+	RecoveryOffset *int64    `json:"recovery_offset_bytes"`
+	Unsupported    string    `json:"unsupported"`
+	Unreadable     string    `json:"unreadable"`
+	Raw            any       `json:"raw"`
+}
+
+func reportOf(sb *metadata.Superblock) *superblockReport {
+	r := &superblockReport{
+		Format: sb.Format, Array: sb.Array.String(), Device: sb.Device.String(), Name: sb.Name, Host: sb.Host,
+		Level: sb.Level.String(), Layout: sb.Layout.Name(sb.Level), ChunkKiB: sb.Chunk.Bytes() >> 10,
+		Slots: sb.Disks, ComponentBytes: sb.Size.Bytes(),
+		Created: sb.Created, Updated: sb.Updated, Events: sb.Events,
+		Number: sb.Number, Role: sb.Role(sb.Number).String(), Roles: []string{},
+		DataOffset: sb.DataOffset.Bytes(), DataSize: sb.DataSize.Bytes(),
+		Clean: sb.Clean(), ResyncOffset: offsetBytes(sb.ResyncOffset), RecoveryOffset: offsetBytes(sb.RecoveryOffset),
+		Unsupported: sb.Unsupported, Unreadable: sb.Unreadable, Raw: sb.Raw,
+	}
+
+	// The unused numbers at the end say nothing.
+	end := len(sb.Roles)
+	for end > 0 && sb.Roles[end-1] == raid.RoleSpare && end-1 != sb.Number {
+		end--
+	}
+
+	for _, role := range sb.Roles[:end] {
+		r.Roles = append(r.Roles, role.String())
+	}
+
+	return r
+}
+
+// offsetBytes returns an offset in bytes, or nil for what stands for
+// everything or could not be on any device.
+func offsetBytes(s raid.Sectors) *int64 {
+	if s >= raid.MaxSectors/raid.SectorSize {
+		return nil
+	}
+
+	bytes := s.Bytes()
+
+	return &bytes
+}
+
+// text draws r for people.
+func (r examineReport) text() string {
+	var b strings.Builder
+
+	fmt.Fprintf(&b, "%s\n", word(r.Path))
+
+	if r.Problem != "" {
+		fmt.Fprintf(&b, "    problem      %s\n", word(r.Problem))
+	}
+
+	if r.Superblock != nil {
+		r.Superblock.text(&b)
+	}
+
+	return b.String()
+}
+
+func (r superblockReport) text(b *strings.Builder) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(b, "    %-12s %s\n", name, word(fmt.Sprintf(format, args...)))
+	}
+
+	line("metadata", "%s, %d events", r.Format, r.Events)
+	line("array", "%s  %s", r.Name, r.Array)
+
+	if r.Host != "" {
+		line("host", "%s", r.Host)
+	}
+
+	shape := []string{r.Level}
+	if r.Layout != "" {
+		shape = append(shape, r.Layout)
+	}
+
+	if r.ChunkKiB > 0 {
+		shape = append(shape, fmt.Sprintf("%dK chunks", r.ChunkKiB))
+	}
+
+	shape = append(shape, count(r.Slots, "slot"))
+	if r.ComponentBytes > 0 {
+		shape = append(shape, size(r.ComponentBytes)+" of each member")
+	}
+
+	line("shape", "%s", strings.Join(shape, ", "))
+	line("member", "%s, number %d  %s", r.Role, r.Number, r.Device)
+	line("data", "%s at byte %d", size(r.DataSize), r.DataOffset)
+	line("created", "%s", r.Created.Format(time.RFC3339))
+	line("updated", "%s", r.Updated.Format(time.RFC3339))
+	line("state", "%s", r.state())
+
+	for i, role := range r.Roles {
+		line(fmt.Sprintf("number %d", i), "%s", role)
+	}
+
+	if r.Unsupported != "" {
+		line("not run", "%s", r.Unsupported)
+	}
+
+	if r.Unreadable != "" {
+		line("not read", "%s", r.Unreadable)
+	}
+}
+
+func (r superblockReport) state() string {
+	state := "clean"
+
+	switch {
+	case r.Clean:
+	case r.ResyncOffset == nil || *r.ResyncOffset == 0:
+		state = "dirty"
+	default:
+		state = fmt.Sprintf("in sync below %s", size(*r.ResyncOffset))
+	}
+
+	if r.RecoveryOffset != nil {
+		state += fmt.Sprintf(", this member is recovered below %s", size(*r.RecoveryOffset))
+	}
+
+	return state
+}

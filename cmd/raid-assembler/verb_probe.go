@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/policy"
+)
+
+// probeVerb is for our udev rule. It says of a member of an array that we run
+// that it is one, and of everything else nothing; it never fails, for then the
+// device is simply not ours.
+func (p *program) probeVerb() *cobra.Command {
+	var udev bool
+
+	cmd := &cobra.Command{
+		Use:    "probe --udev DEVNODE",
+		Short:  "tell udev whether a device is a member of an array that we run",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: verb(func(_ *cobra.Command, args []string) (exitCode, error) {
+			looks := examineAll(args)
+			defer closeAll(looks)
+
+			if sb := looks[0].superblock; sb != nil && looks[0].problem() == "" && runs(sb) {
+				p.printf("RAID_ASSEMBLER_MEMBER=1\n")
+				p.printf("RAID_ASSEMBLER_ARRAY_UUID=%s\n", sb.Array)
+				p.printf("RAID_ASSEMBLER_ARRAY_NAME=%s\n", udevEncode(sb.Name))
+				p.printf("RAID_ASSEMBLER_FORMAT=%s\n", udevEncode(sb.Format))
+			}
+
+			return exitDone, nil
+		}),
+	}
+
+	cmd.Flags().BoolVar(&udev, "udev", false, "print properties for a rule")
+
+	return cmd
+}
+
+// runs reports whether we run arrays such as the one of sb.
+func runs(sb *metadata.Superblock) bool {
+	return sb.Unsupported == "" && policy.Served(sb.Geometry) == ""
+}
+
+// udevEncode writes a value so that it stays one, as udev does in its *_ENC
+// properties: a name with an end of line would be a property of its own.
+func udevEncode(value string) string {
+	const plain = "#+-.:=@_/"
+
+	var b strings.Builder
+
+	for _, c := range []byte(value) {
+		switch {
+		case c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', strings.IndexByte(plain, c) >= 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+
+	return b.String()
+}
