@@ -292,7 +292,12 @@ func (h *Host) Add(array, device, cause string) error {
 		return errors.Join(fmt.Errorf("array %s is broken: %w", r.name, ErrRefused), err, d.Close())
 	}
 
-	id, err := r.loop.Add(loop.Device{Member: d}, d.Source(), deviceUUID)
+	source, err := d.Preload()
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
+	}
+
+	id, err := r.loop.Add(loop.Device{Member: d}, source, deviceUUID)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
 	}

@@ -36,7 +36,8 @@ const (
 	pieces    = 48
 	// SlotMax is the highest number of a device that an array ever has.
 	SlotMax    = 255
-	recordSize = 8 << 10 // the most that is recorded on a device at once
+	recordSize = 8 << 10 // the most that one write of a record holds
+	recordOps  = SlotMax + 1
 )
 
 // The kinds of completions, in the top byte of their user data.
@@ -152,7 +153,7 @@ func (l *Loop) prepare() error {
 	scratchPieces := max(pieces, n+2)
 
 	arena, err := uring.NewArena(uring.ArenaConfig{
-		Size: Depth*MaxIO + scratchPieces*pieceSize + (SlotMax+1)*recordSize + 1<<16,
+		Size: Depth*MaxIO + scratchPieces*pieceSize + recordOps*recordSize + 1<<16,
 	})
 	if err != nil {
 		return err

@@ -18,13 +18,20 @@ type recorder struct {
 	wanted  bool
 	seq     uint64 // of the record under way
 	asked   uint64 // of the newest that was asked for
-	pending int
-	stage   int // -1 while flushing
-	stages  [][]metadata.Write
+	asks    int    // operations under way
+	ended   int    // of them
+	flushes bool
+	stages  [][]metadata.Write // those that are left
 	state   metadata.State
 	failed  []engine.DeviceID
-	bufs    [SlotMax + 1][]byte // by device
-	want    [SlotMax + 1]int32  // the result of its operation that is success
+	ops     [recordOps]recordOp
+	bufs    [recordOps][]byte
+}
+
+// recordOp is a flush or a write of the record.
+type recordOp struct {
+	device engine.DeviceID
+	want   int32 // the result that is success
 }
 
 // record begins a record, or remembers that another one is wanted.
@@ -40,12 +47,12 @@ func (l *Loop) record(seq uint64) {
 
 	// What is recorded is taken before the flush: a position that is reached
 	// during it may not be on disk after it.
-	r.active, r.wanted, r.seq, r.stage = true, false, seq, -1
+	r.active, r.wanted, r.seq = true, false, seq
 	l.describe(l.array.Record())
 	l.flushMembers()
 
-	if r.pending == 0 {
-		l.nextStage()
+	if r.flushes = r.asks > 0; !r.flushes {
+		l.flushed()
 	}
 }
 
@@ -75,67 +82,93 @@ func (l *Loop) describe(rec engine.Record) {
 // flushMembers makes durable what the members in use have completed.
 func (l *Loop) flushMembers() {
 	for id, m := range l.recorder.state.Members {
-		if m.State != raid.InSync && m.State != raid.Recovering {
-			continue
+		if m.State == raid.InSync || m.State == raid.Recovering {
+			l.recordOp(engine.DeviceID(id), 0).PrepFsync(uring.Slot(fileSlot(engine.DeviceID(id))))
 		}
-
-		sqe := l.entry()
-		sqe.PrepFsync(uring.Slot(fileSlot(engine.DeviceID(id))))
-		sqe.UserData = kindRecord | uint64(id)
-		l.recorder.want[id] = 0
-		l.recorder.pending++
 	}
 }
 
-// nextStage submits the next writes of the record, or ends it.
-func (l *Loop) nextStage() {
+// recordOp returns an entry for an operation of the record.
+func (l *Loop) recordOp(device engine.DeviceID, want int32) *uring.SQE {
 	r := &l.recorder
+	sqe := l.entry()
+	sqe.UserData = kindRecord | uint64(r.asks)
+	r.ops[r.asks] = recordOp{device: device, want: want}
+	r.asks++
 
-	if r.stage == -1 {
-		r.stages = l.cfg.Keeper.Record(r.state)
-	}
+	return sqe
+}
 
-	r.stage++
-
-	for r.stage < len(r.stages) && len(r.stages[r.stage]) == 0 {
-		r.stage++
-	}
-
-	if r.stage >= len(r.stages) {
-		l.recordDone()
+// flushed goes on to the writes, unless a member could not be flushed. A record
+// that calls it in sync all the same, and the array clean, would after a crash
+// bring the member back without what it lost; so nothing is written before the
+// array has taken it out.
+func (l *Loop) flushed() {
+	if len(l.failed) > 0 {
+		l.recordDone(false)
 
 		return
 	}
 
-	for _, w := range r.stages[r.stage] {
-		buf := r.bufs[w.Member][:len(w.Data)]
+	l.stages = l.cfg.Keeper.Record(l.recorder.state)
+	l.nextWrites()
+}
+
+// nextWrites submits writes of the stage that is due, as many as there are
+// buffers for, or ends the record.
+func (l *Loop) nextWrites() {
+	r := &l.recorder
+
+	for len(r.stages) > 0 && len(r.stages[0]) == 0 {
+		r.stages = r.stages[1:]
+	}
+
+	if len(r.stages) == 0 {
+		l.recordDone(true)
+
+		return
+	}
+
+	n := min(len(r.stages[0]), recordOps)
+	for i, w := range r.stages[0][:n] {
+		buf := r.bufs[i][:len(w.Data)]
 		copy(buf, w.Data)
 
-		sqe := l.entry()
-		sqe.PrepWrite(uring.Slot(fileSlot(engine.DeviceID(w.Member))), buf, uint64(w.Sector.Bytes()), unix.RWF_DSYNC)
-		sqe.UserData = kindRecord | uint64(w.Member)
-		r.want[w.Member] = int32(len(buf))
-		r.pending++
+		device := engine.DeviceID(w.Member)
+		l.recordOp(device, int32(len(buf))).PrepWrite(
+			uring.Slot(fileSlot(device)), buf, uint64(w.Sector.Bytes()), unix.RWF_DSYNC)
 	}
+
+	r.stages[0] = r.stages[0][n:]
 }
 
 // recorded takes the result of a flush or a write of the record.
-func (l *Loop) recorded(device int, res int32) {
+func (l *Loop) recorded(op int, res int32) {
 	r := &l.recorder
-	r.pending--
+	r.ended++
 
-	if res != r.want[device] {
-		r.failed = append(r.failed, engine.DeviceID(device))
+	if res != r.ops[op].want {
+		r.failed = append(r.failed, r.ops[op].device)
 	}
 
-	if r.pending == 0 {
-		l.nextStage()
+	if r.ended < r.asks {
+		return
+	}
+
+	r.asks, r.ended = 0, 0
+
+	if r.flushes {
+		r.flushes = false
+		l.flushed()
+	} else {
+		l.nextWrites()
 	}
 }
 
-// recordDone tells the array, of members that could not be written first: what
-// is durable then is not enough, and the array asks for another record.
-func (l *Loop) recordDone() {
+// recordDone tells the array of members that could not be written, and then
+// what is durable: not enough, if there were any, and the array has asked for
+// another record.
+func (l *Loop) recordDone(written bool) {
 	r := &l.recorder
 	r.active = false
 	failed := r.failed
@@ -145,7 +178,9 @@ func (l *Loop) recordDone() {
 		l.step(engine.MemberFailed{Device: d})
 	}
 
-	l.step(engine.SuperblocksDurable{Seq: r.seq})
+	if written {
+		l.step(engine.SuperblocksDurable{Seq: r.seq})
+	}
 
 	if r.wanted && !r.active {
 		l.record(r.asked)

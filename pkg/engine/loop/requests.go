@@ -28,7 +28,7 @@ type answer struct {
 // in the data path, or ended and held until a failure is recorded.
 type requests struct {
 	held      []stripe.Request // writes that wait for the superblocks to say dirty
-	ops       [Depth]stripe.Op // by tag
+	kinds     [Depth]stripe.Op // by tag
 	answers   []answer         // of requests that have ended
 	writing   int              // writes in the data path
 	reading   int              // other requests there
@@ -61,7 +61,7 @@ func (l *Loop) arrived(req ublk.Request) error {
 		return l.queue.Commit(req.Tag, unix.EOPNOTSUPP)
 	}
 
-	l.ops[r.Tag] = r.Op
+	l.kinds[r.Tag] = r.Op
 
 	if r.Op != stripe.Flush && (req.Sectors == 0 ||
 		uint64(req.Sectors) > uint64(l.cfg.Geometry.ArraySectors()) ||
@@ -110,7 +110,7 @@ func (l *Loop) refuse() {
 	l.held = l.held[:0]
 
 	for i := range l.answers {
-		if tag := l.answers[i].tag; l.ops[tag] != stripe.Read {
+		if tag := l.answers[i].tag; l.kinds[tag] != stripe.Read {
 			l.answers[i].ok = false
 		}
 	}
@@ -138,7 +138,7 @@ func (l *Loop) answer() error {
 	kept := l.answers[:0]
 
 	for _, a := range l.answers {
-		if l.ops[a.tag] != stripe.Read && !l.array.MayAcknowledge() {
+		if l.kinds[a.tag] != stripe.Read && !l.array.MayAcknowledge() {
 			kept = append(kept, a)
 
 			continue
