@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"raid-assembler/pkg/engine/geometry"
 	"raid-assembler/pkg/metadata"
@@ -182,37 +183,32 @@ func (a *Array) checkComplete() error {
 		return nil
 	}
 
-	text := fmt.Sprintf("%v of %d slots survives the loss of %d", a.Superblock.Level, a.Superblock.Disks, survives)
+	why := []string{
+		fmt.Sprintf("%v of %d slots survives the loss of %d", a.Superblock.Level, a.Superblock.Disks, survives),
+	}
 	if len(a.Missing) > 0 {
-		text += fmt.Sprintf("; no member for %s", slotList(a.Missing))
+		why = append(why, "no member for "+slotList(a.Missing))
 	}
 
-	for _, p := range partly {
-		text += "; " + p
-	}
-
+	why = append(why, partly...)
 	for _, l := range a.LeftOut {
-		text += fmt.Sprintf("; %s left out: %s", l.Name, l.Reason)
+		why = append(why, fmt.Sprintf("%s left out: %s", l.Name, l.Reason))
 	}
 
-	return fmt.Errorf("%s: %w", text, ErrIncomplete)
+	return fmt.Errorf("%s: %w", strings.Join(why, "; "), ErrIncomplete)
 }
 
 func slotList(slots []raid.Slot) string {
-	if len(slots) == 1 {
-		return fmt.Sprintf("slot %d", slots[0])
-	}
-
-	text := "slots"
+	words := make([]string, len(slots))
 	for i, slot := range slots {
-		if i > 0 {
-			text += ","
-		}
-
-		text += fmt.Sprintf(" %d", slot)
+		words[i] = fmt.Sprint(int(slot))
 	}
 
-	return text
+	if len(slots) == 1 {
+		return "slot " + words[0]
+	}
+
+	return "slots " + strings.Join(words, ", ")
 }
 
 // Size returns the size of the array in bytes.

@@ -48,7 +48,7 @@ func build(g raid.Geometry) ([]Member, []byte) {
 
 	random := rand.NewChaCha8([32]byte{byte(g.Level), byte(g.Disks)})
 	content := make([]byte, m.ArraySectors().Bytes())
-	random.Read(content)
+	_, _ = random.Read(content) // never fails
 
 	disks := make([][]byte, g.Disks)
 	sizes := make([]raid.Sectors, g.Disks)
@@ -61,7 +61,7 @@ func build(g raid.Geometry) ([]Member, []byte) {
 		}
 
 		disks[slot] = make([]byte, (dataOffset + sizes[slot]).Bytes())
-		random.Read(disks[slot])
+		_, _ = random.Read(disks[slot])
 		roles[slot] = raid.Role(slot)
 	}
 
@@ -188,7 +188,7 @@ func TestReaderContract(t *testing.T) {
 	last := make([]byte, 8)
 
 	n, err := a.ReadAt(last, a.Size()-5)
-	if n != 5 || err != io.EOF || !bytes.Equal(last[:5], content[len(content)-5:]) {
+	if n != 5 || !errors.Is(err, io.EOF) || !bytes.Equal(last[:5], content[len(content)-5:]) {
 		t.Errorf("ReadAt across the end = %d, %v, want 5 right bytes and EOF", n, err)
 	}
 
@@ -251,14 +251,17 @@ func TestWhoIsUsed(t *testing.T) {
 		},
 		{
 			"one event behind is a crash between two superblock writes", raid5(),
-			[]edit{of("bc", events(11))}, false, "0:a 1:b 2:c",
+			[]edit{of("bc", events(11))},
+			false, "0:a 1:b 2:c",
 		},
 		{
-			"two events behind is stale", raid5(), []edit{of("bc", events(12))},
+			"two events behind is stale", raid5(),
+			[]edit{of("bc", events(12))},
 			false, "1:b 2:c | a stale: it has 10 events, b has 12",
 		},
 		{
-			"stale and forced into an empty slot", raid5(), []edit{of("bc", events(12))},
+			"stale and forced into an empty slot", raid5(),
+			[]edit{of("bc", events(12))},
 			true, "0:a(stale) 1:b 2:c",
 		},
 		{
@@ -267,7 +270,8 @@ func TestWhoIsUsed(t *testing.T) {
 			false, "0:a | b it is a spare",
 		},
 		{
-			"faulty by its own word", mirror(2), []edit{of("ab", role(1, raid.RoleFaulty))},
+			"faulty by its own word", mirror(2),
+			[]edit{of("ab", role(1, raid.RoleFaulty))},
 			false, "0:a | b faulty by its own word",
 		},
 		{
@@ -276,13 +280,15 @@ func TestWhoIsUsed(t *testing.T) {
 			false, "0:a | b nothing was recovered onto it yet",
 		},
 		{
-			"recovery has only begun", mirror(2), []edit{of("b", recovered(0))},
+			"recovery has only begun", mirror(2),
+			[]edit{of("b", recovered(0))},
 			false, "0:a | b nothing was recovered onto it yet",
 		},
 		{"recovery is under way", mirror(2), []edit{of("b", recovered(24))}, false, "0:a 1:b(<24)"},
 		{"recovery ended but was not recorded", mirror(2), []edit{of("b", recovered(64))}, false, "0:a 1:b"},
 		{
-			"a recovery offset that overflows in bytes", mirror(2), []edit{of("b", recovered(raid.MaxSectors-1))},
+			"a recovery offset that overflows in bytes", mirror(2),
+			[]edit{of("b", recovered(raid.MaxSectors-1))},
 			false, "0:a 1:b",
 		},
 		{
@@ -291,7 +297,8 @@ func TestWhoIsUsed(t *testing.T) {
 			false, "a and b were each run without the other (10 events both), give only the members of one",
 		},
 		{
-			"two for one slot", mirror(2), []edit{of("ab", role(1, 0))},
+			"two for one slot", mirror(2),
+			[]edit{of("ab", role(1, 0))},
 			false, "a and b are both for slot 0, give only one of them",
 		},
 		{
@@ -311,19 +318,23 @@ func TestWhoIsUsed(t *testing.T) {
 			true, "0:b(stale) 2:c | a stale: c calls it faulty (20 events, it has 10); slot 0 has b",
 		},
 		{
-			"a slot that the array does not have", mirror(2), []edit{of("ab", role(1, 7))},
+			"a slot that the array does not have", mirror(2),
+			[]edit{of("ab", role(1, 7))},
 			false, "0:a | b slot 7 of an array of 2",
 		},
 		{
-			"another array", mirror(2), []edit{of("b", func(sb *metadata.Superblock) { sb.Array = raid.UUID{9} })},
+			"another array", mirror(2),
+			[]edit{of("b", func(sb *metadata.Superblock) { sb.Array = raid.UUID{9} })},
 			false, "a belongs to array 01000000:00000000:00000000:00000000, b to 09000000",
 		},
 		{
-			"another chunk", raid5(), []edit{of("b", func(sb *metadata.Superblock) { sb.Chunk = 16 })},
+			"another chunk", raid5(),
+			[]edit{of("b", func(sb *metadata.Superblock) { sb.Chunk = 16 })},
 			false, "b says raid5 layout 2 chunk 16 of 3 slots, a says raid5 layout 2 chunk 8 of 3",
 		},
 		{
-			"too small", mirror(2), []edit{of("b", func(sb *metadata.Superblock) { sb.DataSize = 63 })},
+			"too small", mirror(2),
+			[]edit{of("b", func(sb *metadata.Superblock) { sb.DataSize = 63 })},
 			false, "b has room for 63 sectors of data, a says 64",
 		},
 		{
