@@ -148,20 +148,20 @@ func newRequest(cmd Command) (*request, error) {
 		}
 		req.payload.Len = paramsLen
 		*(*paramsABI)(unsafe.Pointer(&req.buf)) = params
-	default: // the rest has no buffer
+	case OpStartDev, OpStopDev, OpDelDev, OpDelDevAsync, OpStartUserRecovery, OpEndUserRecovery, OpSetQueue:
+		// No buffer.
 	}
 	return req, nil
 }
 
 func (req *request) reply(op Op) Reply {
-	switch op {
-	case OpFeatures:
+	if op == OpFeatures {
 		return Reply{Features: Features(req.buf[0])}
-	case OpAddDev, OpDevInfo:
-		return Reply{Info: (*devInfo)(unsafe.Pointer(&req.buf)).decode()}
-	default:
-		return Reply{}
 	}
+	if op == OpAddDev || op == OpDevInfo {
+		return Reply{Info: (*devInfo)(unsafe.Pointer(&req.buf)).decode()}
+	}
+	return Reply{}
 }
 
 // User data of the three operations in a control ring.

@@ -21,7 +21,7 @@ type fakeDriver func(ctx context.Context, c Command) (Reply, error)
 func (f fakeDriver) Do(ctx context.Context, c Command) (Reply, error) { return f(ctx, c) }
 
 // newPair connects a client to a server over a socket pair. The result of the server comes through the channel.
-func newPair(t *testing.T, ctx context.Context, driver Commander) (*Client, <-chan error) {
+func newPair(ctx context.Context, t *testing.T, driver Commander) (*Client, <-chan error) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -50,7 +50,7 @@ func TestControlRoundTrip(t *testing.T) {
 		got = append(got, c)
 		return Reply{Features: 0x1fe, Info: granted}, nil
 	})
-	client, served := newPair(t, context.Background(), driver)
+	client, served := newPair(context.Background(), t, driver)
 	ctl := Control{client}
 	ctx := context.Background()
 
@@ -104,7 +104,7 @@ func TestErrorsKeepTheirClassOverTheSocket(t *testing.T) {
 		2: commandError(Command{Op: OpStopDev, Device: 2}, fmt.Errorf("%w: %w", ErrPending, context.DeadlineExceeded)),
 		3: errors.New("ublk: something else"),
 	}
-	client, served := newPair(t, context.Background(), fakeDriver(func(_ context.Context, c Command) (Reply, error) {
+	client, served := newPair(context.Background(), t, fakeDriver(func(_ context.Context, c Command) (Reply, error) {
 		return Reply{}, errs[c.Device]
 	}))
 	for id, want := range errs {
@@ -127,7 +127,7 @@ func TestErrorsKeepTheirClassOverTheSocket(t *testing.T) {
 func TestCommandsOverlap(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	started, stopped := make(chan struct{}), make(chan struct{})
-	client, served := newPair(t, context.Background(), fakeDriver(func(_ context.Context, c Command) (Reply, error) {
+	client, served := newPair(context.Background(), t, fakeDriver(func(_ context.Context, c Command) (Reply, error) {
 		if c.Op == OpStartDev {
 			close(started)
 			<-stopped
@@ -150,7 +150,7 @@ func TestCommandsOverlap(t *testing.T) {
 func TestImpatientClient(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	release := make(chan struct{})
-	client, served := newPair(t, context.Background(), fakeDriver(func(_ context.Context, c Command) (Reply, error) {
+	client, served := newPair(context.Background(), t, fakeDriver(func(_ context.Context, c Command) (Reply, error) {
 		if c.Op == OpStopDev {
 			<-release
 		}
@@ -178,7 +178,7 @@ func TestImpatientClient(t *testing.T) {
 func TestEngineDies(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	started := make(chan struct{})
-	client, served := newPair(t, context.Background(), fakeDriver(func(ctx context.Context, _ Command) (Reply, error) {
+	client, served := newPair(context.Background(), t, fakeDriver(func(ctx context.Context, _ Command) (Reply, error) {
 		close(started)
 		<-ctx.Done()
 		return Reply{}, context.Cause(ctx)
@@ -204,7 +204,7 @@ func TestGuardianEnds(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	cause := errors.New("guardian ends")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	client, served := newPair(t, ctx, fakeDriver(func(ctx context.Context, _ Command) (Reply, error) {
+	client, served := newPair(ctx, t, fakeDriver(func(ctx context.Context, _ Command) (Reply, error) {
 		cancel(cause)
 		<-ctx.Done()
 		return Reply{}, context.Cause(ctx)

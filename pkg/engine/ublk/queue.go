@@ -111,10 +111,12 @@ func BufferSize(info DevInfo) int { return info.Depth * pageUp(info.MaxIO) }
 func NewQueue(dev *Device, cfg QueueConfig) (*Queue, error) {
 	info := dev.info
 	if cfg.UserData&0xffff != 0 || cfg.ID < 0 || cfg.ID >= info.Queues {
-		return nil, fmt.Errorf("ublk: queue %d of %d with user data %#x: %w", cfg.ID, info.Queues, cfg.UserData, unix.EINVAL)
+		return nil, fmt.Errorf("ublk: queue %d of %d with user data %#x: %w",
+			cfg.ID, info.Queues, cfg.UserData, unix.EINVAL)
 	}
 	q := &Queue{
-		ring: cfg.Ring, id: uint16(cfg.ID), slot: cfg.Slot, userData: cfg.UserData, maxIO: info.MaxIO, noScan: cfg.NoScan,
+		ring: cfg.Ring, id: uint16(cfg.ID), slot: cfg.Slot, userData: cfg.UserData, noScan: cfg.NoScan,
+		maxIO:   info.MaxIO,
 		buffers: make([][]byte, info.Depth), sectors: make([]uint32, info.Depth), states: make([]tagState, info.Depth),
 	}
 	for tag := range q.buffers {
@@ -127,7 +129,8 @@ func NewQueue(dev *Device, cfg QueueConfig) (*Queue, error) {
 	descSize := int(unsafe.Sizeof(ioDesc{}))
 	offset := int64(cfg.ID) * int64(pageUp(maxDepth*descSize))
 	var err error
-	q.mapping, err = unix.Mmap(fd, offset, pageUp(info.Depth*descSize), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
+	const flags = unix.MAP_SHARED | unix.MAP_POPULATE
+	q.mapping, err = unix.Mmap(fd, offset, pageUp(info.Depth*descSize), unix.PROT_READ, flags)
 	if err != nil {
 		return nil, fmt.Errorf("ublk: map descriptors of queue %d: %w", cfg.ID, err)
 	}

@@ -173,7 +173,8 @@ func (p Params) encode() (paramsABI, error) {
 		{"optimal I/O", p.OptimalIO, &raw.OptimalShift},
 	} {
 		if s.size < 1<<sectorShift || s.size&(s.size-1) != 0 {
-			return paramsABI{}, fmt.Errorf("%s of %d bytes, want a power of two from 512: %w", s.name, s.size, unix.EINVAL)
+			return paramsABI{}, fmt.Errorf("%s of %d bytes, want a power of two from 512: %w",
+				s.name, s.size, unix.EINVAL)
 		}
 		*s.shift = uint8(bits.TrailingZeros(uint(s.size)))
 	}

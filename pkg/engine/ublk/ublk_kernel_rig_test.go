@@ -515,8 +515,9 @@ func (s *testServer) memberIO(r Request) {
 }
 
 func (s *testServer) memory(r Request) {
-	count := -1
-	switch at := r.Start << sectorShift; r.Op {
+	at := r.Start << sectorShift
+	var count int
+	switch r.Op {
 	case Read:
 		copy(r.Buf, s.data[at:])
 		count = cntRead
@@ -525,19 +526,17 @@ func (s *testServer) memory(r Request) {
 		count = cntWrite
 	case Flush:
 		count = cntFlush
-	case Discard, WriteZeroes:
+	case Discard:
 		clear(s.data[at : at+uint64(r.Sectors)<<sectorShift])
 		count = cntDiscard
-		if r.Op == WriteZeroes {
-			count = cntZero
-		}
+	case WriteZeroes:
+		clear(s.data[at : at+uint64(r.Sectors)<<sectorShift])
+		count = cntZero
 	default:
 		s.commit(r.Tag, unix.EOPNOTSUPP)
 		return
 	}
-	if count >= 0 {
-		atomic.AddUint64(s.data.counter(count), 1)
-	}
+	atomic.AddUint64(s.data.counter(count), 1)
 	if r.FUA {
 		atomic.AddUint64(s.data.counter(cntFUA), 1)
 	}

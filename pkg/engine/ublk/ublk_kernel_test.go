@@ -218,16 +218,11 @@ func TestKilledServerLosesNothing(t *testing.T) {
 func TestKillWithEveryTagHeld(t *testing.T) {
 	const depth = 4
 	r := newRig(t, serverSpec{Queues: 1, Depth: depth})
+	fd := r.open(t, unix.O_RDWR|unix.O_DIRECT)
 	r.set(cntHold, 1)
 	var clients sync.WaitGroup
 	for i := range depth {
 		clients.Go(func() {
-			fd, err := unix.Open(r.info.ID.BlockPath(), unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer unix.Close(fd)
 			if _, err := unix.Pwrite(fd, newBlock(t, blockSize), int64(i*blockSize)); err != nil {
 				t.Errorf("write %d: %v", i, err)
 			}
@@ -250,15 +245,10 @@ func TestKillWithEveryTagHeld(t *testing.T) {
 func TestNoSuccessorBeforeTheLastMemberWrite(t *testing.T) {
 	member := newRig(t, serverSpec{Queues: 1, Depth: 8})
 	array := newRig(t, serverSpec{Queues: 1, Depth: 8, Member: member.info.ID.BlockPath()})
+	fd := array.open(t, unix.O_WRONLY|unix.O_DIRECT)
 	member.set(cntHold, 1)
 	var client sync.WaitGroup
 	client.Go(func() {
-		fd, err := unix.Open(array.info.ID.BlockPath(), unix.O_WRONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer unix.Close(fd)
 		buf := newBlock(t, blockSize)
 		buf[0] = 0x55
 		if _, err := unix.Pwrite(fd, buf, 0); err != nil {

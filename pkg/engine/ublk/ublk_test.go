@@ -92,7 +92,8 @@ func TestDevInfoRefusesWhatTheDriverWould(t *testing.T) {
 	} {
 		info := DevInfo{Queues: 1, Depth: 1, MaxIO: 4096}
 		tc.change(&info)
-		if _, err := info.encode(); err == nil || !strings.Contains(err.Error(), tc.err) || !errors.Is(err, unix.EINVAL) {
+		_, err := info.encode()
+		if err == nil || !strings.Contains(err.Error(), tc.err) || !errors.Is(err, unix.EINVAL) {
 			t.Errorf("encode(%+v) = %v, want %q", info, err, tc.err)
 		}
 	}
@@ -109,10 +110,15 @@ func TestRequests(t *testing.T) {
 		{Command{Op: OpFeatures, Device: 7}, cmdGetFeatures, ctrlCmd{QueueID: 0xffff, Len: 8}},
 		{Command{Op: OpAddDev, Device: 9, Info: &info}, cmdAddDev, ctrlCmd{DevID: 3, QueueID: 0xffff, Len: 64}},
 		{Command{Op: OpDevInfo, Device: 7}, cmdGetDevInfo, ctrlCmd{DevID: 7, QueueID: 0xffff, Len: 64}},
-		{Command{Op: OpSetParams, Device: 7, Params: &params}, cmdSetParams, ctrlCmd{DevID: 7, QueueID: 0xffff, Len: 60}},
+		{
+			Command{Op: OpSetParams, Device: 7, Params: &params},
+			cmdSetParams,
+			ctrlCmd{DevID: 7, QueueID: 0xffff, Len: 60},
+		},
 		{Command{Op: OpStartDev, Device: 7, PID: 99}, cmdStartDev, ctrlCmd{DevID: 7, QueueID: 0xffff, Data: 99}},
 		{
-			Command{Op: OpEndUserRecovery, Device: 7, PID: 99}, cmdEndUserRecovery,
+			Command{Op: OpEndUserRecovery, Device: 7, PID: 99},
+			cmdEndUserRecovery,
 			ctrlCmd{DevID: 7, QueueID: 0xffff, Data: 99},
 		},
 		{Command{Op: OpStartUserRecovery, Device: 7}, cmdStartUserRecovery, ctrlCmd{DevID: 7, QueueID: 0xffff}},
