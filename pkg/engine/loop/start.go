@@ -1,0 +1,249 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/engine/ublk"
+	"raid-assembler/pkg/engine/uring"
+	"raid-assembler/pkg/raid"
+)
+
+// Start makes the array's block device and serves it.
+func Start(ctx context.Context, cfg Config) (*Loop, error) {
+	l := &Loop{
+		cfg: cfg, array: engine.NewArray(cfg.Setup), disks: make(map[engine.DeviceID]Device),
+		mail: make(chan func(), 64), done: make(chan struct{}), cause: make(map[engine.DeviceID]string),
+	}
+
+	if err := l.prepare(); err != nil {
+		return nil, err
+	}
+
+	if err := l.addDevice(ctx); err != nil {
+		return nil, errors.Join(err, l.arena.Close(), l.wake.Close())
+	}
+
+	ready := make(chan error, 1)
+	go l.run(ready)
+
+	if err := <-ready; err != nil {
+		return nil, errors.Join(err, l.cfg.Control.DelDevAsync(ctx, l.device))
+	}
+
+	if err := l.announce(ctx); err != nil {
+		return nil, errors.Join(err, l.Stop(ctx))
+	}
+
+	return l, nil
+}
+
+// prepare allocates all that the I/O path will use.
+func (l *Loop) prepare() error {
+	n := len(l.cfg.Setup.Members)
+	scratchPieces := max(pieces, n+2)
+
+	arena, err := uring.NewArena(uring.ArenaConfig{
+		Size: Depth*MaxIO + scratchPieces*pieceSize + recordOps*recordSize + 1<<16,
+	})
+	if err != nil {
+		return err
+	}
+
+	l.arena = arena
+
+	scratch := make([][]byte, scratchPieces)
+	for i := range scratch {
+		if scratch[i], err = arena.Block(pieceSize); err != nil {
+			return err
+		}
+	}
+
+	for i := range l.recorder.bufs {
+		if l.recorder.bufs[i], err = arena.Block(recordSize); err != nil {
+			return err
+		}
+	}
+
+	if l.tick, err = arena.Timespec(); err != nil {
+		return err
+	}
+
+	if l.wake, err = uring.NewWake(); err != nil {
+		return err
+	}
+
+	l.path, err = stripe.New(stripe.Config{
+		Geometry: l.cfg.Geometry, Level: l.cfg.Setup.Level, Disks: n, Chunk: l.cfg.Chunk,
+		Depth: Depth, Scratch: scratch,
+	})
+	if err != nil {
+		return err
+	}
+
+	for _, d := range l.cfg.Devices {
+		l.disks[d.ID] = d
+	}
+
+	for slot := range l.array.Members() {
+		l.setMember(raid.Slot(slot))
+	}
+
+	return nil
+}
+
+// addDevice makes the ublk device, or prepares the one that lost its server.
+func (l *Loop) addDevice(ctx context.Context) error {
+	ctl := l.cfg.Control
+
+	if l.cfg.Recover != ublk.AnyDevice {
+		return l.takeOver(ctx)
+	}
+
+	info, err := ctl.AddDev(ctx, ublk.DevInfo{
+		ID: ublk.AnyDevice, Queues: 1, Depth: Depth, MaxIO: MaxIO,
+		Features: ublk.UserRecovery | ublk.UserRecoveryReissue,
+	})
+	if err != nil {
+		return err
+	}
+
+	l.info, l.device = info, info.ID
+
+	if err := ctl.SetParams(ctx, info.ID, l.params()); err != nil {
+		return errors.Join(err, ctl.DelDevAsync(ctx, info.ID))
+	}
+
+	return l.open(ctx)
+}
+
+// takeOver waits until all that the old engine had in flight has ended.
+func (l *Loop) takeOver(ctx context.Context) error {
+	l.device = l.cfg.Recover
+
+	for {
+		err := l.cfg.Control.StartUserRecovery(ctx, l.device)
+		if err == nil {
+			break
+		}
+
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+
+		select {
+		case <-time.After(tickEvery):
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		}
+	}
+
+	info, err := l.cfg.Control.DevInfo(ctx, l.device)
+	if err != nil {
+		return err
+	}
+
+	l.info = info
+
+	return l.open(ctx)
+}
+
+func (l *Loop) open(ctx context.Context) error {
+	server, err := ublk.OpenDevice(ctx, l.info)
+	if err != nil {
+		return err
+	}
+
+	l.server = server
+
+	return nil
+}
+
+// params describe the array to the block layer.
+func (l *Loop) params() ublk.Params {
+	block := raid.Sectors(l.cfg.Block / raid.SectorSize)
+
+	p := ublk.Params{
+		Sectors:      uint64(l.cfg.Geometry.ArraySectors() / block * block),
+		LogicalBlock: l.cfg.Block, PhysicalBlock: max(4096, l.cfg.Block),
+		MinimumIO: max(4096, l.cfg.Block), OptimalIO: max(4096, l.cfg.Block),
+		MaxSectors: MaxIO / raid.SectorSize,
+	}
+
+	if chunk := l.cfg.Chunk.Bytes(); chunk > 0 && chunk&(chunk-1) == 0 {
+		p.MinimumIO = int(chunk)
+		p.OptimalIO = int(chunk)
+	}
+
+	return p
+}
+
+// announce makes the block device appear. The thread serves already, since
+// the kernel reads partition tables before the command returns.
+func (l *Loop) announce(ctx context.Context) error {
+	ctl := l.cfg.Control
+
+	if l.cfg.Claim != nil {
+		if err := l.cfg.Claim(l.device); err != nil {
+			return err
+		}
+	}
+
+	if l.cfg.Recover != ublk.AnyDevice {
+		return ctl.EndUserRecovery(ctx, l.device, os.Getpid())
+	}
+
+	if err := ctl.StartDev(ctx, l.device, os.Getpid()); err != nil {
+		return err
+	}
+
+	return ctl.SetQueue(ctx, l.device, ublk.QueueAttributes{Scheduler: "none", IOTimeout: time.Second})
+}
+
+// setUp makes the ring, which must be of this thread.
+func (l *Loop) setUp() (err error) {
+	if l.ring, err = uring.New(uring.Config{Entries: 512, CQEntries: 4096}); err != nil {
+		return err
+	}
+
+	if err := l.ring.RegisterFiles(2 + SlotMax); err != nil {
+		return err
+	}
+
+	l.queue, err = ublk.NewQueue(l.server, ublk.QueueConfig{
+		Ring: l.ring, Slot: 0, Arena: l.arena, UserData: kindQueue,
+	})
+	if err != nil {
+		return err
+	}
+
+	if err := l.server.Close(); err != nil {
+		return err
+	}
+
+	for _, d := range l.disks {
+		if err := l.ring.UpdateFile(fileSlot(d.ID), d.Member.FD()); err != nil {
+			return err
+		}
+	}
+
+	if err := l.ring.WarmUp(Depth); err != nil {
+		return err
+	}
+
+	if err := l.queue.Fetch(); err != nil {
+		return err
+	}
+
+	l.armWake()
+	l.now = time.Now()
+	l.step(engine.Started{})
+
+	return l.ring.Submit()
+}
