@@ -47,7 +47,7 @@ type Commander interface {
 }
 
 // Control is the control commands as methods, whoever carries them out. Errors of the driver wrap their unix.Errno.
-// When ctx ends first the command is not undone: the error then wraps [ErrPending] and the cause.
+// When ctx ends first, nothing is undone: the error wraps the cause, and [ErrPending] unless the driver gave up.
 type Control struct{ Commander }
 
 // Features asks what the running driver can do.

@@ -144,8 +144,8 @@ func NewQueue(dev *Device, cfg QueueConfig) (*Queue, error) {
 // Fetch submits the first command of every tag. The device can start when all queues have done so.
 //
 // Before Linux 7.0, StartDev reads partition tables under the lock that recovery, stop and deletion need. If the
-// server dies in that time, a device with recovery flags keeps the reads for a successor that can never come: nothing
-// short of a reboot gets rid of the device, of the guardian's thread, or of whoever opens the block device. With
+// server dies in that time, a device with recovery flags keeps the reads for a successor that can never come: neither
+// the device nor the guardian's thread can be got rid of, short of a reboot. With
 // NoScan the driver takes the server for an unprivileged one, as Fetch runs without CAP_SYS_ADMIN, and does not look
 // for partitions, then or later: they are added from outside once the device is live (BLKPG, as partx does).
 func (q *Queue) Fetch() error {
