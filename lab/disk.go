@@ -162,7 +162,7 @@ func (d *GuestDisk) makeFile() error {
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 
 	if d.d.Size == 0 {
 		return nil
@@ -399,7 +399,7 @@ func (d *GuestDisk) ReadAt(p []byte, offset int64) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("lab: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 
 	return f.ReadAt(p, offset)
 }

@@ -12,6 +12,11 @@ import (
 	"raid-assembler/lab"
 )
 
+// lsblk returns columns of what the guest says of a disk.
+func lsblk(g *lab.Guest, columns, dev string) string {
+	return strings.Join(strings.Fields(g.MustRun("lsblk", "-dnbo", columns, dev)), " ")
+}
+
 func TestPlugUnplugReplug(t *testing.T) {
 	g := lab.Start(t)
 
@@ -20,7 +25,7 @@ func TestPlugUnplugReplug(t *testing.T) {
 	t.Logf("plugged in after %v", time.Since(began))
 
 	dev := d.MustDev()
-	if got := g.MustRun("lsblk", "-dnbo", "SIZE,SERIAL,LOG-SEC", dev); strings.Join(strings.Fields(got), " ") != "67108864 alpha 512" {
+	if got := lsblk(g, "SIZE,SERIAL,LOG-SEC", dev); got != "67108864 alpha 512" {
 		t.Errorf("lsblk says %q", got)
 	}
 
@@ -69,12 +74,13 @@ func TestDiskKinds(t *testing.T) {
 		lab.Disk{Serial: "far", Size: 8 * mib, Bay: 150},
 	)
 
-	if got := g.MustRun("lsblk", "-dnbo", "LOG-SEC,PHY-SEC", disks[0].MustDev()); strings.Join(strings.Fields(got), " ") != "4096 4096" {
+	if got := lsblk(g, "LOG-SEC,PHY-SEC", disks[0].MustDev()); got != "4096 4096" {
 		t.Errorf("sector sizes are %q", got)
 	}
 
-	if got := g.MustShell("udevadm info -q property --property ID_PATH --value " + disks[1].MustDev()); !strings.Contains(got, "0:0:150:0") {
-		t.Errorf("the disk in bay 150 is at %q", got)
+	path := g.MustShell("udevadm info -q property --property ID_PATH --value " + disks[1].MustDev())
+	if !strings.Contains(path, "0:0:150:0") {
+		t.Errorf("the disk in bay 150 is at %q", path)
 	}
 
 	g.MustShell(`
@@ -88,7 +94,7 @@ func TestDiskKinds(t *testing.T) {
 		t.Errorf("Plug() of a known serial: %v, want an error", err)
 	}
 
-	if _, err := g.Plug(lab.Disk{Serial: "nothing"}); err == nil || !strings.Contains(err.Error(), "neither size nor image") {
+	if _, err := g.Plug(lab.Disk{Serial: "x"}); err == nil || !strings.Contains(err.Error(), "neither size nor image") {
 		t.Errorf("Plug() without a size: %v, want an error", err)
 	}
 }
@@ -97,8 +103,8 @@ func TestMdadmMakesAnArray(t *testing.T) {
 	g := lab.Start(t)
 	disks := g.MustDisks(2, 64*mib, "m")
 
-	g.MustShell(`
-		mdadm --create /dev/md/x --run --level=1 --raid-devices=2 --assume-clean ` + disks[0].MustDev() + " " + disks[1].MustDev() + `
+	g.MustShell("members='" + disks[0].MustDev() + " " + disks[1].MustDev() + `'
+		mdadm --create /dev/md/x --run --level=1 --raid-devices=2 --assume-clean $members
 		mkfs.ext4 -q /dev/md/x
 		grep -q '\[UU\]' /proc/mdstat`)
 	disks[0].MustUnplug()

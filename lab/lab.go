@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,7 +46,7 @@ type Options struct {
 type Guest struct {
 	img   image.Image
 	place *run
-	log   io.Writer
+	log   *log.Logger
 	tb    testing.TB // nil outside tests
 	keep  bool
 	m     *qemu.Machine // nil while the power is off
@@ -70,8 +71,8 @@ func New(o Options) (*Guest, error) {
 		return nil, err
 	}
 
-	g := &Guest{img: img, log: o.Log}
-	if g.place, err = newRun(o.Name, o.Log); err != nil {
+	g := &Guest{img: img, log: logger(o.Log)}
+	if g.place, err = newRun(o.Name, g.log); err != nil {
 		return nil, err
 	}
 
@@ -85,6 +86,9 @@ func New(o Options) (*Guest, error) {
 
 	return g, nil
 }
+
+// logger returns a logger that marks its lines as the lab's.
+func logger(w io.Writer) *log.Logger { return log.New(w, "lab: ", 0) }
 
 // first starts a new guest as its options say.
 func (g *Guest) first(o Options) error {
@@ -122,11 +126,11 @@ func (g *Guest) Close() string {
 
 	dir, err := g.place.close(g.keep)
 	if err != nil {
-		fmt.Fprintln(g.log, "lab:", err)
+		g.log.Print(err)
 	}
 
 	if g.keep {
-		fmt.Fprintln(g.log, "lab: console, journal and disks are kept in", dir)
+		g.log.Print("console, journal and disks are kept in ", dir)
 	}
 
 	return dir
@@ -146,7 +150,7 @@ func (g *Guest) saveJournal() {
 		}
 
 		if err != nil {
-			fmt.Fprintln(g.log, "lab: the journal is not kept:", err)
+			g.log.Print("the journal is not kept: ", err)
 		}
 	}
 }
@@ -209,7 +213,7 @@ func (g *Guest) restore() error {
 		return err
 	}
 
-	fmt.Fprintf(g.log, "lab: restored in %.1fs\n", time.Since(began).Seconds())
+	g.log.Printf("restored in %.1fs", time.Since(began).Seconds())
 
 	return nil
 }

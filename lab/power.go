@@ -50,7 +50,7 @@ func (g *Guest) PowerOn() error {
 		return err
 	}
 
-	fmt.Fprintf(g.log, "lab: booted in %.1fs\n", time.Since(began).Seconds())
+	g.log.Printf("booted in %.1fs", time.Since(began).Seconds())
 
 	return g.appeared(g.plugged())
 }
@@ -102,7 +102,7 @@ func (g *Guest) Reboot() error {
 		return err
 	}
 
-	fmt.Fprintf(g.log, "lab: rebooted in %.1fs\n", time.Since(began).Seconds())
+	g.log.Printf("rebooted in %.1fs", time.Since(began).Seconds())
 
 	return g.appeared(g.plugged())
 }
@@ -242,7 +242,7 @@ func (d *GuestDisk) withLog(f func(log *logwrites.Log, size int64) error) error 
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 
 	info, err := file.Stat()
 	if err != nil {
@@ -282,7 +282,7 @@ func (d *GuestDisk) replay(log *logwrites.Log, seed uint64) error {
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	defer disk.Close()
+	defer func() { _ = disk.Close() }()
 
 	// Each disk loses other writes.
 	h := fnv.New64a()
@@ -293,14 +293,13 @@ func (d *GuestDisk) replay(log *logwrites.Log, seed uint64) error {
 		return fmt.Errorf("lab: disk %s: %w", d.d.Serial, err)
 	}
 
-	fmt.Fprintf(d.g.log, "lab: power cut, seed %d: disk %s had done %d requests; of %d unflushed writes %d survive",
-		seed, d.d.Serial, cut.Requests, cut.Unflushed, cut.Kept)
-
+	torn := ""
 	if cut.Torn > 0 {
-		fmt.Fprintf(d.g.log, ", of the last one %d sectors", cut.Torn)
+		torn = fmt.Sprintf(", of the last one %d sectors", cut.Torn)
 	}
 
-	fmt.Fprintln(d.g.log)
+	d.g.log.Printf("power cut, seed %d: disk %s had done %d requests; of %d unflushed writes %d survive%s",
+		seed, d.d.Serial, cut.Requests, cut.Unflushed, cut.Kept, torn)
 
 	return nil
 }

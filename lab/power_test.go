@@ -41,7 +41,7 @@ func TestPowerOffAndOn(t *testing.T) {
 	g.MustPlug(lab.Disk{Serial: "four", Size: 16 * mib})
 	g.MustPowerOn()
 
-	if got := strings.Fields(g.MustShell("lsblk -dno SERIAL | grep . | sort")); strings.Join(got, " ") != "four one two" {
+	if got := g.MustShell("lsblk -dno SERIAL | grep . | sort"); got != "four\none\ntwo\n" {
 		t.Errorf("disks are %q", got)
 	}
 

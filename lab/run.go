@@ -3,7 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
-	"io"
+	"log"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,7 +26,7 @@ type run struct {
 
 // newRun waits until there is room for another guest and makes a directory for
 // it.
-func newRun(name string, log io.Writer) (*run, error) {
+func newRun(name string, log *log.Logger) (*run, error) {
 	cache, err := image.CacheDir()
 	if err != nil {
 		return nil, err
@@ -46,9 +46,7 @@ func newRun(name string, log io.Writer) (*run, error) {
 
 	r := &run{slot: slot}
 	if err := r.makeDir(runs, name); err != nil {
-		slot.Close()
-
-		return nil, err
+		return nil, errors.Join(err, slot.Close())
 	}
 
 	return r, nil
@@ -76,8 +74,7 @@ func (r *run) makeDir(runs, name string) error {
 // close gives the slot back. It deletes the directory, or moves it to where
 // nothing deletes it and returns its new place.
 func (r *run) close(keep bool) (dir string, err error) {
-	defer r.slot.Close()
-	defer r.lock.Close()
+	defer func() { err = errors.Join(err, r.lock.Close(), r.slot.Close()) }()
 
 	if !keep {
 		return "", os.RemoveAll(r.dir)
@@ -89,10 +86,10 @@ func (r *run) close(keep bool) (dir string, err error) {
 }
 
 // removeAbandoned deletes the directories of guests whose process was killed.
-func removeAbandoned(runs string, log io.Writer) {
+func removeAbandoned(runs string, log *log.Logger) {
 	dirs, err := filepath.Glob(filepath.Join(runs, "*"))
 	if err != nil {
-		fmt.Fprintln(log, "lab:", err)
+		log.Print(err)
 	}
 
 	for _, dir := range dirs {
@@ -107,11 +104,9 @@ func removeAbandoned(runs string, log io.Writer) {
 			continue
 		}
 
-		if err := os.RemoveAll(dir); err != nil {
-			fmt.Fprintln(log, "lab:", err)
+		if err := errors.Join(os.RemoveAll(dir), lock.Close()); err != nil {
+			log.Print(err)
 		}
-
-		lock.Close()
 	}
 }
 
@@ -125,23 +120,19 @@ func tryLock(path string) (*os.File, error) {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err == nil {
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+	case err == nil:
 		return f, nil
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return nil, errors.Join(errLocked, f.Close())
+	default:
+		return nil, errors.Join(fmt.Errorf("lab: lock %s: %w", path, err), f.Close())
 	}
-
-	f.Close()
-
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, errLocked
-	}
-
-	return nil, fmt.Errorf("lab: lock %s: %w", path, err)
 }
 
 // takeSlot waits for one of the machine's slots, which are locks that end with
 // the process that has them.
-func takeSlot(log io.Writer) (*os.File, error) {
+func takeSlot(log *log.Logger) (*os.File, error) {
 	dir := filepath.Join(os.TempDir(), "raid-assembler-lab")
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
@@ -161,7 +152,7 @@ func takeSlot(log io.Writer) (*os.File, error) {
 		}
 
 		if !waited {
-			fmt.Fprintf(log, "lab: %d guests are running on this machine; waiting\n", maxGuests)
+			log.Printf("%d guests are running on this machine; waiting", maxGuests)
 		}
 
 		time.Sleep(100 * time.Millisecond)

@@ -25,7 +25,11 @@ func TestKept(t *testing.T) {
 	g.Keep()
 
 	dir := g.Close()
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 
 	for name, want := range map[string]string{
 		"journal.txt": "for the record", "journal.export": "MESSAGE=for the record", "console.log": "seen",

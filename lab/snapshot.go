@@ -35,7 +35,7 @@ func Image(ctx context.Context, log io.Writer) (image.Image, error) {
 		return image.Image{}, err
 	}
 
-	img, err := image.Ensure(ctx, kernel, qemu.Fingerprint()+warmUp, saveBooted, log)
+	img, err := image.Ensure(ctx, kernel, qemu.Fingerprint()+warmUp, saveBooted, logger(log))
 	if err != nil {
 		return image.Image{}, err
 	}
@@ -79,7 +79,7 @@ func saveBooted(ctx context.Context, img image.Image) error {
 		return err
 	}
 
-	g := &Guest{m: m, log: io.Discard}
+	g := &Guest{m: m, log: logger(io.Discard)}
 	if err := g.booted(ctx); err != nil {
 		return err
 	}

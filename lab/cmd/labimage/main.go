@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"time"
@@ -20,17 +21,23 @@ func run(stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 
+	say := log.New(stderr, "lab: ", 0)
 	began := time.Now()
 
 	img, err := lab.Image(ctx, stderr)
 	if err != nil {
-		fmt.Fprintln(stderr, "labimage:", err)
+		say.Print(err)
 
 		return 1
 	}
 
-	fmt.Fprintf(stderr, "lab: the guest image is ready after %.0fs\n", time.Since(began).Seconds())
-	fmt.Fprintln(stdout, img.Dir())
+	say.Printf("the guest image is ready after %.0fs", time.Since(began).Seconds())
+
+	if _, err := fmt.Fprintln(stdout, img.Dir()); err != nil {
+		say.Print(err)
+
+		return 1
+	}
 
 	return 0
 }

@@ -3,7 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
-	"io"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,7 +31,7 @@ var tools = []tool{
 }
 
 // installTools installs the packages of the tools that the host lacks.
-func installTools(ctx context.Context, log io.Writer) error {
+func installTools(ctx context.Context, log *log.Logger) error {
 	var missing []string
 
 	for _, t := range tools {
@@ -44,7 +44,7 @@ func installTools(ctx context.Context, log io.Writer) error {
 }
 
 // installKeyring installs the newest keyring if the present one is too old.
-func installKeyring(ctx context.Context, log io.Writer) error {
+func installKeyring(ctx context.Context, log *log.Logger) error {
 	out, err := exec.CommandContext(ctx, "gpg", "--show-keys", "--with-colons", keyring).Output()
 	if err == nil && strings.Contains(string(out), "13/trixie") {
 		return nil
@@ -53,7 +53,7 @@ func installKeyring(ctx context.Context, log io.Writer) error {
 	return install(ctx, log, []string{"debian-archive-keyring"})
 }
 
-func install(ctx context.Context, log io.Writer, packages []string) error {
+func install(ctx context.Context, log *log.Logger, packages []string) error {
 	if len(packages) == 0 {
 		return nil
 	}
@@ -63,12 +63,12 @@ func install(ctx context.Context, log io.Writer, packages []string) error {
 		return fmt.Errorf("image: packages are missing; as root, run: %s", strings.Join(argv, " "))
 	}
 
-	fmt.Fprintln(log, "lab: installing", strings.Join(packages, " "))
+	log.Print("installing ", strings.Join(packages, " "))
 
 	for _, argv := range [][]string{{"apt-get", "update"}, argv} {
 		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		cmd.Stdout, cmd.Stderr = log, log
+		cmd.Stdout, cmd.Stderr = log.Writer(), log.Writer()
 
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("image: %s: %w", strings.Join(argv, " "), err)

@@ -12,7 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,7 +89,7 @@ type Finish func(ctx context.Context, img Image) error
 // absent: the root disk here, the rest by finish. machine identifies the
 // virtual machine that finish boots. It installs missing packages on the host,
 // and tells log what it does.
-func Ensure(ctx context.Context, kernel Kernel, machine string, finish Finish, log io.Writer) (Image, error) {
+func Ensure(ctx context.Context, kernel Kernel, machine string, finish Finish, log *log.Logger) (Image, error) {
 	cache, err := CacheDir()
 	if err != nil {
 		return Image{}, err
@@ -141,7 +141,7 @@ func key(ctx context.Context, kernel Kernel, machine string) (string, error) {
 
 // build makes the image in a directory of its own, which gets its real name
 // when it is complete. So an image is there entirely or not at all.
-func build(ctx context.Context, img Image, kernel Kernel, finish Finish, log io.Writer) error {
+func build(ctx context.Context, img Image, kernel Kernel, finish Finish, log *log.Logger) error {
 	if err := installKeyring(ctx, log); err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func build(ctx context.Context, img Image, kernel Kernel, finish Finish, log io.
 	}
 
 	mirror := mirror("/etc/apt")
-	fmt.Fprintf(log, "lab: building the guest (Debian 13, %s kernel) from %s in %s\n", kernel, mirror, img.dir)
+	log.Printf("building the guest (Debian 13, %s kernel) from %s in %s", kernel, mirror, img.dir)
 
 	script := filepath.Join(tmp.dir, "build.sh")
 	if err := os.WriteFile(script, []byte(recipe), 0o644); err != nil {
@@ -170,13 +170,13 @@ func build(ctx context.Context, img Image, kernel Kernel, finish Finish, log io.
 	}
 
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr = log.Writer(), log.Writer()
 
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("image: building the root file system: %w", err)
 	}
 
-	fmt.Fprintln(log, "lab: booting the guest once, to save its state")
+	log.Print("booting the guest once, to save its state")
 
 	if err := finish(ctx, tmp); err != nil {
 		return err
@@ -215,10 +215,8 @@ func lock(path string) (unlock func(), err error) {
 	}
 
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		f.Close()
-
-		return nil, fmt.Errorf("image: lock %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("image: lock %s: %w", path, err), f.Close())
 	}
 
-	return func() { f.Close() }, nil
+	return func() { _ = f.Close() }, nil // which unlocks it, whatever it says
 }

@@ -36,8 +36,8 @@ func record(t *testing.T, commands ...string) (log *Log, content []byte) {
 		argv = append(argv, "-c", c)
 	}
 
-	argv = append(argv, fmt.Sprintf(
-		"driver=blklogwrites,file.driver=file,file.filename=%s,file.discard=unmap,log.driver=file,log.filename=%s", disk, path))
+	argv = append(argv, fmt.Sprintf("driver=blklogwrites,file.driver=file,file.filename=%s,file.discard=unmap,"+
+		"log.driver=file,log.filename=%s", disk, path))
 	if out, err := exec.CommandContext(t.Context(), "qemu-io", argv...).CombinedOutput(); err != nil {
 		t.Fatalf("qemu-io: %v: %s", err, out)
 	}
@@ -225,7 +225,8 @@ func TestReplayTearsBetweenLargeSectors(t *testing.T) {
 	log := draw(t, "w") // one sector of such a disk
 
 	for seed := range uint64(20) {
-		if cut, err := log.Replay(make(memory, 4096), 4096, rand.New(rand.NewPCG(seed, 0))); err != nil || cut.Torn != 0 {
+		cut, err := log.Replay(make(memory, 4096), 4096, rand.New(rand.NewPCG(seed, 0)))
+		if err != nil || cut.Torn != 0 {
 			t.Errorf("Replay() = %+v, %v, want nothing torn", cut, err)
 		}
 	}

@@ -52,7 +52,7 @@ func Start(c Config) (*Machine, error) {
 	var theirs []*os.File
 	defer func() {
 		for _, f := range theirs {
-			f.Close()
+			_ = f.Close() // QEMU has its own
 		}
 	}()
 
@@ -105,7 +105,7 @@ func (m *Machine) reap() {
 func (m *Machine) closeEnds() {
 	m.once.Do(func() {
 		for _, c := range m.ends {
-			c.Close()
+			_ = c.Close() // there is nobody at the other end
 		}
 	})
 }
@@ -224,11 +224,8 @@ func socketPair() (net.Conn, *os.File, error) {
 
 	conn, err := net.FileConn(ours) // duplicates the descriptor
 	err = errors.Join(err, ours.Close())
-
 	if err != nil {
-		theirs.Close()
-
-		return nil, nil, fmt.Errorf("qemu: socket pair: %w", err)
+		return nil, nil, fmt.Errorf("qemu: socket pair: %w", errors.Join(err, theirs.Close()))
 	}
 
 	return conn, theirs, nil
