@@ -86,10 +86,10 @@ func (g *Golden) Source(i int) metadata.Source {
 	}
 }
 
-// Tool returns the path of a program that a test cannot do without, and that
-// the Debian package of the same name installs. A test that passed without its
-// oracle would say more than was tested.
-func Tool(tb testing.TB, name string) string {
+// Tool returns the path of a program that a test cannot do without, of a
+// Debian package. A test that passed without its oracle would say more than
+// was tested.
+func Tool(tb testing.TB, name, debian string) string {
 	tb.Helper()
 
 	path, err := exec.LookPath(name)
@@ -99,7 +99,7 @@ func Tool(tb testing.TB, name string) string {
 	}
 
 	if err != nil {
-		tb.Fatalf("%s is not installed: apt-get install %s", name, name)
+		tb.Fatalf("%s is not installed: apt-get install %s", name, debian)
 	}
 
 	return path
@@ -108,7 +108,7 @@ func Tool(tb testing.TB, name string) string {
 func decompress(tb testing.TB, path string) []byte {
 	tb.Helper()
 
-	out, err := exec.Command(Tool(tb, "zstd"), "-dqc", path).Output()
+	out, err := exec.Command(Tool(tb, "zstd", "zstd"), "-dqc", path).Output()
 	if err != nil {
 		tb.Fatalf("zstd %s: %v", path, err)
 	}

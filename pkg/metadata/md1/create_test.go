@@ -351,7 +351,7 @@ func examine(t *testing.T, image []byte) string {
 		t.Fatal(err)
 	}
 
-	cmd := exec.Command(conformance.Tool(t, "mdadm"), "--examine", path)
+	cmd := exec.Command(conformance.Tool(t, "mdadm", "mdadm"), "--examine", path)
 	cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C")
 
 	out, err := cmd.CombinedOutput()

@@ -1,0 +1,112 @@
+// Package scan says what is on one device: what the metadata modules find
+// there, what else it holds, and where the two contradict each other.
+//
+// It decides nothing. A device that two formats claim, or that is a member and
+// partitioned as a whole, is reported as such: which of the two is left over
+// from an earlier use can often not be told from what is on the disk, and the
+// wrong guess destroys the other. Reads are bounded, whatever the device says.
+package scan
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/md1"
+)
+
+// Formats returns the metadata modules that this program has.
+func Formats() []metadata.Format { return []metadata.Format{md1.Format{}} }
+
+// Result is what was found on a device.
+type Result struct {
+	// Superblock is nil if there is none that can be trusted. While there are
+	// Conflicts it says what the device claims to be, and must not be used.
+	Superblock *metadata.Superblock
+	// Module is the name of the module that found it.
+	Module string
+
+	// Conflicts says, in words for people, what contradicts the superblock.
+	Conflicts []string
+
+	// Err says why there may be a superblock and none is returned: it wraps
+	// [metadata.ErrCorrupt], or says that the device could not be read.
+	Err error
+
+	// Signatures are what else there is, contradiction or not, in order of
+	// their place. With a superblock they are usually the content of the
+	// array, or left over from before it.
+	Signatures []Signature
+}
+
+// Empty reports whether nothing that anybody knows was found. That does not
+// make a device blank: see [Zeros].
+func (r *Result) Empty() bool {
+	return r.Superblock == nil && r.Err == nil && len(r.Signatures) == 0
+}
+
+// Scan has each of formats probe src, and looks for what other programs keep
+// on devices.
+func Scan(src metadata.Source, formats ...metadata.Format) Result {
+	var (
+		r          Result
+		corrupt    []error
+		unreadable []error
+	)
+
+	for _, format := range formats {
+		sb, err := format.Probe(src)
+
+		switch {
+		case err == nil && r.Superblock == nil:
+			r.Superblock, r.Module = sb, format.Name()
+		case err == nil:
+			r.Conflicts = append(r.Conflicts, fmt.Sprintf("%s beside %s",
+				describe(sb, format.Name()), describe(r.Superblock, r.Module)))
+		case errors.Is(err, metadata.ErrNotFound):
+		case errors.Is(err, metadata.ErrCorrupt):
+			corrupt = append(corrupt, err)
+		default:
+			unreadable = append(unreadable, err)
+		}
+	}
+
+	signatures, err := find(src)
+	if err != nil {
+		unreadable = append(unreadable, fmt.Errorf("scan: %w", err))
+	}
+
+	r.Signatures = signatures
+
+	// Such a superblock is news only where no module knows it for its own.
+	if r.Superblock != nil || len(corrupt) > 0 {
+		r.Signatures = slices.DeleteFunc(signatures, func(s Signature) bool { return s.Kind == kindStray })
+	}
+
+	if r.Superblock == nil {
+		// What is corrupt says more than what could not be read.
+		if r.Err = errors.Join(corrupt...); r.Err == nil {
+			r.Err = errors.Join(unreadable...)
+		}
+
+		return r
+	}
+
+	// The damaged one may be the one that counts.
+	for _, err := range corrupt {
+		r.Conflicts = append(r.Conflicts, err.Error())
+	}
+
+	for _, s := range r.Signatures {
+		if why := s.contradicts(r.Superblock, src.Size); why != "" {
+			r.Conflicts = append(r.Conflicts, why)
+		}
+	}
+
+	return r
+}
+
+func describe(sb *metadata.Superblock, module string) string {
+	return fmt.Sprintf("a superblock of %s (%s, array %v)", module, sb.Format, sb.Array)
+}
