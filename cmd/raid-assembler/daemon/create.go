@@ -1,0 +1,317 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/md1"
+	"raid-assembler/pkg/policy"
+	"raid-assembler/pkg/raid"
+)
+
+const (
+	defaultChunk = 1024 // sectors: 512 KiB, as in mdadm
+	// startMax is how long a new array may take to run.
+	startMax = 30 * time.Second
+	// wipeBytes at each end of a device hold all that says what it is.
+	wipeBytes = 1 << 20
+)
+
+// create makes a new array, and waits until it runs.
+func (d *Daemon) create(ctx context.Context, p api.CreateParameters) (api.ChangeReply, error) {
+	var out api.ChangeReply
+
+	params, err := d.createParams(p)
+	if err != nil {
+		return out, fmt.Errorf("%w: %w", err, errRefused)
+	}
+
+	var (
+		disks []*disk
+		bad   error
+	)
+
+	if err := d.do(ctx, func() { disks, bad = d.createOn(p) }); err != nil || bad != nil {
+		return out, firstError(err, bad)
+	}
+
+	claimed, err := d.claimAll(disks)
+	defer func() { closeAll(claimed) }()
+
+	if err != nil {
+		return out, err
+	}
+
+	stages, err := plan(params, disks, claimed)
+	if err != nil {
+		return out, fmt.Errorf("%w: %w", err, errRefused)
+	}
+
+	what := fmt.Sprintf("%s, a %v of %d with metadata 1.%d on %s",
+		p.Name, params.Level, params.Disks, params.Minor, strings.Join(p.Devices, " "))
+	if p.DryRun {
+		out.Done = []string{"would create " + what}
+
+		return out, nil
+	}
+
+	if err := writeAll(stages, disks, claimed, p.Force); err != nil {
+		return out, err
+	}
+
+	closeAll(claimed)
+	claimed = nil
+
+	out.Done = []string{"created " + what}
+	out.Array, err = d.awaitArray(ctx, params.Array, disks)
+
+	return out, err
+}
+
+// createParams checks what is asked for by itself.
+func (d *Daemon) createParams(p api.CreateParameters) (md1.Params, error) {
+	level, err := raid.ParseLevel(p.Level)
+	if err != nil {
+		return md1.Params{}, err
+	}
+
+	params := md1.Params{
+		Minor: 2, Name: p.Name, Host: d.cfg.Hostname, AssumeClean: p.AssumeClean, Now: time.Now(),
+		Geometry: raid.Geometry{
+			Level: level, Disks: p.Disks, Chunk: raid.Sectors(p.ChunkKiB * 2),
+			Size: raid.Sectors(p.SizeBytes / raid.SectorSize),
+		},
+	}
+
+	if p.Metadata != "" {
+		if _, err := fmt.Sscanf(p.Metadata, "1.%d", &params.Minor); err != nil {
+			return md1.Params{}, fmt.Errorf("metadata %q: one of 1.0, 1.1, 1.2", p.Metadata)
+		}
+	}
+
+	if params.Chunk == 0 && level.HasChunks() {
+		params.Chunk = defaultChunk
+	}
+
+	if params.Layout, err = parseLayout(level, p.Layout); err != nil {
+		return md1.Params{}, err
+	}
+
+	if p.Name == "" || p.Name != sanitize(p.Name) {
+		return md1.Params{}, fmt.Errorf("name %q: 1 to %d letters, digits, dots, dashes or underscores, "+
+			"no dot or dash in front", p.Name, nameMax)
+	}
+
+	if reason := policy.Served(params.Geometry); reason != "" {
+		return md1.Params{}, errors.New(reason)
+	}
+
+	_, err = rand.Read(params.Array[:])
+
+	return params, err
+}
+
+// parseLayout returns the layout that a level calls by a name.
+func parseLayout(level raid.Level, name string) (raid.Layout, error) {
+	if level != raid.Level5 {
+		if name != "" {
+			return 0, fmt.Errorf("layout %q: %v has none", name, level)
+		}
+
+		return 0, nil
+	}
+
+	for l := raid.LeftAsymmetric; l <= raid.ParityLast; l++ {
+		if name == l.Name(level) || name == "" && l == raid.LeftSymmetric {
+			return l, nil
+		}
+	}
+
+	return 0, fmt.Errorf("layout %q: %v has no such layout", name, level)
+}
+
+// createOn finds the devices for a new array, and checks that nothing is lost
+// that was not given up, and that the name is free.
+func (d *Daemon) createOn(p api.CreateParameters) ([]*disk, error) {
+	for _, uuid := range d.known() {
+		if d.nameOf(uuid) == p.Name {
+			return nil, fmt.Errorf("there is an array called %s (%v): %w", p.Name, uuid, errRefused)
+		}
+	}
+
+	var disks []*disk
+
+	seen := make(map[*disk]bool)
+
+	for _, device := range p.Devices {
+		dk, err := d.findDisk(device)
+		if err != nil {
+			return nil, err
+		}
+
+		if seen[dk] {
+			return nil, fmt.Errorf("%s is named twice: %w", dk.Path, errRefused)
+		}
+
+		if err := free(dk); err != nil {
+			return nil, err
+		}
+
+		if what := contents(dk); what != "" && !p.Force {
+			return nil, fmt.Errorf("%s holds %s: with --force that is overwritten: %w",
+				diskName(dk.Disk), what, errRefused)
+		}
+
+		seen[dk] = true
+		disks = append(disks, dk)
+	}
+
+	return disks, nil
+}
+
+// claimAll opens the devices so that nobody else can.
+func (d *Daemon) claimAll(disks []*disk) ([]Claimed, error) {
+	var claimed []Claimed
+
+	for _, dk := range disks {
+		c, err := d.cfg.Host.Claim(dk.Disk)
+		if err != nil {
+			return claimed, fmt.Errorf("%s: %w: %w", diskName(dk.Disk), err, errRefused)
+		}
+
+		claimed = append(claimed, c)
+	}
+
+	return claimed, nil
+}
+
+func closeAll(claimed []Claimed) {
+	for _, c := range claimed {
+		_ = c.Close() // what was written was synced before
+	}
+}
+
+// plan returns what to write to make the array.
+func plan(params md1.Params, disks []*disk, claimed []Claimed) ([][]metadata.Write, error) {
+	var members []md1.NewMember
+
+	for i, dk := range disks {
+		m := md1.NewMember{Source: metadata.Source{
+			ReaderAt: claimed[i], Size: dk.Size, Block: dk.Block, Serial: dk.Serial,
+		}}
+
+		if _, err := rand.Read(m.Device[:]); err != nil {
+			return nil, err
+		}
+
+		members = append(members, m)
+	}
+
+	return md1.Create(params, members)
+}
+
+// writeAll writes the metadata, each stage after the one before is durable. By
+// force, what else the devices hold is erased first, so that they are not two
+// things afterwards.
+func writeAll(stages [][]metadata.Write, disks []*disk, claimed []Claimed, force bool) error {
+	if force {
+		for i, dk := range disks {
+			if err := wipe(claimed[i], dk.Size); err != nil {
+				return fmt.Errorf("%s: %w", diskName(dk.Disk), err)
+			}
+		}
+	}
+
+	for _, stage := range stages {
+		touched := make(map[int]bool)
+
+		for _, w := range stage {
+			i := int(w.Member)
+			touched[i] = true
+
+			if _, err := claimed[i].WriteAt(w.Data, w.Sector.Bytes()); err != nil {
+				return fmt.Errorf("%s: %w", diskName(disks[i].Disk), err)
+			}
+		}
+
+		for i := range touched {
+			if err := claimed[i].Sync(); err != nil {
+				return fmt.Errorf("%s: %w", diskName(disks[i].Disk), err)
+			}
+		}
+	}
+
+	return nil
+}
+
+// wipe erases both ends of a device.
+func wipe(c Claimed, size raid.Sectors) error {
+	length := min(wipeBytes, size.Bytes())
+	zero := make([]byte, length)
+
+	for _, off := range []int64{0, size.Bytes() - length} {
+		if _, err := c.WriteAt(zero, off); err != nil {
+			return err
+		}
+	}
+
+	return c.Sync()
+}
+
+// awaitArray waits until the new array runs. It is started like any other.
+func (d *Daemon) awaitArray(ctx context.Context, uuid raid.UUID, disks []*disk) (*api.Array, error) {
+	ctx, cancel := context.WithTimeout(ctx, startMax)
+	defer cancel()
+
+	err := d.do(ctx, func() {
+		for _, dk := range disks {
+			if d.disks[dk.Path] == dk {
+				delete(d.shun, dk.Path)
+				d.probe(dk)
+			}
+		}
+
+		d.look()
+	})
+
+	for err == nil {
+		var (
+			a       *api.Array
+			changed chan struct{}
+			bad     string
+		)
+
+		err = d.do(ctx, func() {
+			changed = d.changed
+
+			if r := d.running(uuid); r != nil {
+				a = new(*r)
+			} else if tried := d.retry[uuid]; tried != nil {
+				bad = tried.err
+			}
+		})
+
+		switch {
+		case a != nil:
+			return a, nil
+		case bad != "":
+			return nil, fmt.Errorf("it was created, and does not start: %s", bad)
+		case err != nil:
+			continue
+		}
+
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+
+	return nil, fmt.Errorf("it was created, and does not run yet: %w", err)
+}

@@ -1,0 +1,376 @@
+// Package daemon is raid-assembler as a daemon: it hears of devices, looks at
+// them, asks policy what to do, has the engine do it, and answers for all that
+// over varlink.
+//
+// It is level-triggered. A uevent, a change at the engine, a timer: each is
+// only a hint to look again at what is there, decide anew, and carry out the
+// difference. Nothing that matters is remembered between two looks but when an
+// array's first member was seen and what the operator asked for; the latter is
+// kept in files. To lose a hint, or to die at any point, changes nothing.
+//
+// One goroutine owns the state. Everything that can take time (a probe, a call
+// to the engine) is done by others, which report back by mail: a disk that
+// does not answer keeps nobody waiting but itself.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/journal"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/policy"
+	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/scan/uevent"
+)
+
+// The times that the daemon keeps.
+const (
+	// debounce gathers the hints of one occasion: a shelf of disks that is
+	// switched on, an array that loses several.
+	debounce = 20 * time.Millisecond
+	// rescanEvery bounds how long a change goes unnoticed that nobody told.
+	rescanEvery = time.Minute
+	// patience is how long a probe may take before decisions no longer wait
+	// for it. What is slower is told, and used when it has answered.
+	patience = 3 * time.Second
+	// operationMax bounds one request to the engine.
+	operationMax = time.Minute
+	// listMax bounds the question what the engine has.
+	listMax = 5 * time.Second
+	// retryMin and retryMax bound the pause after a request that failed; it
+	// doubles while the same fails again.
+	retryMin = time.Second
+	retryMax = time.Minute
+)
+
+// Disk is one block device, as the kernel shows it.
+type Disk struct {
+	Path    string // /dev/sda
+	Serial  string
+	Seq     uint64 // another once the disk was unplugged; 0 if unknown
+	Size    raid.Sectors
+	Block   int    // logical block size in bytes
+	Claimed string // who uses it, other than the engine; empty if nobody
+	// Ignored says why it is not read, for it cannot be a member, or is empty.
+	Ignored string
+}
+
+// Finding is what a probe of a device found.
+type Finding struct {
+	Superblock *metadata.Superblock // nil if there is none that can be trusted
+	Corrupt    string               // why what there is cannot be trusted
+	Unreadable string               // why it could not be read
+	Others     []string             // what else it holds: a file system, a partition table
+	Conflicts  []string             // those of Others that contradict the superblock
+}
+
+// Host is the devices of a host.
+type Host interface {
+	// Disks returns the devices that are there. A member of a running array
+	// that is not among them is gone.
+	Disks() ([]Disk, error)
+	// Probe reads what is on a device. It may hang as long as the device
+	// does.
+	Probe(disk Disk) Finding
+	// Claim opens a device for writing, and for nobody else.
+	Claim(disk Disk) (Claimed, error)
+}
+
+// Claimed is a device that nobody else can open exclusively.
+type Claimed interface {
+	ReadAt(p []byte, off int64) (int, error)
+	WriteAt(p []byte, off int64) (int, error)
+	Sync() error
+	Close() error
+}
+
+// Engine is what the daemon asks of the engine.
+type Engine interface {
+	List(ctx context.Context) ([]api.Array, error)
+	Start(ctx context.Context, p api.StartParameters) error
+	Stop(ctx context.Context, array string) error
+	Change(ctx context.Context, method string, p api.MemberParameters) error // Add, Fail or Remove
+}
+
+// Config is what a daemon works with.
+type Config struct {
+	Policy policy.Config
+	Host   Host
+	Engine Engine
+	// Events are the uevents. When it is closed the daemon ends.
+	Events <-chan uevent.Event
+	// HeldDir is where it is written down which arrays the operator stopped.
+	HeldDir string
+	// Hostname goes into the metadata of new arrays.
+	Hostname string
+
+	Log    func(journal.Event)
+	Notify func(state string) // the service manager
+	Warn   func(text string)  // an administrator, about the daemon itself
+
+	// Watchdog is how often the service manager wants to hear that the daemon
+	// is alive; 0 means never.
+	Watchdog time.Duration
+}
+
+// Daemon is one daemon. Its methods but Run are safe for concurrent use.
+type Daemon struct {
+	cfg   Config
+	ctx   context.Context // of Run: what it started ends with it
+	mail  chan func()
+	ended chan struct{} // closed when Run has
+
+	// All that follows belongs to the goroutine of Run.
+
+	disks   map[string]*disk // by path
+	touched map[string]bool  // paths that a uevent named
+	rescan  bool             // all are to be probed again
+	hinted  bool             // the debounce timer runs
+
+	arrays    []api.Array // that the engine has
+	listing   bool
+	listAgain bool
+	fresh     bool // arrays is from after the last look
+	engineBad string
+
+	looked    time.Time // the first look since the last decision
+	decisions []policy.Decision
+	decided   time.Time
+	changed   chan struct{} // closed at the next decision
+	deadline  *time.Timer
+	ready     bool
+
+	first map[raid.UUID]time.Time // when the first member was seen
+	held  holds
+	busy  map[raid.UUID]bool // something is being done to it
+	retry map[raid.UUID]*attempt
+	said  map[string]string // what is in the journal already
+	seqs  map[string]uint64 // of the disk that a member was when it became one
+	shun  map[string]shunned
+}
+
+// New returns a daemon.
+func New(cfg Config) (*Daemon, error) {
+	held, err := loadHolds(cfg.HeldDir)
+	if err != nil {
+		return nil, err
+	}
+
+	return &Daemon{
+		cfg: cfg, mail: make(chan func()), ended: make(chan struct{}), changed: make(chan struct{}), held: held,
+		disks: make(map[string]*disk), touched: make(map[string]bool),
+		first: make(map[raid.UUID]time.Time), busy: make(map[raid.UUID]bool),
+		retry: make(map[raid.UUID]*attempt), said: make(map[string]string),
+		seqs: make(map[string]uint64), shun: make(map[string]shunned),
+	}, nil
+}
+
+// Run runs the daemon until ctx ends, or the uevents do: blind to devices it is
+// better started anew.
+func (d *Daemon) Run(ctx context.Context) error {
+	defer close(d.ended)
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	d.ctx = ctx
+
+	d.deadline = time.NewTimer(rescanEvery)
+	defer d.deadline.Stop()
+
+	slow := time.NewTicker(rescanEvery)
+	defer slow.Stop()
+
+	alive := make(<-chan time.Time)
+
+	if d.cfg.Watchdog > 0 {
+		ticker := time.NewTicker(d.cfg.Watchdog)
+		defer ticker.Stop()
+
+		alive = ticker.C
+	}
+
+	d.look()
+
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-d.mail:
+			f()
+		case ev, ok := <-d.cfg.Events:
+			if !ok {
+				return errors.New("daemon: no more uevents are heard")
+			}
+
+			d.hear(ev)
+		case <-d.deadline.C:
+			d.look()
+		case <-alive:
+			d.cfg.Notify(daemon.SdNotifyWatchdog)
+		case <-slow.C:
+			d.probeSuspects()
+			d.look()
+		}
+	}
+}
+
+// post has the goroutine of Run call f, unless it has ended.
+func (d *Daemon) post(f func()) {
+	select {
+	case d.mail <- f:
+	case <-d.ended:
+	}
+}
+
+// do has the goroutine of Run call f, and waits for it.
+func (d *Daemon) do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	call := func() {
+		f()
+		close(done)
+	}
+
+	select {
+	case d.mail <- call:
+		<-done
+
+		return nil
+	case <-d.ended:
+		return errors.New("daemon: it has ended")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// after has the goroutine of Run call f in a while.
+func (d *Daemon) after(pause time.Duration, f func()) {
+	time.AfterFunc(pause, func() { d.post(f) })
+}
+
+// hear takes a uevent for the hint that it is.
+func (d *Daemon) hear(ev uevent.Event) {
+	switch {
+	case ev.Rescan():
+		d.rescan = true
+		d.cfg.Log(journal.Event{
+			Kind: journal.UeventsLost, Message: "uevents were lost: all devices are looked at again",
+		})
+	case ev.Name != "" && ev.Action != "remove":
+		d.touched["/dev/"+ev.Name] = true
+	}
+
+	d.hint()
+}
+
+// hint has the daemon look again soon.
+func (d *Daemon) hint() {
+	if d.hinted {
+		return
+	}
+
+	d.hinted = true
+	d.after(debounce, func() {
+		d.hinted = false
+		d.look()
+	})
+}
+
+// Hint has the daemon look again soon: something changed at the engine.
+func (d *Daemon) Hint() { d.post(d.hint) }
+
+// look looks at all that is there. A decision follows when what it started has
+// answered.
+func (d *Daemon) look() {
+	if d.looked.IsZero() {
+		d.looked = time.Now()
+	}
+
+	disks, err := d.cfg.Host.Disks()
+	if err != nil {
+		d.cfg.Warn(fmt.Sprintf("the devices cannot be listed: %v", err))
+		d.after(retryMin, d.hint)
+
+		return
+	}
+
+	d.update(disks)
+	d.list()
+}
+
+// list asks the engine what it has.
+func (d *Daemon) list() {
+	d.fresh = false
+
+	if d.listing {
+		d.listAgain = true
+
+		return
+	}
+
+	d.listing = true
+
+	go func() {
+		ctx, cancel := context.WithTimeout(d.ctx, listMax)
+		defer cancel()
+
+		arrays, err := d.cfg.Engine.List(ctx)
+		d.post(func() { d.listed(arrays, err) })
+	}()
+}
+
+func (d *Daemon) listed(arrays []api.Array, err error) {
+	d.listing = false
+
+	if d.listAgain {
+		d.listAgain = false
+		d.list()
+
+		return
+	}
+
+	if err != nil {
+		if d.engineBad != err.Error() && d.ctx.Err() == nil {
+			d.cfg.Warn(fmt.Sprintf("raid-engine does not answer: %v", err))
+		}
+
+		d.engineBad = err.Error()
+		d.cfg.Notify("STATUS=raid-engine does not answer")
+		d.isReady() // who waits for arrays waits for their devices; the boot goes on
+		d.after(retryMin, d.hint)
+
+		return
+	}
+
+	d.engineBad, d.arrays, d.fresh = "", arrays, true
+	d.attach()
+	d.settle()
+}
+
+// settle decides if all that is being asked has answered, or has had its time.
+func (d *Daemon) settle() {
+	if !d.fresh || d.looked.IsZero() {
+		return
+	}
+
+	if d.probing() && time.Since(d.looked) < 2*patience {
+		return
+	}
+
+	d.looked = time.Time{}
+	d.decide()
+}
+
+// isReady tells the service manager, once, that all has been looked at.
+func (d *Daemon) isReady() {
+	if !d.ready {
+		d.ready = true
+		d.cfg.Notify(daemon.SdNotifyReady)
+	}
+}

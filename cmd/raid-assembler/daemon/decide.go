@@ -1,0 +1,289 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/policy"
+	"raid-assembler/pkg/raid"
+)
+
+// attempt is what was tried last for an array, and did not work.
+type attempt struct {
+	what string // the decisions, as text
+	wait time.Duration
+	next time.Time
+	err  string // why it did not
+}
+
+// decide asks policy what to do about all that is known, tells it, and does it.
+func (d *Daemon) decide() {
+	now := time.Now()
+
+	d.released()
+	d.decisions, d.decided = policy.Decide(d.view(now), d.cfg.Policy), now
+
+	d.tell()
+
+	for uuid, todo := range byArray(d.decisions) {
+		d.carryOut(uuid, todo, now)
+	}
+
+	d.arm(now)
+
+	close(d.changed)
+	d.changed = make(chan struct{})
+
+	d.cfg.Notify("STATUS=" + d.summary())
+	d.isReady()
+}
+
+// view translates what is known into what policy asks for.
+func (d *Daemon) view(now time.Time) policy.View {
+	v := policy.View{Waited: d.clocks(now), Held: make(map[raid.UUID]bool)}
+
+	for uuid := range d.held.arrays {
+		v.Held[uuid] = true
+	}
+
+	// What has not been read yet is there all the same: the engine may have it.
+	for _, dk := range d.sortedDisks() {
+		v.Devices = append(v.Devices, d.device(dk))
+	}
+
+	for _, a := range d.arrays {
+		if r, err := d.runs(a); err == nil {
+			v.Running = append(v.Running, r)
+		}
+	}
+
+	return v
+}
+
+func (d *Daemon) device(dk *disk) policy.Device {
+	return policy.Device{
+		Path: dk.Path, Serial: dk.Serial, DiskSeq: dk.Seq, Size: dk.Size,
+		Superblock: superblock(dk.found.Superblock),
+		Corrupt:    dk.found.Corrupt, Unreadable: dk.found.Unreadable, Conflicts: dk.found.Conflicts,
+		Claimed: dk.Claimed, Shunned: d.shun[dk.Path].reason,
+	}
+}
+
+// superblock translates a superblock, if there is one.
+func superblock(sb *metadata.Superblock) *policy.Superblock {
+	if sb == nil {
+		return nil
+	}
+
+	return &policy.Superblock{
+		Array: sb.Array, Device: sb.Device, Name: sb.Name, Geometry: sb.Geometry,
+		Number: sb.Number, Roles: sb.Roles, Events: sb.Events, DataSize: sb.DataSize,
+		ResyncOffset: sb.ResyncOffset, RecoveryOffset: sb.RecoveryOffset, Unsupported: sb.Unsupported,
+	}
+}
+
+// runs translates an array that the engine has.
+func (d *Daemon) runs(a api.Array) (policy.Running, error) {
+	uuid, err := raid.ParseUUID(a.UUID)
+	if err != nil {
+		return policy.Running{}, err
+	}
+
+	level, err := raid.ParseLevel(a.Level)
+	if err != nil {
+		return policy.Running{}, err
+	}
+
+	r := policy.Running{UUID: uuid, Name: a.Name, Level: level, State: raid.ArrayState(a.State)}
+
+	for _, m := range a.Members {
+		slot := raid.NoSlot
+		if m.Slot != nil {
+			slot = raid.Slot(*m.Slot)
+		}
+
+		r.Members = append(r.Members, policy.RunningMember{
+			Path: m.Device, Serial: m.Serial, DiskSeq: d.memberSeq(a, m), Slot: slot, State: raid.MemberState(m.State),
+		})
+	}
+
+	return r, nil
+}
+
+// byArray returns what is to be done, for each array in order.
+func byArray(ds []policy.Decision) map[raid.UUID][]policy.Decision {
+	todo := make(map[raid.UUID][]policy.Decision)
+
+	for _, dec := range ds {
+		switch dec.Action {
+		case policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember:
+			todo[dec.Array] = append(todo[dec.Array], dec)
+		case policy.LeaveAlone, policy.Wait, policy.Refuse:
+		}
+	}
+
+	return todo
+}
+
+// carryOut has the engine do what was decided about one array, unless something
+// is being done to it, or the same has just failed.
+func (d *Daemon) carryOut(uuid raid.UUID, todo []policy.Decision, now time.Time) {
+	what := fmt.Sprint(todo)
+	tried := d.retry[uuid]
+
+	if d.busy[uuid] || tried != nil && tried.what == what && now.Before(tried.next) {
+		return
+	}
+
+	d.busy[uuid] = true
+	name := d.nameOf(uuid)
+
+	go func() {
+		err := d.perform(name, todo)
+		d.post(func() {
+			delete(d.busy, uuid)
+			d.performed(uuid, what, err)
+		})
+	}()
+}
+
+// perform has the engine do what was decided, in order, until something fails.
+func (d *Daemon) perform(name string, todo []policy.Decision) error {
+	ctx, cancel := context.WithTimeout(d.ctx, operationMax)
+	defer cancel()
+
+	for _, dec := range todo {
+		if err := d.performOne(ctx, name, dec); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (d *Daemon) performOne(ctx context.Context, name string, dec policy.Decision) error {
+	p := api.MemberParameters{Array: dec.Array.String(), Device: dec.Device, Reason: dec.Reason}
+
+	switch dec.Action {
+	case policy.Start:
+		return d.cfg.Engine.Start(ctx, startParameters(name, dec))
+	case policy.AddSpare:
+		return d.cfg.Engine.Change(ctx, "Add", p)
+	case policy.FailMember:
+		return d.cfg.Engine.Change(ctx, "Fail", p)
+	case policy.RemoveMember:
+		return d.cfg.Engine.Change(ctx, "Remove", p)
+	case policy.LeaveAlone, policy.Wait, policy.Refuse:
+	}
+
+	return nil
+}
+
+func startParameters(name string, dec policy.Decision) api.StartParameters {
+	p := api.StartParameters{UUID: dec.Array.String(), Name: name, Degraded: dec.Degraded}
+
+	for _, m := range dec.Members {
+		member := api.StartMember{Device: m.Path, Serial: m.Serial}
+
+		if m.Slot != raid.NoSlot {
+			slot := int(m.Slot)
+			member.Slot = &slot
+		}
+
+		p.Members = append(p.Members, member)
+	}
+
+	return p
+}
+
+// performed takes in how it went. What failed is tried again, for the reason
+// may pass, but ever less often while it is the same.
+func (d *Daemon) performed(uuid raid.UUID, what string, err error) {
+	if err == nil {
+		delete(d.retry, uuid)
+		d.look()
+
+		return
+	}
+
+	if d.ctx.Err() != nil {
+		return
+	}
+
+	last := d.retry[uuid]
+	if last == nil || last.what != what {
+		last = &attempt{what: what, wait: retryMin / 2}
+	}
+
+	last.wait = min(2*last.wait, retryMax)
+	last.next = time.Now().Add(last.wait)
+	d.retry[uuid] = last
+
+	if last.err != err.Error() {
+		last.err = err.Error()
+		d.tellFailed(uuid, err)
+	}
+
+	// What the engine was asked for may rest on an old look at the devices.
+	for _, dk := range d.disks {
+		if sb := dk.found.Superblock; sb != nil && sb.Array == uuid && dk.attached == "" {
+			d.probe(dk)
+		}
+	}
+
+	d.after(last.wait, d.look)
+	d.look()
+}
+
+// arm sets the timer for the next deadline.
+func (d *Daemon) arm(now time.Time) {
+	next := rescanEvery
+
+	for _, dec := range d.decisions {
+		if dec.Action == policy.Wait && dec.Left >= 0 {
+			next = min(next, dec.Left)
+		}
+	}
+
+	d.deadline.Reset(next - time.Since(now))
+}
+
+// running returns the array that the engine has under a UUID, or nil.
+func (d *Daemon) running(uuid raid.UUID) *api.Array { return byUUID(d.arrays, uuid) }
+
+func byUUID(arrays []api.Array, uuid raid.UUID) *api.Array {
+	i := slices.IndexFunc(arrays, func(a api.Array) bool { return a.UUID == uuid.String() })
+	if i < 0 {
+		return nil
+	}
+
+	return &arrays[i]
+}
+
+// summary is one line for the service manager.
+func (d *Daemon) summary() string {
+	waiting, refused, degraded := 0, 0, 0
+
+	for _, dec := range d.decisions {
+		switch dec.Action {
+		case policy.Wait:
+			waiting++
+		case policy.Refuse:
+			refused++
+		case policy.LeaveAlone, policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember:
+		}
+	}
+
+	for _, a := range d.arrays {
+		if a.Degraded > 0 {
+			degraded++
+		}
+	}
+
+	return fmt.Sprintf("%d arrays run, %d of them degraded; %d wait, %d are refused",
+		len(d.arrays), degraded, waiting, refused)
+}

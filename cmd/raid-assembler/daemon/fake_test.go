@@ -1,0 +1,636 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/api/varlink"
+	"raid-assembler/pkg/journal"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/md1"
+	"raid-assembler/pkg/policy"
+	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/scan/uevent"
+)
+
+const diskBytes = 8 << 20
+
+// fakeDisk is a disk with an image in memory. What is on it is real metadata.
+type fakeDisk struct {
+	Disk
+
+	image   []byte
+	plugged bool
+	others  []string
+	hang    chan struct{} // if not nil, a probe answers when it is closed
+	probes  int
+}
+
+func (f *fakeDisk) source() metadata.Source {
+	return metadata.Source{
+		ReaderAt: bytes.NewReader(f.image), Size: f.Size, Block: f.Block, Serial: f.Serial,
+	}
+}
+
+// world is a host and its engine, both of them fake. They outlive daemons.
+type world struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	disks   map[string]*fakeDisk // by serial
+	seq     uint64
+	arrays  map[raid.UUID]*fakeArray
+	down    bool              // the engine does not answer
+	refuse  string            // why it starts nothing
+	starts  int               // requests to start
+	journal []journal.Event   // of all daemons
+	states  []string          // that the service manager was told
+	warned  []string          //
+	events  chan uevent.Event // of the daemon that runs
+	daemon  *Daemon
+	kill    func() error
+	heldDir string
+}
+
+// fakeArray is an array that the fake engine runs. Its superblocks are kept by
+// the real keeper.
+type fakeArray struct {
+	api.StartParameters
+
+	keeper  metadata.Keeper
+	first   *metadata.Superblock
+	members []*fakeMember
+}
+
+type fakeMember struct {
+	id     metadata.MemberID
+	disk   *fakeDisk
+	path   string
+	record metadata.MemberRecord
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+
+	return &world{
+		t: t, disks: make(map[string]*fakeDisk), arrays: make(map[raid.UUID]*fakeArray), heldDir: t.TempDir() + "/held",
+	}
+}
+
+// inWorld runs a test in a world of its own, with a clock of its own.
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.end()
+
+		test(t, w)
+	})
+}
+
+func (w *world) end() {
+	if w.kill != nil {
+		w.killDaemon()
+	}
+
+	for _, f := range w.disks {
+		if f.hang != nil {
+			close(f.hang)
+		}
+	}
+}
+
+// disk makes a disk that is on the shelf.
+func (w *world) disk(serial string) *fakeDisk {
+	f := &fakeDisk{
+		Disk:  Disk{Serial: serial, Size: diskBytes / raid.SectorSize, Block: raid.SectorSize},
+		image: make([]byte, diskBytes),
+	}
+	w.disks[serial] = f
+
+	return f
+}
+
+// set makes the disks of an array, with spares, on the shelf. Their serials are
+// the name of the array and a number.
+func (w *world) set(name string, level raid.Level, disks, spares int) []*fakeDisk {
+	w.t.Helper()
+
+	var (
+		set     []*fakeDisk
+		members []md1.NewMember
+	)
+
+	for i := range disks + spares {
+		f := w.disk(fmt.Sprintf("%s%d", name, i))
+		set = append(set, f)
+		members = append(members, md1.NewMember{Source: f.source(), Device: raid.UUID{name[0], 0xdd, byte(i)}})
+	}
+
+	stages, err := md1.Create(md1.Params{
+		Minor: 2, Array: raid.UUID{name[0]}, Name: name, AssumeClean: true, Now: time.Now(),
+		Geometry: raid.Geometry{Level: level, Layout: raid.LeftSymmetric, Disks: disks, Chunk: 128},
+	}, members)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+
+	for _, stage := range stages {
+		for _, m := range stage {
+			copy(set[m.Member].image[m.Sector.Bytes():], m.Data)
+		}
+	}
+
+	return set
+}
+
+// plug plugs a disk in, under the next name that is free, and tells the daemon.
+func (w *world) plug(disks ...*fakeDisk) {
+	for _, f := range disks {
+		w.plugQuietly(f)
+		w.hear("add", f.Path)
+	}
+}
+
+func (w *world) plugQuietly(f *fakeDisk) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	for c := 'a'; ; c++ {
+		path := fmt.Sprintf("/dev/sd%c", c)
+		if !w.inUse(path) {
+			f.Path = path
+
+			break
+		}
+	}
+
+	w.seq++
+	f.Seq, f.plugged = w.seq, true
+}
+
+// inUse reports whether a name is not free: the kernel does not give it again
+// while the engine holds the device open.
+func (w *world) inUse(path string) bool {
+	for _, f := range w.disks {
+		if f.plugged && f.Path == path {
+			return true
+		}
+	}
+
+	for _, a := range w.arrays {
+		if slices.ContainsFunc(a.members, func(m *fakeMember) bool { return m.path == path }) {
+			return true
+		}
+	}
+
+	return false
+}
+
+func (w *world) unplug(f *fakeDisk) {
+	w.mu.Lock()
+	f.plugged = false
+	w.mu.Unlock()
+
+	w.hear("remove", f.Path)
+}
+
+func (w *world) hear(action, path string) {
+	if w.kill != nil {
+		w.events <- uevent.Event{Action: action, Name: strings.TrimPrefix(path, "/dev/"), Subsystem: "block"}
+	}
+}
+
+// run starts a daemon.
+func (w *world) run() {
+	w.t.Helper()
+
+	w.events = make(chan uevent.Event, 100)
+
+	d, err := New(Config{
+		Policy: policy.DefaultConfig(), Host: w, Engine: w, Events: w.events, HeldDir: w.heldDir, Hostname: "host",
+		Log: func(ev journal.Event) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+
+			w.journal = append(w.journal, ev)
+		},
+		Notify: func(state string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+
+			w.states = append(w.states, state)
+		},
+		Warn: func(text string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+
+			w.warned = append(w.warned, text)
+		},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan error, 1)
+	w.daemon = d
+	w.kill = func() error {
+		cancel()
+
+		return <-done
+	}
+
+	go func() { done <- d.Run(ctx) }()
+}
+
+func (w *world) killDaemon() {
+	if err := w.kill(); err != nil {
+		w.t.Errorf("Run() = %v", err)
+	}
+
+	w.kill = nil
+}
+
+// pass lets time pass, and everything come to rest.
+func (w *world) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// state is the arrays that run and their members, one array a line.
+func (w *world) state() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	var lines []string
+
+	for _, a := range w.list() {
+		var words []string
+
+		for _, m := range a.Members {
+			slot := "S"
+			if m.Slot != nil {
+				slot = fmt.Sprint(*m.Slot)
+			}
+
+			words = append(words, fmt.Sprintf("%s:%s:%s", slot, m.Serial, m.State))
+		}
+
+		slices.Sort(words)
+		lines = append(lines, a.Name+" "+strings.Join(words, " "))
+	}
+
+	return strings.Join(lines, "\n")
+}
+
+func (w *world) mustBe(want string) {
+	w.t.Helper()
+
+	if got := w.state(); got != want {
+		w.t.Errorf("state:\n%s\nwant:\n%s\njournal:\n%s", got, want, w.history())
+	}
+}
+
+// history is the journal, as text.
+func (w *world) history() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	var b strings.Builder
+	for _, ev := range w.journal {
+		fmt.Fprintf(&b, "%s: %s\n", ev.Kind.Name, ev.Message)
+	}
+
+	return b.String()
+}
+
+// Disks implements [Host].
+func (w *world) Disks() ([]Disk, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	var disks []Disk
+
+	for _, f := range w.disks {
+		if f.plugged {
+			disks = append(disks, f.Disk)
+		}
+	}
+
+	return disks, nil
+}
+
+// Probe implements [Host].
+func (w *world) Probe(disk Disk) Finding {
+	w.mu.Lock()
+	f := w.disks[disk.Serial]
+	hang := f.hang
+	f.probes++
+	w.mu.Unlock()
+
+	if hang != nil {
+		<-hang
+	}
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if !f.plugged {
+		return Finding{Unreadable: "no such device"}
+	}
+
+	sb, err := md1.Format{}.Probe(f.source())
+
+	switch {
+	case errors.Is(err, metadata.ErrNotFound):
+		return Finding{Others: f.others}
+	case err != nil:
+		return Finding{Corrupt: err.Error()}
+	default:
+		return Finding{Superblock: sb, Others: f.others, Conflicts: f.others}
+	}
+}
+
+// Claim implements [Host].
+func (w *world) Claim(disk Disk) (Claimed, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	return fakeClaim{w.disks[disk.Serial]}, nil
+}
+
+type fakeClaim struct{ f *fakeDisk }
+
+func (c fakeClaim) ReadAt(p []byte, off int64) (int, error) { return c.f.source().ReadAt(p, off) }
+func (c fakeClaim) WriteAt(p []byte, off int64) (int, error) {
+	if bytes.Count(p, []byte{0}) == len(p) {
+		c.f.others = nil
+	}
+
+	return copy(c.f.image[off:], p), nil
+}
+func (c fakeClaim) Sync() error  { return nil }
+func (c fakeClaim) Close() error { return nil }
+
+func refused(format string, args ...any) error {
+	return varlink.NewError(api.EngineInterface+"."+api.ErrRefused,
+		api.ErrorParameters{Reason: fmt.Sprintf(format, args...)})
+}
+
+// List implements [Engine].
+func (w *world) List(context.Context) ([]api.Array, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if w.down {
+		return nil, errors.New("connection refused")
+	}
+
+	return w.list(), nil
+}
+
+func (w *world) list() []api.Array {
+	list := []api.Array{}
+
+	for _, uuid := range slices.SortedFunc(maps.Keys(w.arrays), func(a, b raid.UUID) int {
+		return slices.Compare(a[:], b[:])
+	}) {
+		list = append(list, w.arrays[uuid].describe())
+	}
+
+	return list
+}
+
+func (a *fakeArray) describe() api.Array {
+	out := api.Array{
+		Name: a.Name, UUID: a.UUID, Level: a.first.Level.String(), State: string(raid.Clean), Device: "/dev/ublkb0",
+	}
+	filled := make(map[raid.Slot]bool)
+
+	for _, m := range a.members {
+		member := api.Member{Device: m.path, Serial: m.disk.Serial, State: string(m.record.State)}
+
+		if m.record.Slot != raid.NoSlot {
+			slot := int(m.record.Slot)
+			member.Slot = &slot
+			filled[m.record.Slot] = true
+		}
+
+		out.Members = append(out.Members, member)
+	}
+
+	for slot := range a.first.Disks {
+		if !filled[raid.Slot(slot)] {
+			out.Members = append(out.Members, api.Member{Slot: &slot, State: string(raid.Missing)})
+		}
+	}
+
+	for _, m := range out.Members {
+		if m.Slot != nil && m.State != string(raid.InSync) {
+			out.Degraded++
+		}
+	}
+
+	if out.Degraded > a.first.Level.Redundancy(a.first.Disks) {
+		out.State = string(raid.Broken)
+	}
+
+	return out
+}
+
+// Start implements [Engine].
+func (w *world) Start(_ context.Context, p api.StartParameters) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.starts++
+
+	uuid, err := raid.ParseUUID(p.UUID)
+
+	switch {
+	case err != nil:
+		return err
+	case w.refuse != "":
+		return refused("%s", w.refuse)
+	case w.arrays[uuid] != nil:
+		return refused("it runs already")
+	}
+
+	a := &fakeArray{StartParameters: p}
+
+	var attachments []metadata.Attachment
+
+	for i, m := range p.Members {
+		f := w.at(m.Device)
+		if f == nil || f.Serial != m.Serial {
+			return refused("%s is not %s", m.Device, m.Serial)
+		}
+
+		sb, err := md1.Format{}.Probe(f.source())
+		if err != nil {
+			return refused("%s: %v", m.Device, err)
+		}
+
+		if a.first == nil {
+			a.first = sb
+		}
+
+		record := metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot}
+		if m.Slot != nil {
+			record = metadata.MemberRecord{State: raid.InSync, Slot: raid.Slot(*m.Slot)}
+			if sb.RecoveryOffset != raid.MaxSectors {
+				record.State = raid.Recovering
+			}
+		}
+
+		attachments = append(attachments, metadata.Attachment{Superblock: sb, Source: f.source()})
+		a.members = append(a.members, &fakeMember{metadata.MemberID(i), f, m.Device, record})
+	}
+
+	if a.keeper, err = (md1.Format{}).Keep(attachments); err != nil {
+		return refused("%v", err)
+	}
+
+	w.arrays[uuid] = a
+	a.activate()
+	a.write()
+
+	return nil
+}
+
+// at returns the disk that a path names.
+func (w *world) at(path string) *fakeDisk {
+	for _, f := range w.disks {
+		if f.plugged && f.Path == path {
+			return f
+		}
+	}
+
+	return nil
+}
+
+// activate lets spares take slots that nobody has.
+func (a *fakeArray) activate() {
+	for slot := range raid.Slot(a.first.Disks) {
+		i := slices.IndexFunc(a.members, func(m *fakeMember) bool {
+			return m.record.Slot == slot && m.record.State != raid.Faulty
+		})
+		spare := slices.IndexFunc(a.members, func(m *fakeMember) bool { return m.record.State == raid.Spare })
+
+		if i < 0 && spare >= 0 {
+			a.members[spare].record = metadata.MemberRecord{State: raid.Recovering, Slot: slot}
+		}
+	}
+}
+
+// write records what is, where it reaches.
+func (a *fakeArray) write() {
+	st := metadata.State{
+		ResyncOffset: raid.MaxSectors, Members: make(map[metadata.MemberID]metadata.MemberRecord), Now: time.Now(),
+	}
+	for _, m := range a.members {
+		st.Members[m.id] = m.record
+	}
+
+	for _, stage := range a.keeper.Record(st) {
+		for _, wr := range stage {
+			for _, m := range a.members {
+				if m.id == wr.Member && m.disk.plugged && m.disk.Path == m.path {
+					copy(m.disk.image[wr.Sector.Bytes():], wr.Data)
+				}
+			}
+		}
+	}
+}
+
+// Stop implements [Engine].
+func (w *world) Stop(_ context.Context, array string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	uuid, _ := raid.ParseUUID(array)
+	if w.arrays[uuid] == nil {
+		return refused("no such array")
+	}
+
+	w.arrays[uuid].write()
+	delete(w.arrays, uuid)
+
+	return nil
+}
+
+// Change implements [Engine].
+func (w *world) Change(_ context.Context, method string, p api.MemberParameters) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	uuid, _ := raid.ParseUUID(p.Array)
+
+	a := w.arrays[uuid]
+	if a == nil {
+		return refused("no such array")
+	}
+
+	i := slices.IndexFunc(a.members, func(m *fakeMember) bool { return m.path == p.Device })
+
+	switch {
+	case method == "Add" && i >= 0:
+		return refused("%s is a member", p.Device)
+	case method == "Add":
+		f := w.at(p.Device)
+		if f == nil {
+			return refused("no device %s", p.Device)
+		}
+
+		id, _, _, err := a.keeper.Add(f.source(), raid.UUID{f.Serial[0], 0xee, byte(w.seq), byte(len(f.Serial))})
+		if err != nil {
+			return refused("%v", err)
+		}
+
+		a.members = append(a.members,
+			&fakeMember{id, f, p.Device, metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot}})
+	case i < 0:
+		return refused("no member %s", p.Device)
+	case method == "Fail":
+		a.members[i].record.State = raid.Faulty
+	case method == "Remove":
+		if s := a.members[i].record.State; s != raid.Faulty && s != raid.Spare {
+			return refused("%s is %s", p.Device, s)
+		}
+
+		a.keeper.Forget(a.members[i].id)
+		a.members = slices.Delete(a.members, i, i+1)
+	}
+
+	a.activate()
+	a.write()
+
+	return nil
+}
+
+// recovered ends the recoveries that go on.
+func (w *world) recovered() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	for _, a := range w.arrays {
+		for _, m := range a.members {
+			if m.record.State == raid.Recovering {
+				m.record.State = raid.InSync
+			}
+		}
+
+		a.write()
+	}
+}

@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"raid-assembler/pkg/raid"
+)
+
+// holds are the arrays that the operator stopped. They are kept in files, one
+// an array, so that the daemon can be restarted without starting them; the
+// directory is one that does not survive a boot.
+type holds struct {
+	dir    string
+	arrays map[raid.UUID]map[uint64]bool // the disks that were there then, by sequence number
+}
+
+func loadHolds(dir string) (holds, error) {
+	h := holds{dir: dir, arrays: make(map[raid.UUID]map[uint64]bool)}
+
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return h, nil
+	}
+
+	if err != nil {
+		return h, fmt.Errorf("daemon: held arrays: %w", err)
+	}
+
+	for _, entry := range entries {
+		uuid, err := raid.ParseUUID(entry.Name())
+		if err != nil {
+			continue // not ours, or half-written
+		}
+
+		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return h, fmt.Errorf("daemon: held array: %w", err)
+		}
+
+		h.arrays[uuid] = make(map[uint64]bool)
+
+		for field := range strings.FieldsSeq(string(text)) {
+			var seq uint64
+			if _, err := fmt.Sscan(field, &seq); err == nil {
+				h.arrays[uuid][seq] = true
+			}
+		}
+	}
+
+	return h, nil
+}
+
+// file returns the file of an array. A UUID's own separators are not for file
+// names.
+func (h *holds) file(uuid raid.UUID) string {
+	return filepath.Join(h.dir, strings.ReplaceAll(uuid.String(), ":", ""))
+}
+
+// hold notes that an array is to stay stopped, as long as it consists of the
+// disks with the sequence numbers given.
+func (h *holds) hold(uuid raid.UUID, seqs []uint64) error {
+	disks, text := make(map[uint64]bool), ""
+
+	for _, seq := range seqs {
+		disks[seq] = true
+		text += fmt.Sprintln(seq)
+	}
+
+	err := os.MkdirAll(h.dir, 0o755)
+	if err == nil {
+		err = os.WriteFile(h.file(uuid)+".new", []byte(text), 0o644)
+	}
+
+	if err == nil {
+		err = os.Rename(h.file(uuid)+".new", h.file(uuid))
+	}
+
+	if err != nil {
+		return fmt.Errorf("daemon: hold: %w", err)
+	}
+
+	h.arrays[uuid] = disks
+
+	return nil
+}
+
+// release forgets that an array is to stay stopped.
+func (h *holds) release(uuid raid.UUID) {
+	delete(h.arrays, uuid)
+	_ = os.Remove(h.file(uuid)) // what cannot be removed holds the array after a restart, and says so
+}
+
+// released releases arrays whose disks are all gone, or that have got one that
+// was not there when the array was stopped.
+func (d *Daemon) released() {
+	for uuid, then := range d.held.arrays {
+		if d.pluggedAnew(uuid, then) {
+			d.held.release(uuid)
+		}
+	}
+}
+
+// pluggedAnew reports whether the disks of an array are not those that were
+// there then. What has not been read yet may be any.
+func (d *Daemon) pluggedAnew(uuid raid.UUID, then map[uint64]bool) bool {
+	gone := true
+
+	for _, dk := range d.disks {
+		sb := dk.found.Superblock
+
+		switch {
+		case dk.Ignored != "":
+		case !dk.probed || dk.found.Unreadable != "":
+			gone = false
+		case sb == nil || sb.Array != uuid:
+		case !then[dk.Seq]:
+			return true
+		default:
+			gone = false
+		}
+	}
+
+	return gone
+}
+
+// seqsOf returns the sequence numbers of the disks of an array.
+func (d *Daemon) seqsOf(uuid raid.UUID) []uint64 {
+	var seqs []uint64
+
+	for _, dk := range d.sortedDisks() {
+		attached := strings.HasPrefix(dk.attached, uuid.String()+" ")
+		if sb := dk.found.Superblock; attached || sb != nil && sb.Array == uuid {
+			seqs = append(seqs, dk.Seq)
+		}
+	}
+
+	return seqs
+}

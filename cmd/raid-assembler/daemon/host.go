@@ -1,0 +1,262 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/scan"
+	"raid-assembler/pkg/scan/sysfs"
+)
+
+// pageBytes is the alignment that every device takes for direct I/O.
+const pageBytes = 4096
+
+// realHost is the devices of this host.
+type realHost struct {
+	tree          sysfs.Tree
+	mounts, swaps string // files of the kernel
+}
+
+func newHost() realHost {
+	return realHost{tree: sysfs.Host(), mounts: "/proc/self/mountinfo", swaps: "/proc/swaps"}
+}
+
+// Disks implements [Host].
+func (h realHost) Disks() ([]Disk, error) {
+	entries, err := os.ReadDir("/sys/class/block")
+	if err != nil {
+		return nil, err
+	}
+
+	users := h.users()
+
+	var disks []Disk
+
+	for _, entry := range entries {
+		dev, err := sysfs.Read(h.tree, entry.Name())
+
+		switch {
+		case errors.Is(err, sysfs.ErrGone):
+		case err != nil:
+			// It is there, and that is all that is known.
+			path := "/dev/" + strings.ReplaceAll(entry.Name(), "!", "/")
+			disks = append(disks, Disk{Path: path, Ignored: err.Error()})
+		case dev.Sectors > 0: // no medium, or none any longer
+			disks = append(disks, Disk{
+				Path: dev.Node, Serial: dev.Serial, Seq: dev.DiskSeq, Size: dev.Sectors, Block: dev.LogicalBlock,
+				Claimed: users.of(dev), Ignored: dev.IgnoreReason(),
+			})
+		}
+	}
+
+	return disks, nil
+}
+
+// users says who uses a block device, by its number or by its node.
+type users map[string]string
+
+// users reads who uses block devices in ways that sysfs does not tell.
+func (h realHost) users() users {
+	u := make(users)
+
+	// What cannot be read leaves the question to O_EXCL, which knows.
+	mounts, _ := os.ReadFile(h.mounts)
+	for line := range strings.Lines(string(mounts)) {
+		before, after, _ := strings.Cut(line, " - ")
+		f, g := strings.Fields(before), strings.Fields(after)
+
+		if len(f) < 5 || len(g) < 2 {
+			continue
+		}
+
+		// A file system of several devices has a number of its own.
+		u[f[2]] = "the mount " + f[4]
+		u[g[1]] = "the mount " + f[4]
+	}
+
+	swaps, _ := os.ReadFile(h.swaps)
+	for line := range strings.Lines(string(swaps)) {
+		if f := strings.Fields(line); len(f) > 0 {
+			u[f[0]] = "swap"
+		}
+	}
+
+	return u
+}
+
+// of returns who uses dev or a partition of it, or nothing.
+func (u users) of(dev sysfs.Device) string {
+	if len(dev.Holders) > 0 {
+		return strings.Join(dev.Holders, ", ")
+	}
+
+	if user := u[fmt.Sprintf("%d:%d", dev.Major, dev.Minor)]; user != "" {
+		return user
+	}
+
+	for _, name := range append([]string{dev.Name}, dev.Partitions...) {
+		if user := u["/dev/"+strings.ReplaceAll(name, "!", "/")]; user != "" {
+			return user
+		}
+	}
+
+	return ""
+}
+
+// Probe implements [Host].
+func (h realHost) Probe(disk Disk) Finding {
+	r, err := openDirect(disk.Path, unix.O_RDONLY|unix.O_NONBLOCK, disk.Size)
+	if err != nil {
+		return Finding{Unreadable: err.Error()}
+	}
+
+	defer func() { _ = r.Close() }()
+
+	return finding(scan.Scan(metadata.Source{
+		ReaderAt: r, Size: disk.Size, Block: disk.Block, Serial: disk.Serial,
+	}, scan.Formats()...))
+}
+
+// finding translates what a scan found.
+func finding(result scan.Result) Finding {
+	f := Finding{Superblock: result.Superblock, Conflicts: result.Conflicts}
+
+	switch {
+	case result.Err == nil:
+	case errors.Is(result.Err, metadata.ErrCorrupt):
+		f.Corrupt = result.Err.Error()
+	default:
+		f.Unreadable = result.Err.Error()
+	}
+
+	for _, s := range result.Signatures {
+		f.Others = append(f.Others, s.String())
+	}
+
+	return f
+}
+
+// Claim implements [Host].
+func (h realHost) Claim(disk Disk) (Claimed, error) {
+	r, err := openDirect(disk.Path, unix.O_RDWR|unix.O_EXCL, disk.Size)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, errors.New("somebody else has it open for himself")
+	}
+
+	if err != nil {
+		return nil, err
+	}
+
+	// udevd holds this lock while it looks at a device, and looks away while
+	// somebody else has it.
+	for range 20 {
+		if err = unix.Flock(r.fd, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+
+		time.Sleep(100 * time.Millisecond)
+	}
+
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock: %w", err), r.Close())
+	}
+
+	return r, nil
+}
+
+// direct is a device that is read and written past the page cache: the engine
+// writes so, and what a cache has kept would be old.
+type direct struct {
+	fd      int
+	size    int64
+	written bool
+}
+
+func openDirect(path string, flags int, size raid.Sectors) (*direct, error) {
+	fd, err := unix.Open(path, flags|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+
+	return &direct{fd: fd, size: size.Bytes()}, nil
+}
+
+// ReadAt implements io.ReaderAt, at any alignment.
+func (r *direct) ReadAt(p []byte, off int64) (int, error) {
+	start := off / pageBytes * pageBytes
+	end := min((off+int64(len(p))+pageBytes-1)/pageBytes*pageBytes, r.size)
+
+	if off < 0 || off+int64(len(p)) > end {
+		return 0, fmt.Errorf("read %d bytes at %d of %d: beyond the end", len(p), off, r.size)
+	}
+
+	return len(p), aligned(int(end-start), func(buf []byte) error {
+		n, err := unix.Pread(r.fd, buf, start)
+		if err == nil && n != len(buf) {
+			err = fmt.Errorf("%d of %d bytes", n, len(buf))
+		}
+
+		copy(p, buf[off-start:])
+
+		if err != nil {
+			return fmt.Errorf("read at %d: %w", off, err)
+		}
+
+		return nil
+	})
+}
+
+// WriteAt writes whole logical blocks.
+func (r *direct) WriteAt(p []byte, off int64) (int, error) {
+	r.written = true
+
+	return len(p), aligned(len(p), func(buf []byte) error {
+		copy(buf, p)
+
+		n, err := unix.Pwrite(r.fd, buf, off)
+		if err == nil && n != len(buf) {
+			err = fmt.Errorf("%d of %d bytes", n, len(buf))
+		}
+
+		if err != nil {
+			return fmt.Errorf("write at %d: %w", off, err)
+		}
+
+		return nil
+	})
+}
+
+// aligned calls f with a buffer that begins a page.
+func aligned(size int, f func(buf []byte) error) error {
+	if size == 0 {
+		return nil
+	}
+
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return fmt.Errorf("memory: %w", err)
+	}
+
+	return errors.Join(f(mem), unix.Munmap(mem))
+}
+
+// Sync makes what was written durable.
+func (r *direct) Sync() error { return unix.Fsync(r.fd) }
+
+// Close lets go of the device. If it was written to, the kernel forgets the
+// partitions that it had.
+func (r *direct) Close() error {
+	if r.written {
+		// A partition has none, and one that is in use cannot be forgotten.
+		_ = unix.IoctlSetInt(r.fd, unix.BLKRRPART, 0)
+	}
+
+	return unix.Close(r.fd)
+}

@@ -1,0 +1,136 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"raid-assembler/pkg/api/varlink"
+	"raid-assembler/pkg/journal"
+	"raid-assembler/pkg/policy"
+	"raid-assembler/pkg/scan/uevent"
+)
+
+// Options say how a daemon runs on this host.
+type Options struct {
+	Version         string
+	EngineSocket    string        // where the engine listens
+	AssemblerSocket string        // where to listen
+	StateDir        string        // for what must survive a restart, and no boot
+	Deadline        time.Duration // how long arrays may lack members
+}
+
+// closeMax is how long the journal may take to take what is left.
+const closeMax = time.Second
+
+// Run runs the daemon on this host, until ctx ends.
+func Run(ctx context.Context, opts Options) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	log := journal.New(journal.Options{Identifier: "raid-assembler"})
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeMax)
+		defer cancel()
+
+		_ = log.Close(ctx) // there is nowhere else to tell it
+	}()
+
+	// Hear first, then look, and nothing falls between the two.
+	listener, err := listenUevents(ctx)
+	if err != nil {
+		return err
+	}
+
+	defer listener.Close()
+
+	engine := engineClient{opts.EngineSocket}
+	cfg := Config{
+		Policy: policy.DefaultConfig(), Host: newHost(), Engine: engine, Events: listener.Events(),
+		HeldDir: filepath.Join(opts.StateDir, "held"), Log: log.Log, Notify: notify, Warn: warn,
+	}
+	cfg.Policy.Deadline = opts.Deadline
+	cfg.Hostname, _ = os.Hostname() // without a host in it a name is a name all the same
+
+	if cfg.Watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
+		return fmt.Errorf("daemon: watchdog: %w", err)
+	}
+
+	cfg.Watchdog /= 2
+
+	d, err := New(cfg)
+	if err != nil {
+		return err
+	}
+
+	served := make(chan error, 1)
+	if err := d.serve(ctx, opts, served); err != nil {
+		return err
+	}
+
+	go engine.watch(ctx, d.Hint)
+
+	log.Log(journal.Event{
+		Kind: journal.AssemblerStarted, Message: fmt.Sprintf("raid-assembler %s listens for devices", opts.Version),
+	})
+
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+
+	// Whichever ends first ends the daemon.
+	select {
+	case err = <-ended:
+	case err = <-served:
+		err = errors.Join(errors.New("daemon: the socket is not served any more"), err)
+	}
+
+	notify(daemon.SdNotifyStopping)
+
+	if ctx.Err() != nil {
+		return nil // as it was asked to
+	}
+
+	return errors.Join(err, listener.Err())
+}
+
+// listenUevents listens to udevd, or where there is none to the kernel.
+func listenUevents(ctx context.Context) (*uevent.Listener, error) {
+	_, err := os.Stat("/run/udev/control")
+
+	return uevent.Listen(ctx, uevent.Options{Subsystem: "block", Kernel: err != nil})
+}
+
+// serve serves d on its socket, for root alone.
+func (d *Daemon) serve(ctx context.Context, opts Options, served chan<- error) error {
+	if err := os.MkdirAll(filepath.Dir(opts.AssemblerSocket), 0o755); err != nil {
+		return fmt.Errorf("daemon: %w", err)
+	}
+
+	server, err := varlink.NewServer(varlink.Service{
+		Vendor: "raid-assembler", Product: "raid-assembler", Version: opts.Version,
+	}, varlink.Options{Log: warn}, d.Interface())
+	if err != nil {
+		return err
+	}
+
+	l, err := varlink.Listen(opts.AssemblerSocket, 0o600)
+	if err != nil {
+		return err
+	}
+
+	go func() { served <- server.Serve(ctx, l) }()
+
+	return nil
+}
+
+// notify tells the service manager, if there is one.
+func notify(state string) { _, _ = daemon.SdNotify(false, state) }
+
+// warn tells the administrator about the daemon itself. Under a service
+// manager that is the journal.
+func warn(text string) { _, _ = fmt.Fprintln(os.Stderr, "raid-assembler:", text) }
