@@ -105,14 +105,6 @@ func bounds(sb *metadata.Superblock, src metadata.Source) error {
 	switch {
 	case sb.Format == "" || sb.Array.IsZero():
 		return errors.New("no format or no array")
-	case sb.DataOffset < 0 || sb.DataSize < 1 || sb.DataSize > src.Size-sb.DataOffset:
-		return fmt.Errorf("data at %d+%d on %d sectors", sb.DataOffset, sb.DataSize, src.Size)
-	case sb.Size < 0 || sb.Size > sb.DataSize:
-		return fmt.Errorf("size %d of %d sectors of data", sb.Size, sb.DataSize)
-	case sb.Level.HasRedundancy() == (sb.Size == 0) || len(sb.Sizes) > 0:
-		return fmt.Errorf("size %d, sizes %v at %v", sb.Size, sb.Sizes, sb.Level)
-	case sb.Chunk < 0 || sb.Level.HasChunks() == (sb.Chunk == 0):
-		return fmt.Errorf("chunk %d at %v", sb.Chunk, sb.Level)
 	case sb.Disks < 1 || sb.Number < 0 || sb.Number >= len(sb.Roles):
 		return fmt.Errorf("number %d of %d, %d slots", sb.Number, len(sb.Roles), sb.Disks)
 	case sb.ResyncOffset < 0 || sb.RecoveryOffset < 0:
@@ -125,7 +117,23 @@ func bounds(sb *metadata.Superblock, src metadata.Source) error {
 		}
 	}
 
-	return nil
+	return space(sb, src)
+}
+
+// space checks that what sb says of the data is on the device.
+func space(sb *metadata.Superblock, src metadata.Source) error {
+	switch {
+	case sb.DataOffset < 0 || sb.DataSize < 1 || sb.DataSize > src.Size-sb.DataOffset:
+		return fmt.Errorf("data at %d+%d on %d sectors", sb.DataOffset, sb.DataSize, src.Size)
+	case sb.Size < 0 || sb.Size > sb.DataSize:
+		return fmt.Errorf("size %d of %d sectors of data", sb.Size, sb.DataSize)
+	case sb.Level.HasRedundancy() == (sb.Size == 0) || len(sb.Sizes) > 0:
+		return fmt.Errorf("size %d, sizes %v at %v", sb.Size, sb.Sizes, sb.Level)
+	case sb.Chunk < 0 || sb.Level.HasChunks() == (sb.Chunk == 0):
+		return fmt.Errorf("chunk %d at %v", sb.Chunk, sb.Level)
+	default:
+		return nil
+	}
 }
 
 // countingReader counts the bytes read.

@@ -401,7 +401,8 @@ func (h *history) checkResult(what string, st metadata.State) {
 		numbers[sb.Number] = id
 
 		if sb.Array != h.array || sb.Events != h.keeper.Events() || sb.Unsupported != "" {
-			h.t.Errorf("%s: device %d: array %v, %d events, unsupported %q", what, id, sb.Array, sb.Events, sb.Unsupported)
+			h.t.Errorf("%s: device %d: array %v, %d events, unsupported %q",
+				what, id, sb.Array, sb.Events, sb.Unsupported)
 		}
 
 		if diff := cmp.Diff(h.geometry, sb.Geometry); diff != "" {

@@ -30,9 +30,9 @@ func TestAdd(t *testing.T) {
 		{name: "1.2, larger", edit: func(*Raw) {}, size: 40001, offset: 2048, data: 37953},
 		{
 			name: "1.2, too small", edit: func(*Raw) {}, size: 32767,
-			msg: "32767 sectors are too few: the array uses 30720 of each member from sector 2048, and there are 30719",
+			msg: "32767 sectors are too few: the array uses 30720 of each member from sector 2048, there are 30719",
 		},
-		{name: "1.2, far too small", edit: func(*Raw) {}, size: 2047, msg: "and there are 0"},
+		{name: "1.2, far too small", edit: func(*Raw) {}, size: 2047, msg: "there are 0"},
 		{name: "1.2, tiny", edit: func(*Raw) {}, size: 23, msg: "no room for a 1.2 superblock on 23 sectors"},
 		{name: "1.1", edit: at1v1, size: 32768, offset: 2048, data: 30720},
 		{name: "1.0", edit: old(30720), size: 32768, data: 32736},
@@ -40,7 +40,7 @@ func TestAdd(t *testing.T) {
 		{name: "1.0, just fits", edit: old(32736), size: 32760, data: 32736},
 		{
 			name: "1.0, too small", edit: old(32736), size: 32752,
-			msg: "uses 32736 of each member from sector 0, and there are 32728",
+			msg: "uses 32736 of each member from sector 0, there are 32728",
 		},
 		{
 			name: "1.0 with a bitmap", edit: func(r *Raw) {

@@ -92,24 +92,33 @@ func superWrite(id metadata.MemberID, raw *Raw, block int) metadata.Write {
 	}
 }
 
+// check verifies what no superblock is needed to judge.
+func (p Params) check(devices []NewMember) error {
+	switch {
+	case p.Minor < 0 || p.Minor > 2:
+		return fmt.Errorf("no minor version %d", p.Minor)
+	case p.Disks < 1 || p.Disks > maxRoles || len(devices) < p.Disks:
+		return fmt.Errorf("%d slots of at most %d, and %d devices for them", p.Disks, maxRoles, len(devices))
+	case len(devices) > maxRoles:
+		return fmt.Errorf("%d devices exceed %d", len(devices), maxRoles)
+	case len(devices) > p.Disks && !p.Level.HasRedundancy():
+		return fmt.Errorf("%v has no use for a spare", p.Level)
+	case p.Chunk < 0 || p.Chunk > 1<<31 || p.Size < 0:
+		return fmt.Errorf("chunk of %d, size of %d sectors", p.Chunk, p.Size)
+	default:
+		return nil
+	}
+}
+
 // newArray returns what the superblocks of a new array have in common.
 func newArray(p Params, devices []NewMember) (*Raw, error) {
-	name, err := setName(p.Host, p.Name)
-	if err != nil {
+	if err := p.check(devices); err != nil {
 		return nil, err
 	}
 
-	switch {
-	case p.Minor < 0 || p.Minor > 2:
-		return nil, fmt.Errorf("no minor version %d", p.Minor)
-	case p.Disks < 1 || p.Disks > maxRoles || len(devices) < p.Disks:
-		return nil, fmt.Errorf("%d slots of at most %d, and %d devices for them", p.Disks, maxRoles, len(devices))
-	case len(devices) > maxRoles:
-		return nil, fmt.Errorf("%d devices exceed %d", len(devices), maxRoles)
-	case len(devices) > p.Disks && !p.Level.HasRedundancy():
-		return nil, fmt.Errorf("%v has no use for a spare", p.Level)
-	case p.Chunk < 0 || p.Chunk > 1<<31 || p.Size < 0:
-		return nil, fmt.Errorf("chunk of %d, size of %d sectors", p.Chunk, p.Size)
+	name, err := setName(p.Host, p.Name)
+	if err != nil {
+		return nil, err
 	}
 
 	maxDev := rolesIn(len(devices))
@@ -139,7 +148,11 @@ func newArray(p Params, devices []NewMember) (*Raw, error) {
 		raw.ResyncOffset = all
 	}
 
-	return raw, setSpace(raw, p, devices)
+	if err := setSpace(raw, p, devices); err != nil {
+		return nil, err
+	}
+
+	return raw, nil
 }
 
 // setName returns the name of an array as md keeps it, without the host where
@@ -248,7 +261,11 @@ func placed(raw Raw, m minor, d NewMember) (*Raw, error) {
 
 	raw.DataSize = uint64(max(end-raid.Sectors(raw.DataOffset), 0))
 
-	return &raw, acceptable(&raw, m, d.Source)
+	if err := acceptable(&raw, m, d.Source); err != nil {
+		return nil, err
+	}
+
+	return &raw, nil
 }
 
 // SpareFor returns the writes that make src a spare of the array that sb is a

@@ -202,11 +202,13 @@ func TestCreateRefuses(t *testing.T) {
 		{"small device", func(*Params) {}, []raid.Sectors{32768, 32768, 2000}, "smallest has room for 0"},
 		{
 			"tiny device of a raid0", func(p *Params) { p.Level = 0 },
-			[]raid.Sectors{32768, 32768, 20}, "device 2: no room for a 1.2",
+			[]raid.Sectors{32768, 32768, 20},
+			"device 2: no room for a 1.2",
 		},
 		{
 			"small device of a raid0", func(p *Params) { p.Level = 0 },
-			[]raid.Sectors{32768, 32768, 2050}, "data_size 2 is less than 10",
+			[]raid.Sectors{32768, 32768, 2050},
+			"data_size 2 is less than 10",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -388,17 +390,14 @@ func TestMdadmAgrees(t *testing.T) {
 			{Level: raid.Level10, Layout: 0x102, Disks: 3, Chunk: 128},
 		} {
 			t.Run(fmt.Sprintf("1.%d %v", minor, g.Level), func(t *testing.T) {
-				d, err := create(t, params(func(p *Params) { p.Minor, p.Geometry = minor, g }),
-					32768, 40001, 32768, 32768)
-				if err == nil != (g.Level != 0) {
-					t.Fatal(err)
+				sizes := []raid.Sectors{8192, 10001, 8192, 8192}
+				if !g.Level.HasRedundancy() {
+					sizes = sizes[:g.Disks]
 				}
 
+				d, err := create(t, params(func(p *Params) { p.Minor, p.Geometry = minor, g }), sizes...)
 				if err != nil {
-					d, err = create(t, params(func(p *Params) { p.Minor, p.Geometry = minor, g }), 32768, 40001)
-					if err != nil {
-						t.Fatal(err)
-					}
+					t.Fatal(err)
 				}
 
 				agree(t, d)
@@ -406,7 +405,7 @@ func TestMdadmAgrees(t *testing.T) {
 		}
 
 		t.Run(fmt.Sprintf("1.%d through its life", minor), func(t *testing.T) {
-			d, err := create(t, params(func(p *Params) { p.Minor = minor }), 32768, 32768, 32768, 32768)
+			d, err := create(t, params(func(p *Params) { p.Minor = minor }), 8192, 8192, 8192, 8192)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -423,7 +422,7 @@ func TestMdadmAgrees(t *testing.T) {
 				agree(t, d)
 			}
 
-			d = append(d, make([]byte, deviceSize.Bytes()))
+			d = append(d, make([]byte, len(d[0])))
 			if _, _, _, err := k.Add(source(d[4]), raid.UUID{0xee}); err != nil {
 				t.Fatal(err)
 			}

@@ -70,8 +70,11 @@ func (f Format) Keep(members []metadata.Attachment) (metadata.Keeper, error) {
 		k.absent[number] = role != raid.RoleSpare
 	}
 
+	raws := make([]*Raw, len(members))
+
 	for i, a := range members {
-		if err := k.attach(a); err != nil {
+		var err error
+		if raws[i], err = k.attach(a); err != nil {
 			return nil, fmt.Errorf("md1: member %d: %w", i, err)
 		}
 	}
@@ -93,7 +96,7 @@ func (f Format) Keep(members []metadata.Attachment) (metadata.Keeper, error) {
 		}
 	}
 
-	k.addBitmaps(members)
+	k.addBitmaps(raws, members)
 
 	return k, nil
 }
@@ -112,22 +115,22 @@ func minorOf(sb *metadata.Superblock) minor {
 // unnumbered is the number of a member that has yet to get one.
 const unnumbered = -1
 
-func (k *keeper) attach(a metadata.Attachment) error {
+func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 	raw, ok := a.Superblock.Raw.(*Raw)
 	if !ok || raw.SetUUID != k.like.SetUUID || minorOf(a.Superblock) != k.minor {
-		return fmt.Errorf("superblock %s of array %v among those of %v of %v",
+		return nil, fmt.Errorf("superblock %s of array %v among those of %v of %v",
 			a.Superblock.Format, a.Superblock.Array, k.minor, raid.UUID(k.like.SetUUID))
 	}
 
 	if why := a.Superblock.Unsupported; why != "" {
-		return errors.New(why)
+		return nil, errors.New(why)
 	}
 
 	k.events = max(k.events, raw.Events)
 	k.roleMax = min(k.roleMax, k.inArray(raw).roleMax())
 
 	if k.roleMax < k.maxDev {
-		return fmt.Errorf("room for %d roles, the array has %d", k.roleMax, k.maxDev)
+		return nil, fmt.Errorf("room for %d roles, the array has %d", k.roleMax, k.maxDev)
 	}
 
 	if raw.FeatureMap&FeatureBitmapOffset != 0 {
@@ -157,7 +160,7 @@ func (k *keeper) attach(a metadata.Attachment) error {
 		at:     raid.Sectors(raw.SuperOffset),
 	})
 
-	return nil
+	return raw, nil
 }
 
 // inArray returns raw with the bitmap that the array has by now.
@@ -170,13 +173,13 @@ func (k *keeper) inArray(raw *Raw) *Raw {
 
 // addBitmaps has a bitmap written to the members that md may read it from once
 // they are in sync, and that have none.
-func (k *keeper) addBitmaps(members []metadata.Attachment) {
+func (k *keeper) addBitmaps(raws []*Raw, members []metadata.Attachment) {
 	if k.bitmap == nil || k.like.FeatureMap&FeatureBitmapOffset == 0 {
 		return
 	}
 
 	for i, a := range members {
-		raw := k.inArray(a.Superblock.Raw.(*Raw))
+		raw := k.inArray(raws[i])
 		if _, err := readBitmap(raw, a.Source); !errors.Is(err, errNoBitmap) {
 			continue
 		}

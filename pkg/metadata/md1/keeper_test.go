@@ -264,8 +264,12 @@ func TestRecordLevel0(t *testing.T) {
 
 func TestRecordBlockSize(t *testing.T) {
 	for _, tt := range []struct{ maxDev, block, want int }{
-		{128, 512, 512}, {129, 512, 1024}, {127, 512, 512}, {128, 4096, 4096},
-		{maxRoles, 512, 4096}, {maxRoles, 4096, 4096},
+		{128, 512, 512},
+		{129, 512, 1024},
+		{127, 512, 512},
+		{128, 4096, 4096},
+		{maxRoles, 512, 4096},
+		{maxRoles, 4096, 4096},
 	} {
 		raw := sample(func(r *Raw) {
 			r.MaxDev, r.DevRoles = uint32(tt.maxDev), append(r.DevRoles, make(DevRoles, maxRoles)...)[:tt.maxDev]

@@ -79,7 +79,7 @@ func newMember(like *Raw, m minor, src metadata.Source, device raid.UUID) (*Raw,
 
 	at, ok := m.place(src.Size)
 	if !ok || src.Block > blockSize {
-		return nil, fmt.Errorf("no room for a %v superblock on %d sectors in blocks of %d bytes", m, src.Size, src.Block)
+		return nil, fmt.Errorf("no room for a %v superblock on %d sectors in blocks of %d", m, src.Size, src.Block)
 	}
 
 	raw := *like
@@ -96,7 +96,7 @@ func newMember(like *Raw, m minor, src metadata.Source, device raid.UUID) (*Raw,
 	}
 
 	if end-offset < need {
-		return nil, fmt.Errorf("%d sectors are too few: the array uses %d of each member from sector %d, and there are %d",
+		return nil, fmt.Errorf("%d sectors are too few: the array uses %d of each member from sector %d, there are %d",
 			src.Size, need, offset, max(end-offset, 0))
 	}
 

@@ -226,7 +226,7 @@ func checkSpace(raw *Raw, m minor, src metadata.Source) error {
 		case start < first:
 			return fmt.Errorf("data_offset %d is below %d, where the superblock ends", start, first)
 		case start > end || raw.DataSize > end-start:
-			return fmt.Errorf("data_offset %d and data_size %d exceed the %d sectors there are", start, raw.DataSize, end)
+			return fmt.Errorf("data_offset %d and data_size %d exceed the %d sectors", start, raw.DataSize, end)
 		}
 	}
 

@@ -54,11 +54,13 @@ func TestProbeReads(t *testing.T) {
 		{"1.1", at1v1, func(sb *metadata.Superblock) any { return sb.Format }, "1.1"},
 		{
 			"no host", func(r *Raw) { r.SetName = SetName{'g', 'o', 'l', 'd'} },
-			func(sb *metadata.Superblock) any { return []string{sb.Host, sb.Name} }, []string{"", "gold"},
+			func(sb *metadata.Superblock) any { return []string{sb.Host, sb.Name} },
+			[]string{"", "gold"},
 		},
 		{
 			"colon in the name", func(r *Raw) { r.SetName = SetName{'h', ':', 'a', ':', 'b'} },
-			func(sb *metadata.Superblock) any { return []string{sb.Host, sb.Name} }, []string{"h", "a:b"},
+			func(sb *metadata.Superblock) any { return []string{sb.Host, sb.Name} },
+			[]string{"h", "a:b"},
 		},
 		{
 			"name of full length", func(r *Raw) { r.SetName = SetName([]byte(strings.Repeat("n", 32))) },
@@ -87,15 +89,18 @@ func TestProbeReads(t *testing.T) {
 		},
 		{
 			"no such year", func(r *Raw) { r.Ctime = 1<<timeBits - 1 },
-			func(sb *metadata.Superblock) any { return sb.Created }, time.Time{},
+			func(sb *metadata.Superblock) any { return sb.Created },
+			time.Time{},
 		},
 		{
 			"raid0 has no size", func(r *Raw) { r.Level, r.Chunksize = 0, 100 },
-			func(sb *metadata.Superblock) any { return sb.Geometry }, raid.Geometry{Layout: 2, Disks: 3, Chunk: 100},
+			func(sb *metadata.Superblock) any { return sb.Geometry },
+			raid.Geometry{Layout: 2, Disks: 3, Chunk: 100},
 		},
 		{
 			"raid1 has no chunk", func(r *Raw) { r.Level, r.Layout = 1, 0 },
-			func(sb *metadata.Superblock) any { return sb.Geometry }, raid.Geometry{Level: 1, Disks: 3, Size: 30720},
+			func(sb *metadata.Superblock) any { return sb.Geometry },
+			raid.Geometry{Level: 1, Disks: 3, Size: 30720},
 		},
 		{
 			"a level that nobody knows", func(r *Raw) { r.Level = -4 },

@@ -2,6 +2,7 @@ package md1
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"raid-assembler/pkg/metadata"
@@ -20,6 +21,7 @@ type obstacle struct {
 func obstacles(raw *Raw, src metadata.Source) []obstacle {
 	has := func(f Feature) bool { return raw.FeatureMap&f != 0 }
 	unknown := raw.FeatureMap &^ featuresKnown
+	blocks := fmt.Sprintf("logical blocks of %d bytes are larger than a superblock", src.Block)
 
 	var version uint32
 
@@ -44,7 +46,7 @@ func obstacles(raw *Raw, src metadata.Source) []obstacle {
 		// It knows of parts whose parity was never computed.
 		{version == bitmapLockless, "the bitmap is lockless (version 6)", true},
 		{version == bitmapClustered, "the bitmap is clustered (version 5)", false},
-		{src.Block > blockSize, fmt.Sprintf("logical blocks of %d bytes are larger than a superblock", src.Block), false},
+		{src.Block > blockSize, blocks, false},
 	}
 }
 
@@ -69,13 +71,7 @@ func unsupported(raw *Raw, src metadata.Source) (run, read string) {
 }
 
 func hasJournal(raw *Raw) bool {
-	for _, role := range raw.DevRoles {
-		if role == raid.RoleJournal {
-			return true
-		}
-	}
-
-	return false
+	return slices.Contains(raw.DevRoles, raid.RoleJournal)
 }
 
 // hasTwoInASlot reports whether two members share a slot: one of them is the
