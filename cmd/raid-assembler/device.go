@@ -7,12 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/scan/sysfs"
 )
 
 // openSource opens a device or an image file to be read. The closer is to be
@@ -40,15 +40,14 @@ func sourceOf(file *os.File) (metadata.Source, error) {
 		return metadata.Source{}, err
 	}
 
-	block := raid.SectorSize
-	serial := ""
+	source := metadata.Source{ReaderAt: file, Block: raid.SectorSize}
 
 	switch mode := info.Mode(); {
 	case mode.IsRegular():
 		// Images are named after the disks that they were taken of.
-		serial, _, _ = strings.Cut(filepath.Base(file.Name()), ".")
+		source.Serial, _, _ = strings.Cut(filepath.Base(file.Name()), ".")
 	case mode.Type() == fs.ModeDevice:
-		block = logicalBlock(info)
+		identify(&source, file.Name())
 	default:
 		return metadata.Source{}, errors.New("neither a block device nor a file")
 	}
@@ -58,34 +57,25 @@ func sourceOf(file *os.File) (metadata.Source, error) {
 		return metadata.Source{}, err
 	}
 
-	return metadata.Source{
-		ReaderAt: file, Size: raid.Sectors(bytes / raid.SectorSize), Block: block, Serial: serial,
-	}, nil
+	source.Size = raid.Sectors(bytes / raid.SectorSize)
+
+	return source, nil
 }
 
-// logicalBlock returns the logical block size of a device, which for a
-// partition is that of its disk.
-func logicalBlock(info fs.FileInfo) int {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return raid.SectorSize
+// identify fills in what the kernel knows of a device. A node that the kernel
+// has no name for can still be read.
+func identify(source *metadata.Source, path string) {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
 	}
 
-	major, minor := deviceNumber(stat.Rdev)
-	dir := fmt.Sprintf("/sys/dev/block/%d:%d", major, minor)
-
-	for _, name := range []string{"queue/logical_block_size", "../queue/logical_block_size"} {
-		text, err := os.ReadFile(dir + "/" + name)
-		if err != nil {
-			continue
-		}
-
-		if n, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && n >= raid.SectorSize {
-			return n
-		}
+	d, err := sysfs.Read(sysfs.Host(), strings.TrimPrefix(path, "/dev/"))
+	if err != nil {
+		return
 	}
 
-	return raid.SectorSize
+	source.Serial = d.Serial
+	source.Block = max(source.Block, d.LogicalBlock)
 }
 
 // deviceNumber takes a device number apart, as glibc's major and minor do.

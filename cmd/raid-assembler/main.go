@@ -164,7 +164,7 @@ func (p *program) command() *cobra.Command {
 	root.AddCommand(
 		p.statusVerb(), p.examineVerb(), p.dumpVerb(), p.probeVerb(),
 		p.createVerb(), p.assembleVerb(), p.stopVerb(), p.addVerb(), p.failVerb(), p.removeVerb(),
-		p.explainVerb(), p.doctorVerb(), p.versionVerb(), p.manVerb(),
+		p.explainVerb(), p.doctorVerb(), p.daemonVerb(), p.versionVerb(), p.manVerb(),
 	)
 
 	return root

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,25 +56,37 @@ func (p *program) dump(paths []string, opts rescue.Options) (exitCode, error) {
 	defer closeAll(looks)
 
 	var (
-		members []rescue.Member
-		useless []rescue.LeftOut
+		members, doubtful []rescue.Member
+		useless           []rescue.LeftOut
+		warnings          []string
 	)
 
 	for _, l := range looks {
-		if l.superblock == nil || len(l.conflicts) > 0 {
+		member := rescue.Member{Name: l.path, Source: l.source, Superblock: l.Superblock}
+
+		switch {
+		case l.Superblock == nil:
 			useless = append(useless, rescue.LeftOut{Name: l.path, Reason: l.problem()})
-
-			continue
+		case len(l.Conflicts) > 0:
+			doubtful = append(doubtful, member)
+			useless = append(useless, rescue.LeftOut{Name: l.path, Reason: l.problem()})
+		default:
+			members = append(members, member)
 		}
-
-		members = append(members, rescue.Member{Name: l.path, Source: l.source, Superblock: l.superblock})
 	}
 
-	if len(members) == 0 {
+	if len(members)+len(doubtful) == 0 {
 		return exitUnknown, fmt.Errorf("none of these holds a member: %s", strings.Join(reasons(useless), "; "))
 	}
 
 	array, err := rescue.Open(members, opts)
+	if len(doubtful) > 0 && (len(members) == 0 || errors.Is(err, rescue.ErrIncomplete)) {
+		// Something else may have been written over parts of them. That is
+		// better than nothing, and is said.
+		array, err = rescue.Open(append(members, doubtful...), opts)
+		useless, warnings = accept(useless, doubtful)
+	}
+
 	if err != nil {
 		p.sayLeftOut(useless)
 
@@ -85,11 +98,25 @@ func (p *program) dump(paths []string, opts rescue.Options) (exitCode, error) {
 	}
 
 	array.LeftOut = append(array.LeftOut, useless...)
-	if err := p.report(array); err != nil {
+	if err := p.report(array, warnings); err != nil {
 		return exitFailed, err
 	}
 
 	return exitDone, p.copyContent(array)
+}
+
+// accept takes those who are used all the same from left, and makes warnings
+// of the reasons.
+func accept(left []rescue.LeftOut, used []rescue.Member) (rest []rescue.LeftOut, warnings []string) {
+	for _, l := range left {
+		if slices.ContainsFunc(used, func(m rescue.Member) bool { return m.Name == l.Name }) {
+			warnings = append(warnings, fmt.Sprintf("%s is needed, and holds %s", l.Name, l.Reason))
+		} else {
+			rest = append(rest, l)
+		}
+	}
+
+	return rest, warnings
 }
 
 func reasons(left []rescue.LeftOut) []string {
@@ -125,11 +152,12 @@ type dumpLeftOut struct {
 }
 
 // report says on stderr what the content is read from.
-func (p *program) report(a *rescue.Array) error {
+func (p *program) report(a *rescue.Array, warnings []string) error {
 	r := dumpReport{
 		Array: a.Superblock.Array.String(), Name: a.Superblock.Name, Level: a.Superblock.Level.String(),
 		SizeBytes: a.Size(), Used: []dumpUsed{}, LeftOut: []dumpLeftOut{},
-		Missing: append([]raid.Slot{}, a.Missing...), Warnings: append([]string{}, a.Warnings()...),
+		Missing:  append([]raid.Slot{}, a.Missing...),
+		Warnings: append(append([]string{}, warnings...), a.Warnings()...),
 	}
 
 	for _, u := range a.Used {

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"raid-assembler/pkg/metadata"
-	"raid-assembler/pkg/metadata/md1"
 	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/scan"
 )
 
 func (p *program) examineVerb() *cobra.Command {
@@ -22,8 +22,9 @@ func (p *program) examineVerb() *cobra.Command {
 contradict one another. Nothing is changed.
 
 With --json the output is a list with one object for each path: "path",
-"problem" (empty, or why it cannot be used), "conflicts" (what else was found)
-and "superblock", which is null or has "format", "array", "device" (UUIDs),
+"problem" (empty, or why it cannot be used), "conflicts" (what contradicts the
+superblock), "signatures" (what other programs left: "kind", "offset_bytes",
+"detail") and "superblock", which is null or has "format", "array", "device" (UUIDs),
 "name", "host", "level", "layout", "chunk_kib", "slots", "component_bytes",
 "created", "updated", "events", "number", "role", "roles" (by number),
 "data_offset_bytes", "data_size_bytes", "clean", "resync_offset_bytes" and
@@ -40,12 +41,11 @@ cannot be trusted; 4 if one cannot be read.`,
 
 // look is what was found on one device.
 type look struct {
-	path       string
-	source     metadata.Source
-	closer     io.Closer
-	superblock *metadata.Superblock // nil if err is not
-	conflicts  []string
-	err        error
+	path    string
+	source  metadata.Source
+	closer  io.Closer
+	openErr error
+	scan.Result
 }
 
 // examineAll looks at each path. What was opened is to be closed by closeAll.
@@ -55,9 +55,9 @@ func examineAll(paths []string) []look {
 	for i, path := range paths {
 		l := look{path: path}
 
-		l.source, l.closer, l.err = openSource(path)
-		if l.err == nil {
-			l.superblock, l.err = md1.Format{}.Probe(l.source)
+		l.source, l.closer, l.openErr = openSource(path)
+		if l.openErr == nil {
+			l.Result = scan.Scan(l.source, scan.Formats()...)
 		}
 
 		looks[i] = l
@@ -77,12 +77,14 @@ func closeAll(looks []look) {
 // problem says why l is not simply a member, or nothing.
 func (l look) problem() string {
 	switch {
-	case errors.Is(l.err, metadata.ErrNotFound):
+	case l.openErr != nil:
+		return l.openErr.Error()
+	case l.Err != nil:
+		return l.Err.Error()
+	case l.Superblock == nil:
 		return "no RAID metadata"
-	case l.err != nil:
-		return l.err.Error()
-	case len(l.conflicts) > 0:
-		return "something else too: " + strings.Join(l.conflicts, ", ")
+	case len(l.Conflicts) > 0:
+		return "something else too: " + strings.Join(l.Conflicts, ", ")
 	default:
 		return ""
 	}
@@ -91,12 +93,12 @@ func (l look) problem() string {
 // code returns the exit code for l alone.
 func (l look) code() exitCode {
 	switch {
-	case l.problem() == "":
-		return exitDone
-	case l.err == nil, errors.Is(l.err, metadata.ErrNotFound), errors.Is(l.err, metadata.ErrCorrupt):
+	case l.openErr != nil, l.Err != nil && !errors.Is(l.Err, metadata.ErrCorrupt):
+		return exitUnknown
+	case l.problem() != "":
 		return exitAttention
 	default:
-		return exitUnknown
+		return exitDone
 	}
 }
 
@@ -109,10 +111,17 @@ func (p *program) examine(_ *cobra.Command, args []string) (exitCode, error) {
 
 	for i, l := range looks {
 		code = max(code, l.code())
-		reports[i] = examineReport{Path: l.path, Problem: l.problem(), Conflicts: append([]string{}, l.conflicts...)}
+		reports[i] = examineReport{
+			Path: l.path, Problem: l.problem(),
+			Conflicts: append([]string{}, l.Conflicts...), Signatures: []signatureReport{},
+		}
 
-		if l.superblock != nil {
-			reports[i].Superblock = reportOf(l.superblock)
+		for _, s := range l.Signatures {
+			reports[i].Signatures = append(reports[i].Signatures, signatureReport{s.Kind, s.Offset, s.Detail})
+		}
+
+		if l.Superblock != nil {
+			reports[i].Superblock = reportOf(l.Superblock)
 		}
 	}
 
@@ -132,7 +141,14 @@ type examineReport struct {
 	Path       string            `json:"path"`
 	Problem    string            `json:"problem"`
 	Conflicts  []string          `json:"conflicts"`
+	Signatures []signatureReport `json:"signatures"`
 	Superblock *superblockReport `json:"superblock"`
+}
+
+type signatureReport struct {
+	Kind   string `json:"kind"`
+	Offset int64  `json:"offset_bytes"`
+	Detail string `json:"detail"`
 }
 
 type superblockReport struct {
@@ -211,6 +227,16 @@ func (r examineReport) text() string {
 
 	if r.Superblock != nil {
 		r.Superblock.text(&b)
+	}
+
+	for _, s := range r.Signatures {
+		fmt.Fprintf(&b, "    also         %s at byte %d", word(s.Kind), s.Offset)
+
+		if s.Detail != "" {
+			fmt.Fprintf(&b, ": %s", word(s.Detail))
+		}
+
+		fmt.Fprintln(&b)
 	}
 
 	return b.String()

@@ -25,7 +25,7 @@ func (p *program) probeVerb() *cobra.Command {
 			looks := examineAll(args)
 			defer closeAll(looks)
 
-			if sb := looks[0].superblock; sb != nil && looks[0].problem() == "" && runs(sb) {
+			if sb := looks[0].Superblock; sb != nil && looks[0].problem() == "" && runs(sb) {
 				p.printf("RAID_ASSEMBLER_MEMBER=1\n")
 				p.printf("RAID_ASSEMBLER_ARRAY_UUID=%s\n", sb.Array)
 				p.printf("RAID_ASSEMBLER_ARRAY_NAME=%s\n", udevEncode(sb.Name))
