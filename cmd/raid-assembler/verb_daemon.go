@@ -1,11 +1,10 @@
 package main
 
 import (
-	"errors"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"raid-assembler/pkg/policy"
 )
 
 func (p *program) daemonVerb() *cobra.Command {
@@ -13,25 +12,20 @@ func (p *program) daemonVerb() *cobra.Command {
 
 	cmd := &cobra.Command{
 		Use:   "daemon",
-		Short: "find arrays and have them run, until stopped",
-		Long: `Hear of disks, look at them, and have raid-engine run the arrays that are on
-them. systemd starts it; there is no need to do so by hand.`,
+		Short: "hear of disks and assemble arrays, as raid-assembler.service does",
+		Long: `Hear of disks, assemble arrays from them, put spares to work, and answer for it at
+/run/raid-assembler. systemd starts it: raid-assembler.service.`,
 		Args: cobra.NoArgs,
 		RunE: verb(func(cmd *cobra.Command, _ []string) (exitCode, error) {
-			if opts.deadline <= 0 {
-				return exitUsage, errors.New("--deadline must be above 0")
-			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
 
-			opts.engineSocket, opts.assemblerSocket = p.engineSocket, p.assemblerSocket
-
-			return exitDone, runDaemon(cmd.Context(), opts)
+			return exitDone, runDaemon(ctx, opts)
 		}),
 	}
 
-	cmd.Flags().DurationVar(&opts.deadline, "deadline", policy.DefaultDeadline,
-		"how long an array may lack members before it is started degraded")
-	cmd.Flags().StringVar(&opts.stateDir, "state-dir", daemonStateDir, "where the daemon keeps its state")
-	_ = cmd.Flags().MarkHidden("state-dir") // fails only for a flag that is not there
+	cmd.Flags().DurationVar(&opts.deadline, "deadline", 0, "how long an array may lack members before it is started "+
+		"without them (default 30s)")
 
 	return cmd
 }

@@ -65,7 +65,15 @@ func (h *Host) abandoned(ctx context.Context, uuid raid.UUID) ublk.DeviceID {
 		}
 
 		info, err := h.cfg.Control.DevInfo(ctx, id)
-		if err == nil && (info.State == ublk.Quiesced || info.State == ublk.Live) {
+
+		switch {
+		case err != nil: // it is gone, and the claim is a relic
+		case info.State == ublk.Dead:
+			// Its engine died before the device had started, so there is
+			// nothing in it to be taken over, and no way to.
+			_ = h.cfg.Control.StopDev(ctx, id)
+			_ = h.cfg.Control.DelDevAsync(ctx, id)
+		default:
 			return id
 		}
 	}

@@ -203,10 +203,12 @@ func (l *Loop) run(ready chan<- error) {
 
 	ready <- nil
 
-	l.err = l.serve()
-	if err := l.tearDown(); l.err == nil {
-		l.err = err
+	if l.err = l.serve(); l.err == nil {
+		l.err = l.tearDown()
 	}
+
+	// After an error all stays as it is, with I/O in flight in its memory: the
+	// process ends, and the next one takes the device over.
 }
 
 // fileSlot is the place of a device in the ring's table of files.

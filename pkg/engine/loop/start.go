@@ -123,8 +123,15 @@ func (l *Loop) addDevice(ctx context.Context) error {
 	return l.open(ctx)
 }
 
+// takeOverMax is how long the old engine's last transfers may take to end: a
+// disk that does not answer holds them for the SCSI layer's patience.
+const takeOverMax = 3 * time.Minute
+
 // takeOver waits until all that the old engine had in flight has ended.
 func (l *Loop) takeOver(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, takeOverMax)
+	defer cancel()
+
 	l.device = l.cfg.Recover
 
 	for {
@@ -218,6 +225,10 @@ func (l *Loop) setUp() (err error) {
 
 	l.queue, err = ublk.NewQueue(l.server, ublk.QueueConfig{
 		Ring: l.ring, Slot: 0, Arena: l.arena, UserData: kindQueue,
+		// An engine that dies while the kernel reads partition tables would
+		// leave START_DEV, and with it the device, stuck for good on 6.12. Udev
+		// reads them instead, later.
+		NoScan: true,
 	})
 	if err != nil {
 		return err
