@@ -3,6 +3,7 @@ package lab_test
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -139,7 +140,8 @@ func TestPowerCutUnderLoad(t *testing.T) {
 		dd if=/tmp/blocks of=%s bs=4k skip=$i seek=$i count=1 oflag=direct,dsync
 		echo $((i + 1)) >/root/acked.new; sync /root/acked.new; mv /root/acked.new /root/acked; sync /root
 	done`, d.MustDev()))
-	g.MustWaitFor(time.Minute, "[ $(cat /root/acked) -ge 10 ]")
+	g.MustWaitFor(time.Minute, "[ $(cat /root/acked) -ge 10 ] && "+
+		"[ $(cut -d' ' -f5 <(xargs </sys/class/block/"+filepath.Base(d.MustDev())+"/stat)) -ge 500 ]")
 	g.MustPowerCut(lab.PowerCut{})
 
 	var acked int

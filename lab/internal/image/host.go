@@ -26,6 +26,7 @@ var tools = []tool{
 	{"qemu-img", "qemu-utils"},
 	{"mmdebstrap", "mmdebstrap"},
 	{"mke2fs", "e2fsprogs"},
+	{"xz", "xz-utils"},
 	{"zstd", "zstd"},
 	{"gpg", "gpg"},
 }
