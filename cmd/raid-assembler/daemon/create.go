@@ -33,7 +33,7 @@ func (d *Daemon) create(ctx context.Context, p api.CreateParameters) (api.Change
 	}
 
 	var (
-		disks []*disk
+		disks []Disk
 		bad   error
 	)
 
@@ -138,14 +138,14 @@ func parseLayout(level raid.Level, name string) (raid.Layout, error) {
 
 // createOn finds the devices for a new array, and checks that nothing is lost
 // that was not given up, and that the name is free.
-func (d *Daemon) createOn(p api.CreateParameters) ([]*disk, error) {
+func (d *Daemon) createOn(p api.CreateParameters) ([]Disk, error) {
 	for _, uuid := range d.known() {
 		if d.nameOf(uuid) == p.Name {
 			return nil, fmt.Errorf("there is an array called %s (%v): %w", p.Name, uuid, errRefused)
 		}
 	}
 
-	var disks []*disk
+	var disks []Disk
 
 	seen := make(map[*disk]bool)
 
@@ -169,20 +169,20 @@ func (d *Daemon) createOn(p api.CreateParameters) ([]*disk, error) {
 		}
 
 		seen[dk] = true
-		disks = append(disks, dk)
+		disks = append(disks, dk.Disk)
 	}
 
 	return disks, nil
 }
 
 // claimAll opens the devices so that nobody else can.
-func (d *Daemon) claimAll(disks []*disk) ([]Claimed, error) {
+func (d *Daemon) claimAll(disks []Disk) ([]Claimed, error) {
 	var claimed []Claimed
 
 	for _, dk := range disks {
-		c, err := d.cfg.Host.Claim(dk.Disk)
+		c, err := d.cfg.Host.Claim(dk)
 		if err != nil {
-			return claimed, fmt.Errorf("%s: %w: %w", diskName(dk.Disk), err, errRefused)
+			return claimed, fmt.Errorf("%s: %w: %w", diskName(dk), err, errRefused)
 		}
 
 		claimed = append(claimed, c)
@@ -198,7 +198,7 @@ func closeAll(claimed []Claimed) {
 }
 
 // plan returns what to write to make the array.
-func plan(params md1.Params, disks []*disk, claimed []Claimed) ([][]metadata.Write, error) {
+func plan(params md1.Params, disks []Disk, claimed []Claimed) ([][]metadata.Write, error) {
 	var members []md1.NewMember
 
 	for i, dk := range disks {
@@ -219,11 +219,11 @@ func plan(params md1.Params, disks []*disk, claimed []Claimed) ([][]metadata.Wri
 // writeAll writes the metadata, each stage after the one before is durable. By
 // force, what else the devices hold is erased first, so that they are not two
 // things afterwards.
-func writeAll(stages [][]metadata.Write, disks []*disk, claimed []Claimed, force bool) error {
+func writeAll(stages [][]metadata.Write, disks []Disk, claimed []Claimed, force bool) error {
 	if force {
 		for i, dk := range disks {
 			if err := wipe(claimed[i], dk.Size); err != nil {
-				return fmt.Errorf("%s: %w", diskName(dk.Disk), err)
+				return fmt.Errorf("%s: %w", diskName(dk), err)
 			}
 		}
 	}
@@ -236,13 +236,13 @@ func writeAll(stages [][]metadata.Write, disks []*disk, claimed []Claimed, force
 			touched[i] = true
 
 			if _, err := claimed[i].WriteAt(w.Data, w.Sector.Bytes()); err != nil {
-				return fmt.Errorf("%s: %w", diskName(disks[i].Disk), err)
+				return fmt.Errorf("%s: %w", diskName(disks[i]), err)
 			}
 		}
 
 		for i := range touched {
 			if err := claimed[i].Sync(); err != nil {
-				return fmt.Errorf("%s: %w", diskName(disks[i].Disk), err)
+				return fmt.Errorf("%s: %w", diskName(disks[i]), err)
 			}
 		}
 	}
@@ -265,13 +265,13 @@ func wipe(c Claimed, size raid.Sectors) error {
 }
 
 // awaitArray waits until the new array runs. It is started like any other.
-func (d *Daemon) awaitArray(ctx context.Context, uuid raid.UUID, disks []*disk) (*api.Array, error) {
+func (d *Daemon) awaitArray(ctx context.Context, uuid raid.UUID, disks []Disk) (*api.Array, error) {
 	ctx, cancel := context.WithTimeout(ctx, startMax)
 	defer cancel()
 
 	err := d.do(ctx, func() {
-		for _, dk := range disks {
-			if d.disks[dk.Path] == dk {
+		for _, written := range disks {
+			if dk := d.disks[written.Path]; dk != nil && dk.same(written) {
 				delete(d.shun, dk.Path)
 				d.probe(dk)
 			}

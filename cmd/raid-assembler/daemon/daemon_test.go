@@ -144,7 +144,7 @@ func TestNoEvents(t *testing.T) {
 		w.pass(rescanEvery)
 		w.mustBe("data 0:data0:in-sync 1:data1:in-sync 2:data2:in-sync")
 
-		set[0].plugged = false
+		w.unplugQuietly(set[0])
 		w.pass(rescanEvery)
 		w.mustBe("data 0::missing 1:data1:in-sync 2:data2:in-sync")
 	})
@@ -177,7 +177,7 @@ func TestHang(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		set := w.set("data", raid.Level1, 2, 0)
 		hung := w.set("web", raid.Level1, 2, 0)
-		hung[0].hang = make(chan struct{})
+		w.hang(hung[0])
 		w.run()
 		w.plug(hung...)
 		w.plug(set...)
@@ -189,8 +189,7 @@ func TestHang(t *testing.T) {
 			t.Errorf("unused = %+v, want web0, no answer", st.Unused)
 		}
 
-		close(hung[0].hang)
-		hung[0].hang = nil
+		w.hang(hung[0])
 		w.pass(second)
 		w.mustBe("data 0:data0:in-sync 1:data1:in-sync\nweb 0:web0:in-sync 1:web1:in-sync")
 	})
@@ -218,13 +217,12 @@ func TestBurst(t *testing.T) {
 		w.arrays = make(map[raid.UUID]*fakeArray)
 		w.mustBe("")
 
-		set[1].hang = make(chan struct{})
+		w.hang(set[1])
 
 		w.plug(set...)
 		w.pass(second)
 		w.mustBe("")
-		close(set[1].hang)
-		set[1].hang = nil
+		w.hang(set[1])
 		w.pass(second)
 		w.mustBe("")
 

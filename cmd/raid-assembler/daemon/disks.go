@@ -131,10 +131,10 @@ func (d *Daemon) probe(dk *disk) {
 
 	dk.running = true
 	dk.nth++
-	nth := dk.nth
+	nth, disk := dk.nth, dk.Disk
 
 	go func() {
-		found := d.cfg.Host.Probe(dk.Disk)
+		found := d.cfg.Host.Probe(disk)
 		d.post(func() { d.answered(dk, found) })
 	}()
 

@@ -116,6 +116,10 @@ func (w *world) disk(serial string) *fakeDisk {
 		Disk:  Disk{Serial: serial, Size: diskBytes / raid.SectorSize, Block: raid.SectorSize},
 		image: make([]byte, diskBytes),
 	}
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
 	w.disks[serial] = f
 
 	return f
@@ -198,11 +202,28 @@ func (w *world) inUse(path string) bool {
 }
 
 func (w *world) unplug(f *fakeDisk) {
-	w.mu.Lock()
-	f.plugged = false
-	w.mu.Unlock()
-
+	w.unplugQuietly(f)
 	w.hear("remove", f.Path)
+}
+
+func (w *world) unplugQuietly(f *fakeDisk) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	f.plugged = false
+}
+
+// hang has probes of a disk not answer, until it is called again.
+func (w *world) hang(f *fakeDisk) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if f.hang != nil {
+		close(f.hang)
+		f.hang = nil
+	} else {
+		f.hang = make(chan struct{})
+	}
 }
 
 func (w *world) hear(action, path string) {

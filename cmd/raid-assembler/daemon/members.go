@@ -187,19 +187,26 @@ func (d *Daemon) changeMembers(
 // erase erases what a device holds other than metadata of ours, which would
 // otherwise still be there beside it.
 func (d *Daemon) erase(ctx context.Context, path string) error {
-	var dk *disk
+	var (
+		target Disk
+		others bool
+	)
 
-	err := d.do(ctx, func() { dk = d.disks[path] })
-	if err != nil || dk == nil || len(dk.found.Others) == 0 {
+	err := d.do(ctx, func() {
+		if dk := d.disks[path]; dk != nil {
+			target, others = dk.Disk, len(dk.found.Others) > 0
+		}
+	})
+	if err != nil || !others {
 		return err
 	}
 
-	claimed, err := d.cfg.Host.Claim(dk.Disk)
+	claimed, err := d.cfg.Host.Claim(target)
 	if err != nil {
-		return fmt.Errorf("%s: %w: %w", diskName(dk.Disk), err, errRefused)
+		return fmt.Errorf("%s: %w: %w", diskName(target), err, errRefused)
 	}
 
-	return errors.Join(wipe(claimed, dk.Size), claimed.Close())
+	return errors.Join(wipe(claimed, target.Size), claimed.Close())
 }
 
 // memberRequest finds what p names. A device that is gone may still be a

@@ -1,0 +1,396 @@
+package daemon
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/raid"
+)
+
+// mustRefuse checks that an error is a refusal with a piece of a reason.
+func mustRefuse(t *testing.T, err error, piece string) {
+	t.Helper()
+
+	got := reply(err)
+	if got == nil || !strings.Contains(got.Error(), ".Refused: ") || !strings.Contains(got.Error(), piece) {
+		t.Errorf("error = %v, want a refusal: ... %s ...", got, piece)
+	}
+}
+
+func array(name string, devices ...string) api.ChangeParameters {
+	return api.ChangeParameters{Array: name, Devices: devices}
+}
+
+// TestHold checks that an array that was stopped stays stopped, over a restart
+// of the daemon too, until somebody asks for it.
+func TestHold(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		set := w.set("data", raid.Level5, 3, 0)
+		w.plug(set...)
+		w.run()
+		w.pass(time.Second)
+
+		dry := array("data")
+		dry.DryRun = true
+
+		if _, err := w.daemon.stop(t.Context(), dry); err != nil || w.state() == "" {
+			t.Errorf("a dry run stopped it, or did not work: %v", err)
+		}
+
+		if _, err := w.daemon.stop(t.Context(), array("data")); err != nil {
+			t.Error(err)
+		}
+
+		w.pass(5 * time.Minute)
+		w.mustBe("")
+
+		st, _ := w.daemon.status(t.Context())
+		if len(st.Arrays) != 1 || st.Arrays[0].State != "inactive" || !strings.Contains(st.Arrays[0].Reason, "by hand") {
+			t.Errorf("arrays = %+v, want data, inactive", st.Arrays)
+		}
+
+		w.killDaemon()
+		w.run()
+		w.pass(5 * time.Minute)
+		w.mustBe("")
+
+		// One is gone, and it is asked for.
+		w.unplug(set[0])
+		w.pass(time.Second)
+
+		out, err := w.daemon.assemble(t.Context(), array("data"))
+		if err != nil || !strings.Contains(out.Done[0], "slot 0 is missing") {
+			t.Errorf("assemble = %q, %v, want it to wait", out.Done, err)
+		}
+
+		w.pass(29 * time.Second)
+		w.mustBe("")
+
+		force := array("data")
+		force.Force = true
+
+		out, err = w.daemon.assemble(t.Context(), force)
+		if err != nil || out.Array == nil || out.Array.Name != "data" {
+			t.Errorf("assemble --force = %+v, %v", out, err)
+		}
+
+		w.mustBe("data 0::missing 1:data1:in-sync 2:data2:in-sync")
+	})
+}
+
+// TestHoldEnds checks that an array that was stopped is a new one when its disks
+// are plugged in anew.
+func TestHoldEnds(t *testing.T) {
+	for name, act := range map[string]func(w *world, set []*fakeDisk){
+		"a member": func(w *world, set []*fakeDisk) {
+			w.unplug(set[1])
+			w.pass(time.Second)
+			w.mustBe("")
+			w.plug(set[1])
+		},
+		"all": func(w *world, set []*fakeDisk) {
+			for _, f := range set {
+				w.unplug(f)
+			}
+
+			w.pass(time.Second)
+			w.killDaemon()
+			w.run()
+			w.pass(time.Second)
+
+			if entries, err := os.ReadDir(w.heldDir); err != nil || len(entries) != 0 {
+				w.t.Errorf("held: %v, %v, want nothing", entries, err)
+			}
+
+			w.plug(set...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				set := w.set("data", raid.Level1, 2, 0)
+				w.plug(set...)
+				w.run()
+				w.pass(time.Second)
+
+				if _, err := w.daemon.stop(t.Context(), array("data")); err != nil {
+					t.Error(err)
+				}
+
+				w.pass(time.Second)
+				w.mustBe("")
+				act(w, set)
+				w.pass(time.Second)
+				w.mustBe("data 0:data0:in-sync 1:data1:in-sync")
+			})
+		})
+	}
+}
+
+// TestByHand checks that a member that was taken out by hand stays out, until
+// it is added or plugged in anew.
+func TestByHand(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		set := w.set("data", raid.Level1, 2, 0)
+		w.plug(set...)
+		w.run()
+		w.pass(time.Second)
+
+		_, err := w.daemon.remove(t.Context(), array("data", "data1"))
+		mustRefuse(t, err, "in-sync")
+
+		for _, f := range []changeFunc{w.daemon.fail, w.daemon.remove} {
+			if _, err := f(t.Context(), array("data", "data1")); err != nil {
+				t.Error(err)
+			}
+		}
+
+		w.pass(5 * time.Minute)
+		w.mustBe("data 0:data0:in-sync 1::missing")
+
+		out, err := w.daemon.add(t.Context(), array("data", set[1].Path))
+		if err != nil || out.Array == nil {
+			t.Errorf("add = %+v, %v", out, err)
+		}
+
+		w.mustBe("data 0:data0:in-sync 1:data1:recovering")
+		w.recovered()
+
+		for _, f := range []changeFunc{w.daemon.fail, w.daemon.remove} {
+			if _, err := f(t.Context(), array("data", "data1")); err != nil {
+				t.Error(err)
+			}
+		}
+
+		w.unplug(set[1])
+		w.pass(time.Second)
+		w.plug(set[1])
+		w.pass(time.Second)
+		w.mustBe("data 0:data0:in-sync 1:data1:recovering")
+	})
+}
+
+// TestAdd checks what is given to an array, and what is not without force.
+func TestAdd(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.plug(w.set("data", raid.Level1, 2, 0)...)
+		blank, ext, used := w.disk("blank"), w.disk("ext"), w.disk("used")
+		ext.others, used.Claimed = []string{"ext"}, "the mount /home"
+		w.plug(blank, ext, used)
+		w.plug(w.set("web", raid.Level1, 2, 0)[0])
+		w.run()
+		w.pass(time.Second)
+
+		for device, piece := range map[string]string{
+			"ext":   "holds ext: with --force",
+			"used":  "used by the mount /home",
+			"web0":  `a member of the array "web"`,
+			"data0": "member of a running array",
+		} {
+			_, err := w.daemon.add(t.Context(), array("data", device))
+			mustRefuse(t, err, piece)
+		}
+
+		_, err := w.daemon.add(t.Context(), array("data", "nothing"))
+		if got := reply(err); got == nil || !strings.Contains(got.Error(), "NotFound: no device is called") {
+			t.Errorf("add = %v, want not found", got)
+		}
+
+		force := array("data", "blank", "ext")
+		force.Force = true
+
+		if _, err := w.daemon.add(t.Context(), force); err != nil {
+			t.Error(err)
+		}
+
+		w.pass(time.Second)
+		w.mustBe("data 0:data0:in-sync 1:data1:in-sync S:blank:spare S:ext:spare")
+
+		if ext.others != nil {
+			t.Errorf("it holds %q as well now", ext.others)
+		}
+	})
+}
+
+// TestCreate checks that a new array runs, and that nothing is overwritten that
+// was not given up.
+func TestCreate(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		disks := []*fakeDisk{w.disk("a"), w.disk("b"), w.disk("c"), w.disk("d")}
+		disks[1].others = []string{"gpt"}
+		w.plug(disks...)
+		w.run()
+		w.pass(time.Second)
+
+		p := api.CreateParameters{Name: "data", Level: "raid5", Disks: 3, Devices: []string{"a", "b", "c", "d"}}
+
+		_, err := w.daemon.create(t.Context(), p)
+		mustRefuse(t, err, "holds gpt: with --force")
+
+		p.Force, p.DryRun = true, true
+
+		out, err := w.daemon.create(t.Context(), p)
+		if err != nil || out.Done[0] != "would create data, a raid5 of 3 with metadata 1.2 on a b c d" {
+			t.Errorf("create = %q, %v", out.Done, err)
+		}
+
+		w.pass(time.Second)
+		w.mustBe("")
+
+		p.DryRun = false
+
+		out, err = w.daemon.create(t.Context(), p)
+		if err != nil || out.Array == nil || out.Array.Level != "raid5" {
+			t.Errorf("create = %+v, %v", out, err)
+		}
+
+		w.mustBe("data 0:a:in-sync 1:b:in-sync 2:c:in-sync S:d:spare")
+
+		w.plug(w.disk("e"), w.disk("f"))
+		w.pass(time.Second)
+
+		for piece, change := range map[string]func(p *api.CreateParameters){
+			"there is an array called data": func(*api.CreateParameters) {},
+			"member of a running array":     func(p *api.CreateParameters) { p.Name, p.Devices = "new", []string{"e", "a"} },
+			"is named twice":                func(p *api.CreateParameters) { p.Name, p.Devices = "new", []string{"e", "e"} },
+			`name "a b"`:                    func(p *api.CreateParameters) { p.Name = "a b" },
+			"unknown level":                 func(p *api.CreateParameters) { p.Level = "7" },
+			"raid6 is not served yet":       func(p *api.CreateParameters) { p.Level = "6" },
+			`metadata "ddf"`:                func(p *api.CreateParameters) { p.Metadata = "ddf" },
+			`layout "near": raid1 has none`: func(p *api.CreateParameters) { p.Layout = "near" },
+			"sectors of each member":        func(p *api.CreateParameters) { p.Name, p.SizeBytes = "new", 1<<30 },
+		} {
+			q := api.CreateParameters{Name: "data", Level: "1", Disks: 2, Devices: []string{"e", "f"}, Force: true}
+			change(&q)
+
+			_, err := w.daemon.create(t.Context(), q)
+			mustRefuse(t, err, piece)
+		}
+	})
+}
+
+// TestExplain checks that arrays and devices are explained by every name that
+// they have.
+func TestExplain(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		set := w.set("data", raid.Level5, 3, 0)
+		other := w.disk("other")
+		other.others = []string{"xfs"}
+		w.plug(set[0], set[1], other)
+		w.run()
+		w.pass(time.Second)
+
+		for what, pieces := range map[string][]string{
+			"data":                             {"data is the array", "slot 0 by its own word", "Decision: wait"},
+			"64000000000000000000000000000000": {"data is the array"},
+			"data1":                            {"/dev/sdb", "slot 1 by its own word"},
+			"/dev/sda":                         {"serial data0"},
+			"other":                            {"it holds xfs", "no RAID metadata"},
+		} {
+			lines, err := w.daemon.explain(t.Context(), what)
+			text := strings.Join(lines, "\n")
+
+			for _, piece := range pieces {
+				if err != nil || !strings.Contains(text, piece) {
+					t.Errorf("explain %s = %s, %v\nwant ... %s ...", what, text, err, piece)
+				}
+			}
+		}
+
+		if _, err := w.daemon.explain(t.Context(), "nothing"); reply(err) == nil {
+			t.Error("nothing was explained")
+		}
+	})
+}
+
+// TestNames checks that arrays of one name get names of their own, the same
+// ones whatever comes first.
+func TestNames(t *testing.T) {
+	for _, order := range [][]string{{"x", "y"}, {"y", "x"}} {
+		inWorld(t, func(t *testing.T, w *world) {
+			one, two := w.set("x", raid.Level1, 2, 0), w.set("y", raid.Level1, 2, 0)
+			sets := map[string][]*fakeDisk{"x": one, "y": two}
+			w.run()
+			w.pass(time.Second)
+
+			// Both are called "data" by their metadata.
+			probe := w.daemon.cfg.Host
+			w.daemon.cfg.Host = renamed{probe}
+
+			for _, name := range order {
+				w.plug(sets[name]...)
+			}
+
+			w.pass(time.Second)
+
+			names := []string{}
+			for line := range strings.SplitSeq(w.state(), "\n") {
+				names = append(names, strings.Fields(line)[0])
+			}
+
+			if !slices.Equal(names, []string{"data", "data_79000000"}) {
+				t.Errorf("names = %q", names)
+			}
+		})
+	}
+}
+
+// renamed is a host on which all arrays are called "data".
+type renamed struct{ Host }
+
+func (r renamed) Probe(disk Disk) Finding {
+	f := r.Host.Probe(disk)
+	if f.Superblock != nil {
+		f.Superblock.Name = "data"
+	}
+
+	return f
+}
+
+// TestSanitize checks that a name from a disk becomes a file name.
+func TestSanitize(t *testing.T) {
+	for name, want := range map[string]string{
+		"data": "data", "": "", "..": "", "../../etc": "_.._etc", "-rf": "rf", "a b\nc": "a_b_c",
+		"Süd": "S_d", strings.Repeat("x", 40): strings.Repeat("x", 32), "a:b": "a_b",
+	} {
+		if got := sanitize(name); got != want {
+			t.Errorf("sanitize(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
+// TestBusy checks that a change waits for what is being done to the array.
+func TestBusy(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.plug(w.set("data", raid.Level1, 2, 0)...)
+		w.run()
+		w.pass(time.Second)
+
+		release, err := w.daemon.reserve(t.Context(), raid.UUID{'d'})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+
+		if _, err := w.daemon.stop(ctx, array("data")); err == nil {
+			t.Error("stop did not wait")
+		}
+
+		go func() {
+			time.Sleep(time.Second)
+			release()
+		}()
+
+		if _, err := w.daemon.stop(t.Context(), array("data")); err != nil {
+			t.Errorf("stop = %v", err)
+		}
+
+		w.mustBe("")
+	})
+}
