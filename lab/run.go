@@ -133,18 +133,20 @@ func tryLock(path string) (*os.File, error) {
 // takeSlot waits for one of the machine's slots, which are locks that end with
 // the process that has them.
 func takeSlot(log *log.Logger) (*os.File, error) {
-	dir := filepath.Join(os.TempDir(), "raid-assembler-lab")
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
+	var paths []string
+
+	// Whoever comes first makes all of them, since another user could not.
+	for i := range maxGuests {
+		path := filepath.Join(os.TempDir(), "raid-assembler-lab", fmt.Sprintf("slot%d", i))
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return nil, fmt.Errorf("lab: %w", err)
+		}
+
+		paths = append(paths, path)
 	}
 
 	for waited := false; ; waited = true {
-		for i := range maxGuests {
-			path := filepath.Join(dir, fmt.Sprintf("slot%d", i))
-			if err := os.MkdirAll(path, 0o755); err != nil {
-				return nil, fmt.Errorf("lab: %w", err)
-			}
-
+		for _, path := range paths {
 			slot, err := tryLock(path)
 			if err == nil || !errors.Is(err, errLocked) {
 				return slot, err

@@ -35,7 +35,12 @@ var tools = []tool{
 func installTools(ctx context.Context, log *log.Logger) error {
 	var missing []string
 
-	for _, t := range tools {
+	needed := tools
+	if os.Geteuid() != 0 {
+		needed = append(needed, tool{"newuidmap", "uidmap"}) // for a user namespace
+	}
+
+	for _, t := range needed {
 		if _, err := exec.LookPath(t.program); err != nil {
 			missing = append(missing, t.pkg)
 		}
