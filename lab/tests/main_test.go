@@ -115,13 +115,13 @@ func (b *box) mdRuns(a array, disks []*lab.GuestDisk, degraded int) {
 mdadm --assemble /dev/md/%[1]s --run %[2]s 2>&1
 cmp /root/%[1]s.data /dev/md/%[1]s
 md=$(basename $(readlink -f /dev/md/%[1]s))
-cat /sys/block/$md/md/degraded
+if [ %[4]d != 0 ]; then cat /sys/block/$md/md/degraded; fi
 if [ -e /sys/block/$md/md/sync_action ] && [ %[3]d = 0 ]; then
 	echo check > /sys/block/$md/md/sync_action
 	until [ $(cat /sys/block/$md/md/sync_action) = idle ]; do sleep 0.2; done
 	echo mismatches=$(cat /sys/block/$md/md/mismatch_cnt)
 fi
-mdadm --stop --quiet /dev/md/%[1]s`, a.name, devices(disks), degraded))
+mdadm --stop --quiet /dev/md/%[1]s`, a.name, devices(disks), degraded, a.level))
 
 	if a.level != 0 && degraded == 0 && !strings.Contains(out, "mismatches=0\n") {
 		b.t.Errorf("md's check of %s: %s", a.name, out)

@@ -210,7 +210,16 @@ func (l *Loop) announce(ctx context.Context) error {
 		return err
 	}
 
-	return ctl.SetQueue(ctx, l.device, ublk.QueueAttributes{Scheduler: "none", IOTimeout: time.Second})
+	// The array is there. What follows freezes its queue, which takes the
+	// kernel a while, and helps only when an engine dies.
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOverMax)
+		defer cancel()
+
+		_ = ctl.SetQueue(ctx, l.device, ublk.QueueAttributes{Scheduler: "none", IOTimeout: time.Second})
+	}()
+
+	return nil
 }
 
 // setUp makes the ring, which must be of this thread.
