@@ -66,7 +66,7 @@ func (p *program) status(cmd *cobra.Command, _ []string) (exitCode, error) {
 		code, err = exitAttention, nil
 	}
 
-	if err != nil {
+	if _, err = answer(err); err != nil {
 		return exitUnknown, err
 	}
 
