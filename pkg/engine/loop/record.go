@@ -171,7 +171,8 @@ func (l *Loop) recorded(op int, res int32) {
 func (l *Loop) recordDone(written bool) {
 	r := &l.recorder
 	r.active = false
-	failed := r.failed
+	// Of this record: what the array is told next may begin another.
+	seq, failed := r.seq, r.failed
 	r.failed = nil
 
 	for _, d := range failed {
@@ -179,7 +180,7 @@ func (l *Loop) recordDone(written bool) {
 	}
 
 	if written {
-		l.step(engine.SuperblocksDurable{Seq: r.seq})
+		l.step(engine.SuperblocksDurable{Seq: seq})
 	}
 
 	if r.wanted && !r.active {
