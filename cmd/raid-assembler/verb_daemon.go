@@ -1,10 +1,11 @@
 package main
 
 import (
-	"os/signal"
-	"syscall"
+	"errors"
 
 	"github.com/spf13/cobra"
+
+	"raid-assembler/pkg/policy"
 )
 
 func (p *program) daemonVerb() *cobra.Command {
@@ -17,15 +18,20 @@ func (p *program) daemonVerb() *cobra.Command {
 /run/raid-assembler. systemd starts it: raid-assembler.service.`,
 		Args: cobra.NoArgs,
 		RunE: verb(func(cmd *cobra.Command, _ []string) (exitCode, error) {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
-			defer stop()
+			if opts.deadline <= 0 {
+				return exitUsage, errors.New("--deadline must be above 0")
+			}
 
-			return exitDone, runDaemon(ctx, opts)
+			opts.engineSocket, opts.assemblerSocket = p.engineSocket, p.assemblerSocket
+
+			return exitDone, runDaemon(cmd.Context(), opts)
 		}),
 	}
 
-	cmd.Flags().DurationVar(&opts.deadline, "deadline", 0, "how long an array may lack members before it is started "+
-		"without them (default 30s)")
+	cmd.Flags().DurationVar(&opts.deadline, "deadline", policy.DefaultDeadline,
+		"how long an array may lack members before it is started without them")
+	cmd.Flags().StringVar(&opts.stateDir, "state-dir", daemonStateDir, "where the daemon keeps its state")
+	_ = cmd.Flags().MarkHidden("state-dir") // fails only for a flag that is not there
 
 	return cmd
 }
