@@ -567,3 +567,55 @@ func TestNothingAllocates(t *testing.T) {
 		t.Errorf("%v allocations per write and read, want 0", n)
 	}
 }
+
+// take returns the transfers that are asked for now, in order.
+func (b *bench) take() []Transfer {
+	b.collect()
+
+	queue := b.queue
+	b.queue = nil
+
+	return queue
+}
+
+// end carries transfers out.
+func (b *bench) end(transfers []Transfer) {
+	for _, tr := range transfers {
+		b.p.Complete(tr.ID, b.carryOut(tr))
+	}
+
+	b.collect()
+}
+
+// TestReplacedWhileSynced takes a recovering member out in the midst of a slab
+// and puts another one in its place: what was filled of the first says nothing
+// of the second.
+func TestReplacedWhileSynced(t *testing.T) {
+	for _, level := range []raid.Level{raid.Level1, raid.Level5} {
+		for stage := range 2 { // while the slab is read, and while it is written
+			t.Run(fmt.Sprintf("%v, stage %d", level, stage), func(t *testing.T) {
+				b := newBench(t, level, 3, 8, 1)
+				b.p.SetMember(1, Member{Device: b.addDisk(), State: raid.Recovering})
+				b.p.SyncSlab(raid.Recover, 1, 0, 64)
+
+				for range stage {
+					b.end(b.take())
+				}
+
+				queue := b.take()
+				second := b.addDisk()
+				b.p.SetMember(1, Member{Device: second, State: raid.Recovering})
+				b.end(queue)
+				b.drain()
+
+				if m := b.p.Member(1); m.Recovered != 0 {
+					t.Errorf("device %d is trusted below %d, and device %d was filled", m.Device, m.Recovered, second-1)
+				}
+
+				if slab, ok := b.p.TakeSlab(); !ok || slab.OK {
+					t.Errorf("TakeSlab() = %+v, %v, want one that is not OK", slab, ok)
+				}
+			})
+		}
+	}
+}

@@ -18,8 +18,9 @@ type Slab struct {
 
 // syncState is the slab that is being synced, and the last one's fate.
 type syncState struct {
-	slab  Slab
-	ended bool
+	slab   Slab
+	device int // recover: that is filled
+	ended  bool
 }
 
 // SyncSlab makes redundancy right over component sectors from to to: it fills
@@ -33,6 +34,10 @@ func (p *Path) SyncSlab(action raid.SyncAction, slot raid.Slot, from, to raid.Se
 	}
 
 	p.sync = syncState{slab: Slab{Action: action, Slot: slot, From: from, To: to}}
+	if action == raid.Recover {
+		p.sync.device = p.members[slot].Device
+	}
+
 	*r = request{active: true, syncing: true, lo: from, hi: to, next: from}
 
 	if p.lock(r) {
@@ -55,9 +60,10 @@ func (p *Path) TakeSlab() (Slab, bool) {
 // go on that waited for the range.
 func (p *Path) slabDone(r *request) {
 	s := &p.sync
-	s.slab.OK, s.ended = !r.failed, true
+	s.slab.OK = !r.failed && (s.slab.Action != raid.Recover || p.filling())
+	s.ended = true
 
-	if r.failed {
+	if !s.slab.OK {
 		return
 	}
 
@@ -66,6 +72,15 @@ func (p *Path) slabDone(r *request) {
 	} else {
 		p.resynced = s.slab.To
 	}
+}
+
+// filling reports whether the slot of the slab that recovers still is held by
+// the device that it began with. Another one in its place has nothing of what
+// was written to the first.
+func (p *Path) filling() bool {
+	m := &p.members[p.sync.slab.Slot]
+
+	return m.State == raid.Recovering && m.Device == p.sync.device
 }
 
 // cutSync makes the next band of a slab.
@@ -130,7 +145,7 @@ func (p *Path) planSync(end raid.Sectors) (reads, need slots, ok bool) {
 
 	target.add(s.Slot)
 
-	if p.members[s.Slot].State != raid.Recovering {
+	if !p.filling() {
 		return 0, 0, false
 	}
 
@@ -146,12 +161,10 @@ func (p *Path) planSync(end raid.Sectors) (reads, need slots, ok bool) {
 
 // recovered takes the filling of a member on: compute and write, or end.
 func (p *Path) recovered(b *band) {
-	m := p.members[b.slot]
-
 	switch {
 	case b.writing:
 		p.done(b, b.missed == 0)
-	case b.lost != 0 || m.State != raid.Recovering:
+	case b.lost != 0 || !p.filling():
 		p.done(b, false)
 	default:
 		if p.level.HasParity() {
