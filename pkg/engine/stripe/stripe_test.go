@@ -619,3 +619,61 @@ func TestReplacedWhileSynced(t *testing.T) {
 		}
 	}
 }
+
+// TestMirrorFailsWhileSynced loses one mirror of three in the midst of a slab:
+// the other two are enough to go on.
+func TestMirrorFailsWhileSynced(t *testing.T) {
+	for _, action := range []raid.SyncAction{raid.Resync, raid.Recover} {
+		for victim := range 2 {
+			for stage := range 2 {
+				t.Run(fmt.Sprintf("%s without member %d, stage %d", action, victim, stage), func(t *testing.T) {
+					b := newBench(t, raid.Level1, 3, 0, 1)
+					b.p.SetResynced(0)
+					slot := raid.NoSlot
+
+					if action == raid.Recover {
+						slot = 2
+						b.p.SetMember(slot, Member{Device: b.addDisk(), State: raid.Recovering})
+					}
+
+					b.p.SyncSlab(action, slot, 0, 64)
+
+					for range stage {
+						b.end(b.take())
+					}
+
+					b.dead[victim] = true
+					b.drain()
+
+					slab, ok := b.p.TakeSlab()
+					if !ok || !slab.OK {
+						t.Errorf("TakeSlab() = %+v, %v, want one that is OK", slab, ok)
+					}
+
+					if slab.Mismatched != 0 {
+						t.Errorf("Mismatched = %d, want 0: a member that is gone does not differ", slab.Mismatched)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestUnreadableSource recovers a mirror of three from the second one where the
+// first cannot be read.
+func TestUnreadableSource(t *testing.T) {
+	b := newBench(t, raid.Level1, 3, 0, 1)
+	b.p.SetMember(2, Member{Device: b.addDisk(), State: raid.Recovering})
+	b.bad[0] = 20
+	b.p.SyncSlab(raid.Recover, 2, 0, 64)
+	b.drain()
+
+	if slab, ok := b.p.TakeSlab(); !ok || !slab.OK {
+		t.Errorf("TakeSlab() = %+v, %v, want one that is OK", slab, ok)
+	}
+
+	n := raid.Sectors(64).Bytes()
+	if !bytes.Equal(b.disks[3][:n], b.disks[1][:n]) {
+		t.Error("the recovered mirror differs from the one that could be read")
+	}
+}

@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"bytes"
+	"math/bits"
 
 	"raid-assembler/pkg/engine/parity"
 	"raid-assembler/pkg/raid"
@@ -93,7 +94,7 @@ func (p *Path) cutSync(r *request) bool {
 		end = min(end, raid.Sectors(row+1)*p.chunk)
 	}
 
-	reads, need, ok := p.planSync(end)
+	reads, need, ok := p.planSync(end, r.avoid)
 	if !ok {
 		r.failed = true
 
@@ -115,26 +116,26 @@ func (p *Path) cutSync(r *request) bool {
 	}
 
 	if p.level == raid.Level1 && b.kind == recovering {
-		for slot := range raid.Slot(p.disks) {
-			if reads.has(slot) {
-				p.send(b, slot, Read, b.scratch(b.slot), false)
-			}
-		}
-
-		return true
+		p.readMirror(b, reads)
+	} else {
+		p.readInto(b, reads)
 	}
-
-	p.readInto(b, reads)
 
 	return true
 }
 
-// planSync returns which members are read for the slab, and where memory is
-// needed; not ok if too many are missing.
-func (p *Path) planSync(end raid.Sectors) (reads, need slots, ok bool) {
+// readMirror reads b's range from the first mirror of set, for another one.
+func (p *Path) readMirror(b *band, set slots) {
+	source := raid.Slot(bits.TrailingZeros64(uint64(set)))
+	p.send(b, source, Read, b.scratch(b.slot), false)
+}
+
+// planSync returns which members can be read for the slab, but for those to
+// avoid, and where memory is needed; not ok if too many are missing.
+func (p *Path) planSync(end raid.Sectors, avoid slots) (reads, need slots, ok bool) {
 	var target slots
 
-	bad := p.unreadable(end, 0)
+	bad := p.unreadable(end, avoid)
 	s := &p.sync.slab
 
 	if s.Action == raid.Resync {
@@ -156,7 +157,7 @@ func (p *Path) planSync(end raid.Sectors) (reads, need slots, ok bool) {
 
 	good := others &^ bad
 
-	return good & -good, target, good != 0 // from the first mirror
+	return good, target, good != 0
 }
 
 // recovered takes the filling of a member on: compute and write, or end.
@@ -164,6 +165,8 @@ func (p *Path) recovered(b *band) {
 	switch {
 	case b.writing:
 		p.done(b, b.missed == 0)
+	case b.lost != 0 && p.level == raid.Level1:
+		p.otherMirror(b)
 	case b.lost != 0 || !p.filling():
 		p.done(b, false)
 	default:
@@ -173,6 +176,18 @@ func (p *Path) recovered(b *band) {
 
 		b.writing = true
 		p.send(b, b.slot, Write, b.scratch(b.slot), false)
+	}
+}
+
+// otherMirror reads again what one mirror could not give, from the next.
+func (p *Path) otherMirror(b *band) {
+	b.req.avoid |= b.lost
+	b.lost = 0
+
+	if reads, _, ok := p.planSync(b.hi, b.req.avoid); ok {
+		p.readMirror(b, reads)
+	} else {
+		p.done(b, false)
 	}
 }
 
@@ -249,42 +264,44 @@ func (p *Path) parityDiffers(b *band, paritySlot raid.Slot) bool {
 	return parity.Check(b.scratch(paritySlot), data...) >= 0
 }
 
-// checkMirrors writes the first mirror's content to those that differ.
+// checkMirrors writes the first mirror's content to those that differ, or that
+// could not be read. Those that failed meanwhile need it no more.
 func (p *Path) checkMirrors(b *band) {
 	var source []byte
 
 	for slot := range raid.Slot(p.disks) {
-		if b.bufs[slot] == nil || b.lost.has(slot) {
-			continue
-		}
-
-		if source == nil {
+		if source == nil && b.bufs[slot] != nil && !b.lost.has(slot) {
 			source = b.scratch(slot)
-		} else if !bytes.Equal(source, b.scratch(slot)) {
-			p.correct(b, slot, source)
 		}
 	}
 
+	if source == nil {
+		p.done(b, false)
+
+		return
+	}
+
 	for slot := range raid.Slot(p.disks) {
-		if b.lost.has(slot) && source != nil {
+		if b.bufs[slot] != nil && (b.lost.has(slot) || !bytes.Equal(source, b.scratch(slot))) {
 			p.correct(b, slot, source)
 		}
 	}
 
 	if b.pending == 0 {
-		p.done(b, source != nil && !b.writing)
+		p.done(b, true)
 	}
 }
 
 // correct writes data to the member of slot, if there still is one.
 func (p *Path) correct(b *band, slot raid.Slot, data []byte) {
+	if p.members[slot].State != raid.InSync {
+		return
+	}
+
 	if !b.writing {
 		p.sync.slab.Mismatched += b.sectors()
 	}
 
 	b.writing = true
-
-	if p.members[slot].State == raid.InSync {
-		p.send(b, slot, Write, data, false)
-	}
+	p.send(b, slot, Write, data, false)
 }
