@@ -89,6 +89,7 @@ type Device struct {
 	Superblock *Superblock // nil if it holds no metadata that can be trusted
 	Corrupt    string      // why what metadata it holds cannot be trusted
 	Unreadable string      // why it could not be read
+	Foreign    string      // RAID metadata that it holds and that is not read here
 	Conflicts  []string    // what else it holds, that says it is no member
 	Claimed    string      // who uses it, other than the engine
 	Shunned    string      // why it is not to be put to use unasked
@@ -293,7 +294,7 @@ func group(devices []Device, taken map[*Device]bool) (arrays map[raid.UUID][]*De
 		case taken[d]:
 		case d.Superblock != nil:
 			arrays[d.Superblock.Array] = append(arrays[d.Superblock.Array], d)
-		case d.Corrupt != "" || d.Unreadable != "":
+		case d.Corrupt != "" || d.Unreadable != "" || d.Foreign != "":
 			strays = append(strays, d)
 		}
 	}
@@ -352,6 +353,8 @@ func (d *Device) fault() why {
 		return because(Unreadable, "it could not be read: %s", d.Unreadable)
 	case d.Corrupt != "":
 		return because(Corrupt, "its metadata cannot be trusted: %s", d.Corrupt)
+	case d.Foreign != "" && d.Superblock == nil:
+		return because(Unserved, "it holds %s, which is not for us: mdadm may tell more", d.Foreign)
 	case len(d.Conflicts) > 0:
 		return because(Conflict, "it is a member and something else too (%s): erase what is wrong with wipefs",
 			list(slices.Sorted(slices.Values(d.Conflicts))))

@@ -242,6 +242,7 @@ func TestFaults(t *testing.T) {
 		{"claimed", func(d *Device) { d.Claimed = "/dev/md127" }, "it is used by /dev/md127"},
 		{"unreadable", func(d *Device) { d.Unreadable = "EIO" }, "it could not be read: EIO"},
 		{"corrupt", func(d *Device) { d.Superblock, d.Corrupt = nil, "checksum" }, "cannot be trusted: checksum"},
+		{"foreign", func(d *Device) { d.Superblock, d.Foreign = nil, "md 0.90" }, "it holds md 0.90, which is not for us"},
 		{"conflict", func(d *Device) { d.Conflicts = []string{"gpt", "ext4"} }, "something else too (ext4 and gpt)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -66,6 +66,7 @@ type Finding struct {
 	Superblock *metadata.Superblock // nil if there is none that can be trusted
 	Corrupt    string               // why what there is cannot be trusted
 	Unreadable string               // why it could not be read
+	Foreign    string               // RAID metadata that no module of ours reads
 	Others     []string             // what else it holds: a file system, a partition table
 	Conflicts  []string             // those of Others that contradict the superblock
 }

@@ -68,7 +68,8 @@ func (d *Daemon) device(dk *disk) policy.Device {
 	return policy.Device{
 		Path: dk.Path, Serial: dk.Serial, DiskSeq: dk.Seq, Size: dk.Size,
 		Superblock: superblock(dk.found.Superblock),
-		Corrupt:    dk.found.Corrupt, Unreadable: dk.found.Unreadable, Conflicts: dk.found.Conflicts,
+		Corrupt:    dk.found.Corrupt, Unreadable: dk.found.Unreadable,
+		Foreign: dk.found.Foreign, Conflicts: dk.found.Conflicts,
 		Claimed: dk.Claimed, Shunned: d.shun[dk.Path].reason,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -136,12 +137,28 @@ func finding(result scan.Result) Finding {
 		f.Unreadable = result.Err.Error()
 	}
 
+	partitioned := false
+
 	for _, s := range result.Signatures {
 		f.Others = append(f.Others, s.String())
+		partitioned = partitioned || s.Kind == "gpt" || s.Kind == "mbr"
+	}
+
+	// The superblock of the last partition is seen from the whole disk as well.
+	if f.Superblock == nil && !partitioned {
+		for _, s := range result.Signatures {
+			if slices.Contains(foreign, s.Kind) {
+				f.Foreign = s.String()
+			}
+		}
 	}
 
 	return f
 }
+
+// foreign are the kinds of signatures that say that a device is, or was, part
+// of an array.
+var foreign = []string{"md superblock of another device", "md 0.90", "ddf", "imsm"}
 
 // Claim implements [Host].
 func (h realHost) Claim(disk Disk) (Claimed, error) {

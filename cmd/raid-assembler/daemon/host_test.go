@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -115,8 +116,41 @@ func TestFinding(t *testing.T) {
 		t.Errorf("finding = %+v", f)
 	}
 
+	f = finding(scan.Result{Signatures: []scan.Signature{{Kind: "ddf"}}})
+	if f.Foreign != "ddf" {
+		t.Errorf("finding = %+v", f)
+	}
+
 	f = finding(scan.Result{Err: errors.New("read at 4096: input/output error")})
 	if f.Corrupt != "" || f.Unreadable == "" {
 		t.Errorf("finding = %+v", f)
+	}
+}
+
+// TestForeign checks that a superblock that belongs elsewhere is told of, and
+// not when it is that of a partition.
+func TestForeign(t *testing.T) {
+	set := newWorld(t).set("data", raid.Level1, 2, 0)
+	image := set[0].image
+	copy(image[4096+144:], "\xff\xff") // super_offset
+	copy(image[4096+216:], make([]byte, 4))
+
+	var sum uint64
+	for i := 0; i < 256+2*128; i += 4 {
+		sum += uint64(binary.LittleEndian.Uint32(image[4096+i:]))
+	}
+
+	binary.LittleEndian.PutUint32(image[4096+216:], uint32(sum)+uint32(sum>>32))
+
+	if f := finding(scan.Scan(set[0].source(), scan.Formats()...)); f.Foreign == "" || f.Superblock != nil {
+		t.Errorf("finding = %+v, want a superblock of another device", f)
+	}
+
+	// An entry for a partition that ends with the disk.
+	copy(image[446:], "\x00\x00\x00\x00\xfd\x00\x00\x00\x00\x08\x00\x00\x00\x38\x00\x00")
+	copy(image[510:], "\x55\xaa")
+
+	if f := finding(scan.Scan(set[0].source(), scan.Formats()...)); f.Foreign != "" {
+		t.Errorf("finding = %+v, want nothing but a partition table", f)
 	}
 }

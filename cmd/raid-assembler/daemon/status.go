@@ -52,6 +52,12 @@ func (d *Daemon) addIdle(st *api.Status) {
 		}
 	}
 
+	for _, dec := range d.decisions {
+		if dec.Device == "" && dec.Cause != policy.Held && (dec.Action == policy.Refuse || dec.Action == policy.LeaveAlone) {
+			d.addRefused(st, dec)
+		}
+	}
+
 	for _, dk := range d.sortedDisks() {
 		if sb := dk.found.Superblock; sb != nil && dk.attached == "" && isSpare(sb) && !listed(st.Unused, dk) {
 			st.Spares = append(st.Spares, api.Idle{
@@ -82,6 +88,18 @@ func (d *Daemon) addUnused(st *api.Status, dec policy.Decision) {
 	}
 
 	st.Unused = append(st.Unused, idle)
+}
+
+// addRefused adds the devices of an array that is not started.
+func (d *Daemon) addRefused(st *api.Status, dec policy.Decision) {
+	for _, dk := range d.sortedDisks() {
+		sb := dk.found.Superblock
+		if sb != nil && sb.Array == dec.Array && dk.attached == "" && !listed(st.Unused, dk) {
+			st.Unused = append(st.Unused, api.Idle{
+				Device: dk.Path, Serial: dk.Serial, Array: d.nameOf(dec.Array), Reason: dec.Reason,
+			})
+		}
+	}
 }
 
 // secondsLeft returns how long an array still waits, or -1 if for ever.
