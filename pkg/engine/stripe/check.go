@@ -24,6 +24,10 @@ func (p *Path) check() {
 			panic("stripe: a band outlives its request")
 		}
 
+		if b.kind != plain && !b.req.locked {
+			panic("stripe: redundancy is used without its range being held")
+		}
+
 		for slot := range p.disks {
 			if b.bufs[slot] != nil {
 				buffers++

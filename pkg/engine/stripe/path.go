@@ -18,7 +18,8 @@
 //
 //   - no two requests that write parity or mirrors, and no such request and the
 //     slab that is being synced, hold overlapping component ranges
-//   - a band in flight belongs to a request that is in flight
+//   - a band in flight belongs to a request that is in flight, and that holds
+//     its component range if the band reads or writes redundancy
 //   - scratch memory is either free or held by one band
 //   - a member below whose recovery position a write lands is written too
 package stripe

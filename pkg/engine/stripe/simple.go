@@ -121,6 +121,14 @@ func (p *Path) cutReconstruct(r *request, slot raid.Slot, component, n raid.Sect
 		return true
 	}
 
+	if !r.locked {
+		// It was begun when all members were there. Redundancy is read only
+		// while nobody writes it, so it is done over with its range held.
+		r.again, r.next = true, r.end()
+
+		return true
+	}
+
 	b := p.take(r, others)
 	if b == nil {
 		return false

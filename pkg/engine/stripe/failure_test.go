@@ -1,0 +1,185 @@
+package stripe
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"raid-assembler/pkg/raid"
+)
+
+// take returns the transfers that are asked for now, in order.
+func (b *bench) take() []Transfer {
+	b.collect()
+
+	queue := b.queue
+	b.queue = nil
+
+	return queue
+}
+
+// end carries transfers out.
+func (b *bench) end(transfers []Transfer) {
+	for _, tr := range transfers {
+		b.p.Complete(tr.ID, b.carryOut(tr))
+	}
+
+	b.collect()
+}
+
+// TestReplacedWhileSynced takes a recovering member out in the midst of a slab
+// and puts another one in its place: what was filled of the first says nothing
+// of the second.
+func TestReplacedWhileSynced(t *testing.T) {
+	for _, level := range []raid.Level{raid.Level1, raid.Level5} {
+		for stage := range 2 { // while the slab is read, and while it is written
+			t.Run(fmt.Sprintf("%v, stage %d", level, stage), func(t *testing.T) {
+				b := newBench(t, level, 3, 8, 1)
+				b.p.SetMember(1, Member{Device: b.addDisk(), State: raid.Recovering})
+				b.p.SyncSlab(raid.Recover, 1, 0, 64)
+
+				for range stage {
+					b.end(b.take())
+				}
+
+				queue := b.take()
+				second := b.addDisk()
+				b.p.SetMember(1, Member{Device: second, State: raid.Recovering})
+				b.end(queue)
+				b.drain()
+
+				if m := b.p.Member(1); m.Recovered != 0 {
+					t.Errorf("device %d is trusted below %d, and device %d was filled", m.Device, m.Recovered, second-1)
+				}
+
+				if slab, ok := b.p.TakeSlab(); !ok || slab.OK {
+					t.Errorf("TakeSlab() = %+v, %v, want one that is not OK", slab, ok)
+				}
+			})
+		}
+	}
+}
+
+// TestMirrorFailsWhileSynced loses one mirror of three in the midst of a slab:
+// the other two are enough to go on.
+func TestMirrorFailsWhileSynced(t *testing.T) {
+	for _, action := range []raid.SyncAction{raid.Resync, raid.Recover} {
+		for victim := range 2 {
+			for stage := range 2 {
+				t.Run(fmt.Sprintf("%s without member %d, stage %d", action, victim, stage), func(t *testing.T) {
+					b := newBench(t, raid.Level1, 3, 0, 1)
+					b.p.SetResynced(0)
+					slot := raid.NoSlot
+
+					if action == raid.Recover {
+						slot = 2
+						b.p.SetMember(slot, Member{Device: b.addDisk(), State: raid.Recovering})
+					}
+
+					b.p.SyncSlab(action, slot, 0, 64)
+
+					for range stage {
+						b.end(b.take())
+					}
+
+					b.dead[victim] = true
+					b.drain()
+
+					slab, ok := b.p.TakeSlab()
+					if !ok || !slab.OK {
+						t.Errorf("TakeSlab() = %+v, %v, want one that is OK", slab, ok)
+					}
+
+					if slab.Mismatched != 0 {
+						t.Errorf("Mismatched = %d, want 0: a member that is gone does not differ", slab.Mismatched)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestUnreadableSource recovers a mirror of three from the second one where the
+// first cannot be read.
+func TestUnreadableSource(t *testing.T) {
+	b := newBench(t, raid.Level1, 3, 0, 1)
+	b.p.SetMember(2, Member{Device: b.addDisk(), State: raid.Recovering})
+	b.bad[0] = 20
+	b.p.SyncSlab(raid.Recover, 2, 0, 64)
+	b.drain()
+
+	if slab, ok := b.p.TakeSlab(); !ok || !slab.OK {
+		t.Errorf("TakeSlab() = %+v, %v, want one that is OK", slab, ok)
+	}
+
+	n := raid.Sectors(64).Bytes()
+	if !bytes.Equal(b.disks[3][:n], b.disks[1][:n]) {
+		t.Error("the recovered mirror differs from the one that could be read")
+	}
+}
+
+// TestFailureWhileStarved fails a member while a read waits for bands. What is
+// left of the read needs redundancy, and so must not race with a write to
+// another chunk of the row: its data is stored here, its parity not yet.
+func TestFailureWhileStarved(t *testing.T) {
+	b := newBench(t, raid.Level5, 3, 8, 1)
+
+	for range 100 {
+		b.submit()
+		b.drain()
+	}
+
+	const (
+		row = 27
+		end = row*16 + 8 // of the first chunk of the row
+	)
+
+	// The first read takes all bands that the write leaves, so that none of
+	// the second's fails, which would have it done again.
+	b.ask(2, Write, end, 8)
+	b.ask(0, Read, 0, 256)
+	b.ask(1, Read, 256, end-256)
+
+	if len(b.p.starved) == 0 {
+		t.Fatal("no read is starved")
+	}
+
+	b.dead[int(b.geo.DataSlot(row, 0))] = true
+
+	// The write goes ahead, up to its parity; then the reads.
+	var reads, late []Transfer
+
+	for queue := b.take(); len(queue) > 0; queue = append(queue[1:], b.take()...) {
+		switch tr := queue[0]; {
+		case tr.Sector/8 != row:
+			reads = append(reads, tr)
+		case tr.Op == Write && tr.Slot == b.geo.ParitySlot(row):
+			late = append(late, tr)
+		default:
+			b.end(queue[:1])
+		}
+	}
+
+	for ; len(reads) > 0; reads = append(reads[1:], b.take()...) {
+		b.end(reads[:1])
+	}
+
+	if len(late) == 0 {
+		t.Fatal("no parity was written")
+	}
+
+	b.end(late)
+	b.drain()
+}
+
+// ask submits a request.
+func (b *bench) ask(tag int, op Op, at, n raid.Sectors) {
+	r := &Request{Tag: tag, Op: op, Sector: at, Data: make([]byte, n.Bytes())}
+	for i := range r.Data {
+		r.Data[i] = byte(b.rng.Uint32())
+	}
+
+	b.reqs[tag] = r
+	b.p.Submit(*r)
+	b.collect()
+}
