@@ -151,7 +151,8 @@ varlinkctl introspect /run/raid-assembler/io.raidassembler.Assembler io.raidasse
 raid-assembler doctor || [ $? = 1 ]
 raid-assembler explain one
 raid-assembler examine --json ` + disks[0].MustDev() + `
-journalctl -x -b --no-pager SYSLOG_IDENTIFIER=raid-engine | grep -q "^-- Subject"`)
+journalctl -x -b --no-pager SYSLOG_IDENTIFIER=raid-engine > /root/explained
+grep -q "Subject: " /root/explained`)
 
 	st, ok := b.array("one")
 	if !ok || st.Level != "raid1" || st.Metadata != "1.2" || len(st.Members) != 2 || st.Members[1].Serial != "m1" {

@@ -52,15 +52,11 @@ var stories = map[engine.Note]story{
 
 // notice puts what the engine says into the journal.
 func (h *Host) notice(uuid raid.UUID, r *running, n loop.Notice) {
-	h.mu.Lock()
-	d := r.devices[n.Device]
-	h.mu.Unlock()
-
 	s := stories[n.Note]
 	ev := journal.Event{Kind: s.kind, Array: r.name, UUID: uuid.String(), Reason: n.Cause}
 	who := "a member"
 
-	if d != nil && n.Device != engine.None {
+	if d := n.Member; d != nil {
 		ev.Member, ev.Serial = d.Path, d.Serial
 		who = fmt.Sprintf("%s (serial %s)", d.Path, d.Serial)
 	}

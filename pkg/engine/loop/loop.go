@@ -62,8 +62,9 @@ type Device struct {
 // Notice is something to be told: an [engine.Report] and what it is about.
 type Notice struct {
 	engine.Report
-	Offset     raid.Sectors // of the component, where it matters
-	Mismatched raid.Sectors // by the last resync: what was not redundant
+	Member     *member.Device // nil if it is about no device
+	Offset     raid.Sectors   // of the component, where it matters
+	Mismatched raid.Sectors   // by the last resync: what was not redundant
 	Cause      string
 }
 

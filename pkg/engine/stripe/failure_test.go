@@ -183,3 +183,31 @@ func (b *bench) ask(tag int, op Op, at, n raid.Sectors) {
 	b.p.Submit(*r)
 	b.collect()
 }
+
+// TestSlabIsNotStarved keeps as many writes in flight as there is memory for. A
+// slab needs more at once than any of them, and must have its turn.
+func TestSlabIsNotStarved(t *testing.T) {
+	b := newBench(t, raid.Level5, 6, 16, 1)
+	busy := func() {
+		for tag := range 4 {
+			if b.reqs[tag] == nil {
+				b.ask(tag, Write, raid.Sectors(800+tag*80), 1) // one chunk modified, in a row each
+			}
+		}
+	}
+
+	busy()
+	b.p.SyncSlab(raid.Resync, raid.NoSlot, 0, 64)
+
+	for range 1000 {
+		b.step()
+
+		if _, ok := b.p.TakeSlab(); ok {
+			return
+		}
+
+		busy()
+	}
+
+	t.Error("the slab has not ended after 1000 transfers")
+}

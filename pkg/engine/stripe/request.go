@@ -154,9 +154,14 @@ func remove(list []*request, r *request) []*request {
 
 // cut makes bands of r until it is all in flight, or until bands or memory run
 // out, in which case r goes on when some are free again.
+//
+// What needs memory goes behind those that wait for some: else the one that
+// needs most, which is the slab, would never find as much free at once.
 func (p *Path) cut(r *request) {
+	behind := len(p.starved) > 0 && r.locked && p.level.HasParity()
+
 	for !p.whole(r) {
-		if !p.cutOne(r) {
+		if behind || !p.cutOne(r) {
 			if !r.queued {
 				r.queued = true
 				p.starved = append(p.starved, r)

@@ -116,6 +116,12 @@ func probeAt(src metadata.Source, m minor, at raid.Sectors) (*metadata.Superbloc
 
 	// A superblock of a partition at the end of a disk is found on the disk as
 	// well, and is not the disk's.
+	// One that belongs where no device reaches is no other device's, but damaged.
+	if raw.SuperOffset >= 1<<60 {
+		return nil, fmt.Errorf("superblock at sector %d belongs at %d, beyond any device: %w",
+			at, raw.SuperOffset, metadata.ErrCorrupt)
+	}
+
 	if raw.SuperOffset != uint64(at) {
 		return nil, fmt.Errorf("superblock at sector %d belongs at %d: %w", at, raw.SuperOffset, metadata.ErrNotFound)
 	}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"raid-assembler/internal/golden"
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/api/varlink"
+)
+
+var update = flag.Bool("update", false, "write what the program prints into the transcripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"raid-assembler": main})
+}
+
+// TestTranscripts runs testdata/*.txtar: arguments, output and exit codes.
+func TestTranscripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: *update,
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"golden":  cmdGolden,
+			"pattern": cmdPattern,
+			"code":    cmdCode,
+			"daemon":  cmdDaemon,
+		},
+	})
+}
+
+// goldenSet returns the set with exactly this name.
+func goldenSet(ts *testscript.TestScript, name string) golden.Set {
+	for _, set := range golden.Sets(fatalScript{ts: ts}, name) {
+		if set.Name == name {
+			return set
+		}
+	}
+
+	ts.Fatalf("no golden set %q", name)
+
+	return golden.Set{}
+}
+
+// fatalScript lends a script to what wants a test.
+type fatalScript struct {
+	testing.TB
+
+	ts *testscript.TestScript
+}
+
+func (f fatalScript) Helper()                           {}
+func (f fatalScript) Fatal(args ...any)                 { f.ts.Fatalf("%v", args) }
+func (f fatalScript) Fatalf(format string, args ...any) { f.ts.Fatalf(format, args...) }
+
+// cmdGolden is "golden SET": the member images of SET, in the current
+// directory.
+func cmdGolden(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: golden SET")
+	}
+
+	goldenSet(ts, args[0]).Extract(fatalScript{ts: ts}, ts.MkAbs("."))
+}
+
+// cmdPattern is "[!] pattern SET FILE": FILE is what the array SET holds.
+func cmdPattern(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: [!] pattern SET FILE")
+	}
+
+	set := goldenSet(ts, args[0])
+	content := ts.ReadFile(args[1])
+
+	err := set.Check([]byte(content), 0)
+	if int64(len(content)) != set.ArraySize {
+		err = errors.New("the size differs")
+	}
+
+	switch {
+	case neg && err == nil:
+		ts.Fatalf("%s is what %s holds", args[1], set.Name)
+	case !neg && err != nil:
+		ts.Fatalf("%s: %v", args[1], err)
+	}
+}
+
+// cmdCode is "code N COMMAND...": COMMAND exits with N.
+func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N COMMAND...")
+	}
+
+	got := "0" // "any" is for what depends on the host
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+
+	if args[0] != "any" && got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+// cmdDaemon is "daemon assembler|engine REPLIES": a daemon that answers as the
+// JSON file REPLIES says, an object by method; {"error": NAME, "reason": TEXT}
+// is an error. It listens at ./raid-assembler/s or ./raid-engine/s, and writes
+// what it was asked to ./asked.
+func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: daemon assembler|engine REPLIES")
+	}
+
+	name, description := api.AssemblerInterface, api.AssemblerDescription
+	if args[0] == "engine" {
+		name, description = api.EngineInterface, api.EngineDescription
+	}
+
+	var replies map[string]json.RawMessage
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &replies))
+
+	methods := map[string]varlink.Method{}
+
+	for line := range strings.Lines(description) {
+		if rest, found := strings.CutPrefix(line, "method "); found {
+			method, _, _ := strings.Cut(rest, "(")
+			methods[method] = varlink.Method{Handle: answerFrom(ts.MkAbs("asked"), name, replies[method])}
+		}
+	}
+
+	server, err := varlink.NewServer(
+		varlink.Service{Vendor: "test"},
+		varlink.Options{Authorize: func(varlink.Peer, varlink.Access) bool {
+			return string(replies["denied"]) != "true"
+		}},
+		varlink.Interface{Name: name, Description: description, Methods: methods})
+	ts.Check(err)
+
+	dir := ts.MkAbs("raid-" + args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+
+	listener, err := varlink.Listen(filepath.Join(dir, "s"), 0o600)
+	ts.Check(err)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+
+	go func() { done <- server.Serve(ctx, listener) }()
+
+	ts.Defer(func() {
+		cancel()
+
+		if err := <-done; err != nil {
+			ts.Logf("serve: %v", err)
+		}
+	})
+}
+
+// answerFrom returns a handler that notes what it was asked and gives the
+// reply.
+func answerFrom(asked, iface string, reply json.RawMessage) varlink.Handler {
+	return func(_ context.Context, c *varlink.Call) (any, error) {
+		method := strings.TrimPrefix(c.Method, iface+".")
+
+		in := parametersOf(method)
+		if err := c.Parameters(in); err != nil {
+			return nil, err
+		}
+
+		text, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+
+		if err := os.WriteFile(asked, []byte(method+" "+string(text)+"\n"), 0o644); err != nil {
+			return nil, err
+		}
+
+		var refusal struct{ Error, Reason string }
+		if json.Unmarshal(reply, &refusal) == nil && refusal.Error != "" {
+			return nil, varlink.NewError(iface+"."+refusal.Error, api.ErrorParameters{Reason: refusal.Reason})
+		}
+
+		return reply, nil
+	}
+}
+
+// parametersOf returns what the parameters of a method are decoded into, which
+// refuses those that are missing or unknown.
+func parametersOf(method string) any {
+	switch method {
+	case "Status", "List":
+		return &struct{}{}
+	case "Explain":
+		return &struct {
+			What string `json:"what"`
+		}{}
+	case "Create":
+		return &api.CreateParameters{}
+	default:
+		return &api.ChangeParameters{}
+	}
+}
