@@ -53,11 +53,14 @@ func (d *Daemon) addIdle(st *api.Status) {
 	}
 
 	for _, dec := range d.decisions {
-		if dec.Device == "" && dec.Cause != policy.Held && (dec.Action == policy.Refuse || dec.Action == policy.LeaveAlone) {
-			d.addRefused(st, dec)
-		}
+		d.addRefused(st, dec)
 	}
 
+	d.addSpares(st)
+}
+
+// addSpares adds the spares that no array has.
+func (d *Daemon) addSpares(st *api.Status) {
 	for _, dk := range d.sortedDisks() {
 		if sb := dk.found.Superblock; sb != nil && dk.attached == "" && isSpare(sb) && !listed(st.Unused, dk) {
 			st.Spares = append(st.Spares, api.Idle{
@@ -90,8 +93,14 @@ func (d *Daemon) addUnused(st *api.Status, dec policy.Decision) {
 	st.Unused = append(st.Unused, idle)
 }
 
-// addRefused adds the devices of an array that is not started.
+// addRefused adds the devices of an array that is not started, though nobody
+// asked for that.
 func (d *Daemon) addRefused(st *api.Status, dec policy.Decision) {
+	refused := dec.Action == policy.Refuse || dec.Action == policy.LeaveAlone
+	if dec.Device != "" || dec.Cause == policy.Held || !refused {
+		return
+	}
+
 	for _, dk := range d.sortedDisks() {
 		sb := dk.found.Superblock
 		if sb != nil && sb.Array == dec.Array && dk.attached == "" && !listed(st.Unused, dk) {
