@@ -137,6 +137,7 @@ func TestFailureWhileStarved(t *testing.T) {
 	// The first read takes all bands that the write leaves, so that none of
 	// the second's fails, which would have it done again.
 	b.ask(2, Write, end, 8)
+	b.end(b.take())
 	b.ask(0, Read, 0, 256)
 	b.ask(1, Read, 256, end-256)
 
