@@ -89,6 +89,14 @@ func NewArray(s Setup) *Array {
 		a.resynced = raid.MaxSectors
 	}
 
+	// What was in flight when the array was not stopped cleanly may have reached
+	// the source of a recovery and not the member that is filled.
+	for slot := range a.members {
+		if m := &a.members[slot]; m.State == raid.Recovering {
+			m.Recovered = min(m.Recovered, a.resynced)
+		}
+	}
+
 	if a.broken() {
 		a.state = raid.Broken
 	}

@@ -151,6 +151,36 @@ func offset(s raid.Sectors) string {
 	return fmt.Sprint(int64(s))
 }
 
+// TestRecoveringAfterACrash starts with a mirror that was being filled when the
+// array was not stopped cleanly. Writes that were in flight may have reached one
+// mirror and not the other, below the recorded position too: it is trusted no
+// further than redundancy is right.
+func TestRecoveringAfterACrash(t *testing.T) {
+	for _, tt := range []struct{ recovered, resynced, want raid.Sectors }{
+		{recovered: 300, resynced: 0, want: 0},
+		{recovered: 300, resynced: 200, want: 200},
+		{recovered: 300, resynced: 400, want: 300},
+		{recovered: 300, resynced: raid.MaxSectors, want: 300},
+	} {
+		a := NewArray(Setup{
+			Level: raid.Level1, Size: 1000, Resynced: tt.resynced, Members: []Member{
+				{Device: 0, State: raid.InSync}, {Device: 1, State: raid.Recovering, Recovered: tt.recovered},
+			},
+		})
+
+		if got := a.Members()[1].Recovered; got != tt.want {
+			t.Errorf("Recovered = %d before the start, want %d, as redundancy is right below %d",
+				got, tt.want, tt.resynced)
+		}
+
+		a.Step(Started{})
+
+		if got := a.Syncing(); got.Action != raid.Recover || got.From != tt.want {
+			t.Errorf("Syncing() = %+v, want a recovery from %d", got, tt.want)
+		}
+	}
+}
+
 // TestRandomWalk steps through random events; check panics if an invariant is
 // broken. Beside it a model holds what a crash at any moment must not lose.
 func TestRandomWalk(t *testing.T) {
