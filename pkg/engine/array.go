@@ -137,8 +137,9 @@ func (a *Array) Degraded() int {
 
 // MayAcknowledge reports whether writes that have ended may be acknowledged:
 // not while a failure that they missed is not on the survivors' disks. Else a
-// crash could bring the failed member back as if it were fresh.
-func (a *Array) MayAcknowledge() bool { return a.durable >= a.unsafe || a.state == raid.Broken }
+// crash could bring the failed member back as if it were fresh. If the array
+// is broken before that, they never may.
+func (a *Array) MayAcknowledge() bool { return a.durable >= a.unsafe }
 
 // MayWrite reports whether writes may be submitted to members.
 func (a *Array) MayWrite() bool {

@@ -181,6 +181,31 @@ func TestRecoveringAfterACrash(t *testing.T) {
 	}
 }
 
+// TestBrokenBeforeTheRecord loses the last mirror before it was recorded on it
+// that the other one failed: when both return they look alike, and the first
+// would count, so that nothing that it missed may be acknowledged, ever.
+func TestBrokenBeforeTheRecord(t *testing.T) {
+	a := NewArray(Setup{
+		Level: raid.Level1, Size: 1000, Resynced: raid.MaxSectors,
+		Members: []Member{{Device: 0, State: raid.InSync}, {Device: 1, State: raid.InSync}},
+	})
+
+	for _, ev := range []Event{
+		Started{},
+		WriteArrived{},
+		SuperblocksDurable{Seq: 1},
+		MemberFailed{Device: 0},
+		MemberFailed{Device: 1},
+		SuperblocksDurable{Seq: 2},
+	} {
+		a.Step(ev)
+	}
+
+	if a.State() != raid.Broken || a.MayAcknowledge() {
+		t.Errorf("state %s, MayAcknowledge() = %v, want broken and false", a.State(), a.MayAcknowledge())
+	}
+}
+
 // TestRandomWalk steps through random events; check panics if an invariant is
 // broken. Beside it a model holds what a crash at any moment must not lose.
 func TestRandomWalk(t *testing.T) {

@@ -64,7 +64,8 @@ type (
 	ReleaseWrites struct{}
 	// Acknowledge lets the writes be acknowledged that have ended.
 	Acknowledge struct{}
-	// FailWrites fails the waiting writes, and those to be acknowledged.
+	// FailWrites fails the waiting writes, and those that may not be
+	// acknowledged: they never will be.
 	FailWrites struct{}
 	// SetMember says what holds a slot, from now on.
 	SetMember struct{ Slot raid.Slot }

@@ -184,10 +184,11 @@ func (a *Array) deviceRemoved(device DeviceID) []Effect {
 }
 
 func (a *Array) superblocksDurable(seq uint64) []Effect {
-	a.durable = max(a.durable, seq)
 	if a.state == raid.Broken {
-		return nil
+		return nil // it may be durable on members that are gone, and nowhere else
 	}
+
+	a.durable = max(a.durable, seq)
 
 	var effects []Effect
 

@@ -101,19 +101,13 @@ func (l *Loop) release() {
 	l.held = l.held[:0]
 }
 
-// refuse fails the writes that wait, and those whose record will never come.
+// refuse fails the writes that wait.
 func (l *Loop) refuse() {
 	for _, r := range l.held {
 		l.answers = append(l.answers, answer{tag: uint16(r.Tag)})
 	}
 
 	l.held = l.held[:0]
-
-	for i := range l.answers {
-		if tag := l.answers[i].tag; l.kinds[tag] != stripe.Read {
-			l.answers[i].ok = false
-		}
-	}
 }
 
 // ended takes what the data path has finished.
@@ -132,21 +126,16 @@ func (l *Loop) ended(res stripe.Result) error {
 	return nil
 }
 
-// answer commits what has ended, except for writes and flushes that may not be
-// acknowledged yet.
+// answer commits what has ended and is due.
 func (l *Loop) answer() error {
 	kept := l.answers[:0]
 
 	for _, a := range l.answers {
-		if l.kinds[a.tag] != stripe.Read && !l.array.MayAcknowledge() {
+		errno, due := l.verdict(a)
+		if !due {
 			kept = append(kept, a)
 
 			continue
-		}
-
-		errno := unix.Errno(0)
-		if !a.ok {
-			errno = unix.EIO
 		}
 
 		if err := l.queue.Commit(a.tag, errno); err != nil {
@@ -157,6 +146,20 @@ func (l *Loop) answer() error {
 	l.answers = kept
 
 	return nil
+}
+
+// verdict returns what a request that has ended is answered with, and whether
+// it is due: writes and flushes wait until the failures that they missed are
+// recorded, which a broken array will never do.
+func (l *Loop) verdict(a answer) (errno unix.Errno, due bool) {
+	switch {
+	case l.kinds[a.tag] != stripe.Read && !l.array.MayAcknowledge():
+		return unix.EIO, l.array.State() == raid.Broken
+	case !a.ok:
+		return unix.EIO, true
+	default:
+		return 0, true
+	}
 }
 
 // transfer asks the ring for a transfer of the data path.
