@@ -104,8 +104,11 @@ func newLoop(t *testing.T, disks int, readOnly map[int]bool) (*Loop, *keeper) {
 	return l, k
 }
 
-// openFile puts a file into the ring's table in place of a device.
-func (l *Loop) openFile(t *testing.T, id engine.DeviceID, readOnly bool) {
+// dataOffset is where the data of each member begins.
+const dataOffset raid.Sectors = 16
+
+// openFile gives the loop a file in place of a device.
+func (l *Loop) openFile(t *testing.T, id engine.DeviceID, readOnly bool) *os.File {
 	t.Helper()
 
 	path := filepath.Join(t.TempDir(), "member")
@@ -128,6 +131,10 @@ func (l *Loop) openFile(t *testing.T, id engine.DeviceID, readOnly bool) {
 	if err := l.ring.UpdateFile(fileSlot(id), int(f.Fd())); err != nil {
 		t.Fatal(err)
 	}
+
+	l.disks[id] = Device{ID: id, Offset: dataOffset}
+
+	return f
 }
 
 // wait handles the completions that there will be next.

@@ -164,10 +164,11 @@ func (l *Loop) verdict(a answer) (errno unix.Errno, due bool) {
 
 // transfer asks the ring for a transfer of the data path.
 func (l *Loop) transfer(t *stripe.Transfer) {
-	d := l.disks[engine.DeviceID(t.Device)]
+	// A device that was removed since has no file, and the transfer fails.
+	id := engine.DeviceID(t.Device)
+	file := uring.Slot(fileSlot(id))
+	offset := uint64((l.disks[id].Offset + t.Sector).Bytes())
 	sqe := l.entry()
-	file := uring.Slot(fileSlot(d.ID))
-	offset := uint64((d.Offset + t.Sector).Bytes())
 
 	switch t.Op {
 	case stripe.Read:

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"bytes"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -66,4 +67,55 @@ func fail(devices ...engine.DeviceID) []engine.Event {
 
 func record(events []engine.Event, seq uint64) []engine.Event {
 	return append(events, engine.SuperblocksDurable{Seq: seq})
+}
+
+// TestTransferToARemovedDevice removes a member that failed while the data path
+// still has a write for it, not submitted yet. It must end as one to a device
+// that is gone, and nowhere else.
+func TestTransferToARemovedDevice(t *testing.T) {
+	l, _ := newLoop(t, 2, nil)
+	file := l.openFile(t, 0, false)
+	data := bytes.Repeat([]byte{0xda}, 4096)
+
+	l.submit(stripe.Request{Tag: 3, Op: stripe.Write, Data: data})
+
+	l.step(engine.MemberFailed{Device: 1})
+	l.step(engine.DeviceRemoved{Device: 1})
+	delete(l.disks, 1)
+
+	if err := l.ring.UpdateFile(fileSlot(1), -1); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, tr := range l.path.Transfers() {
+		l.transfer(&tr)
+	}
+
+	for len(l.answers) == 0 {
+		l.wait(t)
+
+		for _, res := range l.path.Results() {
+			if err := l.ended(res); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	got := make([]byte, (dataOffset + 16).Bytes())
+	if _, err := file.ReadAt(got, 0); err != nil {
+		t.Fatal(err)
+	}
+
+	want := make([]byte, len(got))
+	copy(want[dataOffset.Bytes():], data)
+
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("byte %d of the other member is %#x, want %#x", i, got[i], want[i])
+		}
+	}
+
+	if !l.answers[0].ok {
+		t.Error("the write is given up, although the other member has it")
+	}
 }
