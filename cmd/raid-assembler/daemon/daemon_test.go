@@ -377,3 +377,50 @@ func TestKill(t *testing.T) {
 		}
 	}
 }
+
+// TestDeaf checks that the daemon ends when it can no longer hear of devices.
+func TestDeaf(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run()
+		w.pass(second)
+		close(w.events)
+
+		if err := w.kill(); err == nil || !strings.Contains(err.Error(), "no more uevents") {
+			t.Errorf("Run() = %v, want that it is deaf", err)
+		}
+
+		w.kill = nil
+	})
+}
+
+// TestWatchdog checks that the service manager hears from the loop itself, and
+// no more once that has ended.
+func TestWatchdog(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.watchdog = second
+		w.run()
+		w.pass(10*second + 500*time.Millisecond)
+
+		if n := strings.Count(strings.Join(w.states, " "), "WATCHDOG=1"); n != 10 {
+			t.Errorf("%d signs of life in 10 seconds: %q", n, w.states)
+		}
+	})
+}
+
+// TestSuspects checks that what was wrong with a device is looked at again
+// without a word, for it may pass.
+func TestSuspects(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		set := w.set("data", raid.Level1, 2, 0)
+		good := append([]byte(nil), set[1].image...)
+		copy(set[1].image[4096+100:], "broken")
+		w.plug(set...)
+		w.run()
+		w.pass(second)
+		w.mustBe("")
+
+		copy(set[1].image, good)
+		w.pass(rescanEvery)
+		w.mustBe("data 0:data0:in-sync 1:data1:recovering")
+	})
+}

@@ -240,17 +240,21 @@ func (d *Daemon) performed(uuid raid.UUID, what string, err error) {
 	d.look()
 }
 
-// arm sets the timer for the next deadline.
+// arm sets the timer for the next deadline, if there is one.
 func (d *Daemon) arm(now time.Time) {
-	next := rescanEvery
+	d.deadline.Stop()
+
+	next := time.Duration(-1)
 
 	for _, dec := range d.decisions {
-		if dec.Action == policy.Wait && dec.Left >= 0 {
-			next = min(next, dec.Left)
+		if dec.Action == policy.Wait && dec.Left >= 0 && (next < 0 || dec.Left < next) {
+			next = dec.Left
 		}
 	}
 
-	d.deadline.Reset(next - time.Since(now))
+	if next >= 0 {
+		d.deadline.Reset(next - time.Since(now))
+	}
 }
 
 // running returns the array that the engine has under a UUID, or nil.

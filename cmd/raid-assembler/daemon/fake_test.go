@@ -46,20 +46,21 @@ func (f *fakeDisk) source() metadata.Source {
 type world struct {
 	t *testing.T
 
-	mu      sync.Mutex
-	disks   map[string]*fakeDisk // by serial
-	seq     uint64
-	arrays  map[raid.UUID]*fakeArray
-	down    bool              // the engine does not answer
-	refuse  string            // why it starts nothing
-	starts  int               // requests to start
-	journal []journal.Event   // of all daemons
-	states  []string          // that the service manager was told
-	warned  []string          //
-	events  chan uevent.Event // of the daemon that runs
-	daemon  *Daemon
-	kill    func() error
-	heldDir string
+	mu       sync.Mutex
+	disks    map[string]*fakeDisk // by serial
+	seq      uint64
+	arrays   map[raid.UUID]*fakeArray
+	down     bool              // the engine does not answer
+	refuse   string            // why it starts nothing
+	starts   int               // requests to start
+	journal  []journal.Event   // of all daemons
+	states   []string          // that the service manager was told
+	warned   []string          //
+	events   chan uevent.Event // of the daemon that runs
+	daemon   *Daemon
+	kill     func() error
+	heldDir  string
+	watchdog time.Duration
 }
 
 // fakeArray is an array that the fake engine runs. Its superblocks are kept by
@@ -239,7 +240,7 @@ func (w *world) run() {
 	w.events = make(chan uevent.Event, 100)
 
 	d, err := New(Config{
-		Policy: policy.DefaultConfig(), Host: w, Engine: w, Events: w.events, HeldDir: w.heldDir, Hostname: "host",
+		Policy: policy.DefaultConfig(), Host: w, Engine: w, Events: w.events, HeldDir: w.heldDir, Hostname: "host", Watchdog: w.watchdog,
 		Log: func(ev journal.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
