@@ -166,14 +166,30 @@ func (p *Path) plainDone(b *band) {
 	case r.Op == Read:
 		p.done(b, true)
 	case r.Op == Write && p.level == raid.Level1:
-		// Recorded as faulty, the members that missed it do no harm; but one
-		// member in sync must have it.
-		p.done(b, b.legs&^b.missed != 0)
+		p.done(b, p.mirrored(b))
 	case r.Op == Write:
 		p.done(b, b.missed == 0)
 	default:
 		p.done(b, p.survivors() >= p.disks-p.level.Redundancy(p.disks))
 	}
+}
+
+// mirrored reports whether a write to mirrors is stored. Recorded as faulty, the
+// members that missed it do no harm; but one member must have it that was in
+// sync when it began, or is by now.
+func (p *Path) mirrored(b *band) bool {
+	for slot := range raid.Slot(p.disks) {
+		t, m := &b.ios[slot], &p.members[slot]
+		if t.op != Write || b.missed.has(slot) {
+			continue
+		}
+
+		if b.legs.has(slot) || m.State == raid.InSync && m.Device == int(t.device) {
+			return true
+		}
+	}
+
+	return false
 }
 
 // again ends b, and has its request done over without the members that could

@@ -212,3 +212,20 @@ func TestSlabIsNotStarved(t *testing.T) {
 
 	t.Error("the slab has not ended after 1000 transfers")
 }
+
+// TestRecoveredDuringAWrite finishes the recovery of a mirror while a write is
+// in flight, and then loses the one that it was filled from.
+func TestRecoveredDuringAWrite(t *testing.T) {
+	b := newBench(t, raid.Level1, 2, 0, 1)
+	b.p.SetMember(1, Member{Device: b.addDisk(), State: raid.Recovering})
+	b.ask(0, Write, 0, 8)
+
+	queue := b.take()
+	b.p.SetMember(1, Member{Device: 2, State: raid.InSync})
+	b.dead[0] = true
+	b.end(queue) // which fails the test if the write is given up
+
+	if f := b.p.Failures(); len(f) != 1 || f[0].Device != 0 {
+		t.Errorf("Failures() = %+v, want device 0", f)
+	}
+}
