@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	component = 512 // sectors of each member
+	component = 509 // sectors of each member: a multiple of nothing
 	depth     = 8
 	pieceSize = 8192
 )
@@ -23,7 +23,8 @@ type bench struct {
 	p     *Path
 	geo   *geometry.Map
 	level raid.Level
-	disks [][]byte // by device number
+	size  raid.Sectors // of the component that is synced
+	disks [][]byte     // by device number
 	dead  map[int]bool
 	bad   map[int]raid.Sectors // one unreadable sector of a device, until written
 
@@ -41,8 +42,8 @@ func newBench(t *testing.T, level raid.Level, disks int, chunk raid.Sectors, see
 
 	if level == raid.Level0 {
 		g.Layout = 1
-		for range disks {
-			g.Sizes = append(g.Sizes, component)
+		for slot := range raid.Sectors(disks) {
+			g.Sizes = append(g.Sizes, component-100*slot)
 		}
 	}
 
@@ -62,7 +63,7 @@ func newBench(t *testing.T, level raid.Level, disks int, chunk raid.Sectors, see
 	}
 
 	b := &bench{
-		t: t, rng: rand.New(rand.NewPCG(seed, 1)), p: p, geo: geo, level: level,
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), p: p, geo: geo, level: level, size: geo.ComponentSectors(),
 		dead: map[int]bool{}, bad: map[int]raid.Sectors{}, count: map[Op]int{},
 		model: make([]byte, geo.ArraySectors().Bytes()),
 	}
@@ -335,8 +336,8 @@ func TestFailureAndRecovery(t *testing.T) {
 				b.p.SetMember(slot, Member{Device: b.addDisk(), State: raid.Recovering})
 			}
 
-			if m := b.p.Member(slot); m.State == raid.Recovering && m.Recovered < component && !b.p.Syncing() {
-				b.p.SyncSlab(raid.Recover, slot, m.Recovered, min(component, m.Recovered+64))
+			if m := b.p.Member(slot); m.State == raid.Recovering && m.Recovered < b.size && !b.p.Syncing() {
+				b.p.SyncSlab(raid.Recover, slot, m.Recovered, min(b.size, m.Recovered+64))
 			}
 
 			for b.rng.IntN(3) != 0 && b.step() {
@@ -345,8 +346,8 @@ func TestFailureAndRecovery(t *testing.T) {
 
 		b.drain()
 
-		for m := b.p.Member(slot); m.Recovered < component; m = b.p.Member(slot) {
-			b.p.SyncSlab(raid.Recover, slot, m.Recovered, min(component, m.Recovered+64))
+		for m := b.p.Member(slot); m.Recovered < b.size; m = b.p.Member(slot) {
+			b.p.SyncSlab(raid.Recover, slot, m.Recovered, min(b.size, m.Recovered+64))
 			b.drain()
 		}
 
@@ -378,7 +379,7 @@ func TestResync(t *testing.T) {
 
 		copy(b.model, b.assembledFirst())
 
-		for pos := raid.Sectors(0); pos < component; {
+		for pos := raid.Sectors(0); pos < b.size; {
 			b.submit()
 
 			if slab, ok := b.p.TakeSlab(); ok {
@@ -389,8 +390,8 @@ func TestResync(t *testing.T) {
 				pos = slab.To
 			}
 
-			if pos < component && !b.p.Syncing() && b.rng.IntN(10) == 0 {
-				b.p.SyncSlab(raid.Resync, raid.NoSlot, pos, min(component, pos+64))
+			if pos < b.size && !b.p.Syncing() && b.rng.IntN(10) == 0 {
+				b.p.SyncSlab(raid.Resync, raid.NoSlot, pos, min(b.size, pos+64))
 			}
 
 			for b.rng.IntN(3) != 0 && b.step() {
