@@ -1,0 +1,81 @@
+package tests
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"raid-assembler/lab"
+	"raid-assembler/pkg/api"
+)
+
+// TestDiskFaults has sectors that cannot be read, which are written anew and
+// cost no member, and then a disk that cannot be written, which costs one.
+func TestDiskFaults(t *testing.T) {
+	for _, a := range []array{
+		{name: "one", level: 1, members: 2, size: 32 << 20},
+		{name: "five", level: 5, members: 3, size: 32 << 20, args: "-c64"},
+	} {
+		t.Run(a.name, func(t *testing.T) {
+			b := start(t)
+			disks := b.MustDisks(a.members, a.size, "m")
+			b.make(a, disks)
+			b.install()
+			b.await(a.name, 20*time.Second, "assembled at start", whole)
+
+			// Behind the superblock and what is read when the device appears.
+			if err := disks[0].InjectReadError(lab.Sectors{First: 20000, Count: 64}); err != nil {
+				t.Fatal(err)
+			}
+
+			b.MustShell(fmt.Sprintf(`echo 3 > /proc/sys/vm/drop_caches; cmp /root/%[1]s.data /dev/raid/%[1]s`, a.name))
+			b.await(a.name, 10*time.Second, "whole after unreadable sectors", whole)
+
+			if err := disks[0].ClearErrors(); err != nil {
+				t.Fatal(err)
+			}
+
+			if err := disks[1].InjectWriteError(lab.Sectors{}); err != nil {
+				t.Fatal(err)
+			}
+
+			b.MustShell(fmt.Sprintf(
+				`dd if=/dev/urandom of=/dev/raid/%[1]s bs=64k count=40 seek=9 oflag=direct conv=fsync status=none`, a.name))
+
+			got := b.await(a.name, 30*time.Second, "degraded", func(a api.Array) bool { return a.Degraded == 1 })
+			if got.Members[1].State != "faulty" {
+				t.Errorf("the member that cannot be written is %+v, want it faulty", got.Members[1])
+			}
+
+			b.MustShell(fmt.Sprintf("cp /dev/raid/%[1]s /root/%[1]s.data; raid-assembler stop %[1]s", a.name))
+
+			if err := disks[1].ClearErrors(); err != nil {
+				t.Fatal(err)
+			}
+
+			// Md too leaves the failed one out, by what the others say.
+			b.mdRuns(a, disks, 1)
+		})
+	}
+}
+
+// TestBigSectors runs an array of disks with 4096-byte sectors.
+func TestBigSectors(t *testing.T) {
+	a := array{name: "five", level: 5, members: 3, size: 32 << 20, args: "-c64 --metadata=1.1"}
+	b := start(t)
+
+	var disks []*lab.GuestDisk
+	for i := range a.members {
+		disks = append(disks, b.MustPlug(lab.Disk{Serial: fmt.Sprintf("k%d", i), Size: a.size, SectorSize: 4096}))
+	}
+
+	b.make(a, disks)
+	b.install()
+	b.await("five", 20*time.Second, "assembled at start", whole)
+	b.MustShell(`test $(blockdev --getss /dev/raid/five) = 4096
+cmp /root/five.data /dev/raid/five
+dd if=/dev/urandom of=/dev/raid/five bs=20k count=500 oflag=direct status=none
+cp /dev/raid/five /root/five.data
+raid-assembler stop five`)
+	b.mdRuns(a, disks, 0)
+}
