@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -13,8 +14,33 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
+// refresh has all that is known be from after now. What the daemon knew before
+// may be older than what the caller did just before.
+func (d *Daemon) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshMax)
+	defer cancel()
+
+	var changed chan struct{}
+
+	err := d.do(ctx, func() {
+		d.look()
+		changed = d.changed
+	})
+	if err != nil {
+		return err
+	}
+
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return errors.New("the devices or raid-engine do not answer")
+	}
+}
+
 // reserve waits until nothing is being done to an array, and keeps the daemon
-// from doing anything to it until release is called.
+// from doing anything to it until release is called. All that is known then is
+// from after that.
 func (d *Daemon) reserve(ctx context.Context, uuid raid.UUID) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, operationMax)
 	defer cancel()
@@ -34,13 +60,7 @@ func (d *Daemon) reserve(ctx context.Context, uuid raid.UUID) (release func(), e
 		}
 
 		if got {
-			return func() {
-				d.post(func() {
-					delete(d.busy, uuid)
-					delete(d.retry, uuid)
-					d.look()
-				})
-			}, nil
+			return d.reserved(ctx, uuid)
 		}
 
 		select {
@@ -49,6 +69,25 @@ func (d *Daemon) reserve(ctx context.Context, uuid raid.UUID) (release func(), e
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// reserved completes reserve.
+func (d *Daemon) reserved(ctx context.Context, uuid raid.UUID) (release func(), err error) {
+	release = func() {
+		d.post(func() {
+			delete(d.busy, uuid)
+			delete(d.retry, uuid)
+			d.look()
+		})
+	}
+
+	if err := d.refresh(ctx); err != nil {
+		release()
+
+		return nil, err
+	}
+
+	return release, nil
 }
 
 // find returns the array that a name or a UUID names. Preconditions: the
@@ -148,6 +187,10 @@ func (d *Daemon) assemble(ctx context.Context, p api.ChangeParameters) (api.Chan
 		targets []raid.UUID
 		bad     error
 	)
+
+	if err := d.refresh(ctx); err != nil {
+		return out, err
+	}
 
 	if err := d.do(ctx, func() { targets, bad = d.targets(p) }); err != nil || bad != nil {
 		return out, firstError(err, bad)

@@ -394,3 +394,95 @@ func TestBusy(t *testing.T) {
 		w.mustBe("")
 	})
 }
+
+// TestStatus checks that everything that is here and not in use is shown, with
+// the reason, and that what is in use is not.
+func TestStatus(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		six := w.set("six", raid.Level6, 4, 0)
+		five := w.set("five", raid.Level5, 3, 1)
+		blank := w.disk("blank")
+		w.plug(six...)
+		w.plug(five[3], blank)
+		w.plug(w.set("data", raid.Level1, 2, 1)...)
+		w.run()
+		w.pass(time.Second)
+
+		st, err := w.daemon.status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if len(st.Arrays) != 2 || st.Arrays[0].Name != "data" || st.Arrays[1].Name != "six" {
+			t.Fatalf("arrays = %+v, want data and six", st.Arrays)
+		}
+
+		a := st.Arrays[1]
+		if a.State != "inactive" || a.Level != "raid6" || len(a.Members) != 4 || a.Metadata != "1.2" ||
+			!strings.Contains(a.Reason, "not served yet") {
+			t.Errorf("six = %+v", a)
+		}
+
+		if len(st.Waiting) != 1 || st.Waiting[0].Name != "five" || st.Waiting[0].SecondsLeft != -1 {
+			t.Errorf("waiting = %+v, want five, for ever", st.Waiting)
+		}
+
+		if len(st.Spares) != 1 || st.Spares[0].Serial != "five3" || st.Spares[0].Array != "five" {
+			t.Errorf("spares = %+v, want five3", st.Spares)
+		}
+
+		serials := []string{}
+		for _, idle := range st.Unused {
+			serials = append(serials, idle.Serial)
+		}
+
+		slices.Sort(serials)
+
+		if !slices.Equal(serials, []string{"six0", "six1", "six2", "six3"}) {
+			t.Errorf("unused = %q, want those of six", serials)
+		}
+
+		out, err := w.daemon.assemble(t.Context(), api.ChangeParameters{})
+		if err != nil || len(out.Done) != 3 || !strings.Contains(out.Done[0], "data runs already") {
+			t.Errorf("assemble all = %q, %v", out.Done, err)
+		}
+	})
+}
+
+// TestStopAssemble checks that what is asked for in one breath is answered by
+// how things are, not by how they were: the members' superblocks have changed
+// since the daemon read them, and not all by as much.
+func TestStopAssemble(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		set := w.set("data", raid.Level5, 3, 0)
+		w.run()
+		w.plug(set[:2]...)
+		w.pass(31 * time.Second)
+		w.plug(set[2])
+		w.pass(time.Second)
+
+		for range 5 {
+			w.recovered()
+		}
+
+		w.hear("change", set[0].Path) // one of them is read again
+		w.pass(time.Second)
+		w.recovered()
+
+		if _, err := w.daemon.stop(t.Context(), array("data")); err != nil {
+			t.Error(err)
+		}
+
+		out, err := w.daemon.assemble(t.Context(), array("data"))
+		if err != nil || !strings.Contains(out.Done[0], "was started with sda as 0, sdb as 1, sdc as 2") {
+			t.Errorf("assemble = %q, %v", out.Done, err)
+		}
+
+		if _, err := w.daemon.fail(t.Context(), array("data", "data1")); err != nil {
+			t.Error(err)
+		}
+
+		w.pass(time.Second)
+		w.mustBe("data 0:data0:in-sync 1:data1:faulty 2:data2:in-sync")
+	})
+}

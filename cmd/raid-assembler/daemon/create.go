@@ -37,6 +37,10 @@ func (d *Daemon) create(ctx context.Context, p api.CreateParameters) (api.Change
 		bad   error
 	)
 
+	if err := d.refresh(ctx); err != nil {
+		return out, err
+	}
+
 	if err := d.do(ctx, func() { disks, bad = d.createOn(p) }); err != nil || bad != nil {
 		return out, firstError(err, bad)
 	}

@@ -43,6 +43,9 @@ const (
 	operationMax = time.Minute
 	// listMax bounds the question what the engine has.
 	listMax = 5 * time.Second
+	// refreshMax bounds the wait for a look at everything, with a probe that
+	// does not answer in it.
+	refreshMax = listMax + 3*patience
 	// retryMin and retryMax bound the pause after a request that failed; it
 	// doubles while the same fails again.
 	retryMin = time.Second

@@ -419,7 +419,9 @@ func TestSuspects(t *testing.T) {
 		w.pass(second)
 		w.mustBe("")
 
+		w.mu.Lock()
 		copy(set[1].image, good)
+		w.mu.Unlock()
 		w.pass(rescanEvery)
 		w.mustBe("data 0:data0:in-sync 1:data1:recovering")
 	})

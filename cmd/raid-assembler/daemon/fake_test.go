@@ -59,6 +59,7 @@ type world struct {
 	events   chan uevent.Event // of the daemon that runs
 	daemon   *Daemon
 	kill     func() error
+	engine   Engine // if not the world itself
 	heldDir  string
 	watchdog time.Duration
 }
@@ -239,8 +240,13 @@ func (w *world) run() {
 
 	w.events = make(chan uevent.Event, 100)
 
+	engine := Engine(w)
+	if w.engine != nil {
+		engine = w.engine
+	}
+
 	d, err := New(Config{
-		Policy: policy.DefaultConfig(), Host: w, Engine: w, Events: w.events, HeldDir: w.heldDir, Hostname: "host", Watchdog: w.watchdog,
+		Policy: policy.DefaultConfig(), Host: w, Engine: engine, Events: w.events, HeldDir: w.heldDir, Hostname: "host", Watchdog: w.watchdog,
 		Log: func(ev journal.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -654,5 +660,58 @@ func (w *world) recovered() {
 		}
 
 		a.write()
+	}
+}
+
+// engineInterface is the fake engine as it is served on a socket.
+func (w *world) engineInterface() varlink.Interface {
+	change := func(method string) varlink.Method {
+		return varlink.Method{Handle: func(ctx context.Context, call *varlink.Call) (any, error) {
+			var p api.MemberParameters
+			if err := call.Parameters(&p); err != nil {
+				return nil, err
+			}
+
+			return nil, w.Change(ctx, method, p)
+		}}
+	}
+	list := func(ctx context.Context, _ *varlink.Call) (any, error) {
+		arrays, err := w.List(ctx)
+
+		return api.ListReply{Arrays: arrays}, err
+	}
+
+	return varlink.Interface{
+		Name: api.EngineInterface, Description: api.EngineDescription,
+		Methods: map[string]varlink.Method{
+			"List": {Access: varlink.Read, Handle: list},
+			"Watch": {Access: varlink.Read, Handle: func(ctx context.Context, call *varlink.Call) (any, error) {
+				out, err := list(ctx, call)
+				if err == nil {
+					err = call.Send(out)
+				}
+
+				<-ctx.Done()
+
+				return out, err
+			}},
+			"Start": {Handle: func(ctx context.Context, call *varlink.Call) (any, error) {
+				var p api.StartParameters
+				if err := call.Parameters(&p); err != nil {
+					return nil, err
+				}
+
+				return api.ArrayReply{}, w.Start(ctx, p)
+			}},
+			"Stop": {Handle: func(ctx context.Context, call *varlink.Call) (any, error) {
+				var p api.ArrayParameters
+				if err := call.Parameters(&p); err != nil {
+					return nil, err
+				}
+
+				return nil, w.Stop(ctx, p.Array)
+			}},
+			"Add": change("Add"), "Fail": change("Fail"), "Remove": change("Remove"),
+		},
 	}
 }

@@ -127,29 +127,38 @@ func (d *Daemon) changeMembers(
 	prepare func(r memberRequest, path string) (string, error),
 ) (api.ChangeReply, error) {
 	var (
-		out api.ChangeReply
-		r   memberRequest
-		bad error
+		out   api.ChangeReply
+		uuid  raid.UUID
+		r     memberRequest
+		lines []string
+		bad   error
 	)
 
-	if err := d.do(ctx, func() { r, bad = d.memberRequest(p) }); err != nil || bad != nil {
+	if err := d.do(ctx, func() { uuid, bad = d.find(p.Array) }); err != nil || bad != nil {
 		return out, firstError(err, bad)
 	}
 
-	release, err := d.reserve(ctx, r.uuid)
+	release, err := d.reserve(ctx, uuid)
 	if err != nil {
 		return out, err
 	}
 
 	defer release()
 
-	lines := make([]string, len(r.paths))
-
 	err = d.do(ctx, func() {
-		for i, path := range r.paths {
-			if lines[i], bad = prepare(r, path); bad != nil {
+		if r, bad = d.memberRequest(uuid, p); bad != nil {
+			return
+		}
+
+		for _, path := range r.paths {
+			line, err := prepare(r, path)
+			if err != nil {
+				bad = err
+
 				return
 			}
+
+			lines = append(lines, line)
 		}
 	})
 	if err != nil || bad != nil {
@@ -211,12 +220,7 @@ func (d *Daemon) erase(ctx context.Context, path string) error {
 
 // memberRequest finds what p names. A device that is gone may still be a
 // member, under the name that it had.
-func (d *Daemon) memberRequest(p api.ChangeParameters) (memberRequest, error) {
-	uuid, err := d.find(p.Array)
-	if err != nil {
-		return memberRequest{}, err
-	}
-
+func (d *Daemon) memberRequest(uuid raid.UUID, p api.ChangeParameters) (memberRequest, error) {
 	a := d.running(uuid)
 	if a == nil {
 		return memberRequest{}, fmt.Errorf("%s does not run: %w", d.nameOf(uuid), errRefused)

@@ -24,7 +24,23 @@ func TestServe(t *testing.T) {
 	served := make(chan error, 1)
 
 	w.plug(w.set("data", raid.Level1, 2, 0)...)
+
+	engine := serveEngine(t, w, filepath.Join(dir, "engine"))
+	w.engine = engine
 	w.run()
+
+	hinted := make(chan struct{}, 1)
+
+	go engine.watch(ctx, func() {
+		w.daemon.Hint()
+
+		select {
+		case hinted <- struct{}{}:
+		default:
+		}
+	})
+
+	<-hinted
 
 	opts := Options{AssemblerSocket: filepath.Join(dir, "run", "socket"), Version: "1"}
 	if err := w.daemon.serve(ctx, opts, served); err != nil {
@@ -84,6 +100,36 @@ func TestServe(t *testing.T) {
 	if !strings.Contains(w.history(), "asked for: stop data") {
 		t.Errorf("it is not in the journal who asked:\n%s", w.history())
 	}
+}
+
+// serveEngine serves the engine of w at a socket until the test ends.
+func serveEngine(t *testing.T, w *world, socket string) engineClient {
+	t.Helper()
+
+	server, err := varlink.NewServer(varlink.Service{}, varlink.Options{}, w.engineInterface())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	l, err := varlink.Listen(socket, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+
+	go func() { done <- server.Serve(ctx, l) }()
+
+	t.Cleanup(func() {
+		cancel()
+
+		if err := <-done; err != nil {
+			t.Errorf("Serve() = %v", err)
+		}
+	})
+
+	return engineClient{socket}
 }
 
 // TestReply checks that an error has the name that tells what became of the
