@@ -80,8 +80,7 @@ func (d *demo) say(format string, args ...any) {
 }
 
 // claim tells what was found to be true, or ends the demo.
-func (d *demo) claim(ok bool, format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
+func (d *demo) claim(ok bool, text string) {
 	if !ok {
 		panic(text)
 	}

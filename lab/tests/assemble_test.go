@@ -16,8 +16,10 @@ var arrays = []struct {
 }{
 	{array{name: "zero", level: 0, members: 3, size: 32 << 20, args: "-c64"}, [][]int{{0, 1, 2}, {2, 0, 1}}},
 	{array{name: "one", level: 1, members: 2, size: 32 << 20}, [][]int{{0, 1}, {1, 0}}},
-	{array{name: "five", level: 5, members: 4, size: 32 << 20, args: "-c64"},
-		[][]int{{3, 2, 1, 0}, {1, 3, 0, 2}, {2, 0, 3, 1}}},
+	{
+		array{name: "five", level: 5, members: 4, size: 32 << 20, args: "-c64"},
+		[][]int{{3, 2, 1, 0}, {1, 3, 0, 2}, {2, 0, 3, 1}},
+	},
 }
 
 // TestAssemble pulls the disks of an array of mdadm's and pushes them in again

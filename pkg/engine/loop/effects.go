@@ -54,7 +54,10 @@ func (l *Loop) notice(r engine.Report) {
 	l.path.SetResynced(l.array.Resynced())
 
 	if l.cfg.Notify != nil {
-		l.cfg.Notify(Notice{Report: r, Member: l.disks[r.Device].Member, Offset: l.at, Mismatched: l.mismatch, Cause: l.cause[r.Device]})
+		l.cfg.Notify(Notice{
+			Report: r, Member: l.disks[r.Device].Member,
+			Offset: l.at, Mismatched: l.mismatch, Cause: l.cause[r.Device],
+		})
 	}
 }
 
