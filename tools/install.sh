@@ -16,7 +16,7 @@ put 644 lib/systemd/system systemd/*.service systemd/*.socket
 put 644 lib/systemd/catalog systemd/*.catalog
 put 644 lib/udev/rules.d udev/*.rules
 
-install -d -m 755 "$dest/share/man/man8"
+put 644 share/man/man8 man/raid-engine.8
 bin/raid-assembler man "$dest/share/man/man8"
 for shell in bash zsh fish; do
 	case $shell in
