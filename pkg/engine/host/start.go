@@ -186,9 +186,7 @@ func (h *Host) claim(uuid raid.UUID, members []api.StartMember) ([]candidate, er
 		return all, fmt.Errorf("no members: %w", ErrRefused)
 	}
 
-	slices.SortStableFunc(all, func(a, b candidate) int {
-		return cmp.Compare(b.freshness(), a.freshness())
-	})
+	slices.SortStableFunc(all, byFreshness)
 
 	return all, nil
 }
@@ -202,6 +200,9 @@ func (c candidate) freshness() int64 {
 
 	return int64(c.sb.Events)
 }
+
+// byFreshness orders candidates, the freshest first.
+func byFreshness(a, b candidate) int { return cmp.Compare(b.freshness(), a.freshness()) }
 
 // plan checks the members against each other and against what was asked, and
 // describes the array to be run.

@@ -1,0 +1,166 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/api/varlink"
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/loop"
+	"raid-assembler/pkg/engine/member"
+	"raid-assembler/pkg/journal"
+	"raid-assembler/pkg/raid"
+)
+
+// notes returns all kinds of notes: those that have a text.
+func notes() []engine.Note {
+	var all []engine.Note
+
+	named := func(n engine.Note) (ok bool) {
+		defer func() { ok = recover() == nil }()
+
+		return n.String() != ""
+	}
+
+	for n := engine.Note(0); named(n); n++ {
+		all = append(all, n)
+	}
+
+	return all
+}
+
+// TestEveryNoteHasAStory tells each kind of note, and checks that the journal
+// names the array, the member and the slot.
+func TestEveryNoteHasAStory(t *testing.T) {
+	if n := len(notes()); n != len(stories) || n <= int(engine.NoteResyncFailed) {
+		t.Errorf("%d stories for %d notes", len(stories), n)
+	}
+
+	for _, note := range notes() {
+		var told []journal.Event
+
+		h := New(Config{Tell: func(ev journal.Event) { told = append(told, ev) }})
+		changed := h.Changed()
+
+		h.notice(raid.UUID{1}, &running{name: "data"}, loop.Notice{
+			Report: engine.Report{Note: note, Device: 2, Slot: 1},
+			Member: &member.Device{Path: "/dev/sdc", Serial: "S2"},
+			Offset: 5 << 11, Cause: "a cause",
+		})
+
+		if len(told) != 1 {
+			t.Fatalf("%v: %d events, want 1", note, len(told))
+		}
+
+		ev := told[0]
+		if ev.Kind.Name == "" || ev.Array != "data" || ev.UUID == "" || ev.Reason != "a cause" ||
+			ev.Member != "/dev/sdc" || ev.Serial != "S2" || ev.Slot == nil || *ev.Slot != 1 {
+			t.Errorf("%v: event %+v lacks something", note, ev)
+		}
+
+		if !strings.Contains(ev.Message, "data") {
+			t.Errorf("%v: message %q does not name the array", note, ev.Message)
+		}
+
+		select {
+		case <-changed:
+		default:
+			t.Errorf("%v: those who watch were not told", note)
+		}
+	}
+}
+
+func TestNoticeInWords(t *testing.T) {
+	sdc := &member.Device{Path: "/dev/sdc", Serial: "S2"}
+
+	for _, tt := range []struct {
+		notice  loop.Notice
+		message string
+		reason  string
+	}{
+		{
+			loop.Notice{Report: engine.Report{Note: engine.NoteFailed, Device: 2, Slot: 1}, Member: sdc},
+			"/dev/sdc (serial S2) in slot 1 of data failed", "input/output error",
+		},
+		{
+			loop.Notice{Report: engine.Report{Note: engine.NoteRecoverStart, Device: 2, Slot: 1}, Member: sdc, Offset: 5 << 11},
+			"recovery of data onto /dev/sdc (serial S2) in slot 1 starts at 5 MiB", "",
+		},
+		{
+			loop.Notice{Report: engine.Report{Note: engine.NoteNoSpare, Device: engine.None, Slot: 0}},
+			"data is degraded and has no spare", "",
+		},
+		{
+			loop.Notice{Report: engine.Report{Note: engine.NoteResyncStart, Device: engine.None, Slot: raid.NoSlot}},
+			"resync of data starts", "the array was not stopped cleanly",
+		},
+		{
+			loop.Notice{
+				Report:     engine.Report{Note: engine.NoteResyncDone, Device: engine.None, Slot: raid.NoSlot},
+				Mismatched: 16,
+			},
+			"resync of data is done", "8 KiB were not redundant and are now",
+		},
+	} {
+		var got journal.Event
+
+		h := New(Config{Tell: func(ev journal.Event) { got = ev }})
+		h.notice(raid.UUID{1}, &running{name: "data"}, tt.notice)
+
+		if got.Message != tt.message || got.Reason != tt.reason {
+			t.Errorf("%v: %q because of %q, want %q because of %q",
+				tt.notice.Note, got.Message, got.Reason, tt.message, tt.reason)
+		}
+	}
+}
+
+func TestDescribeSync(t *testing.T) {
+	for _, tt := range []struct {
+		progress loop.Progress
+		want     api.Sync
+	}{
+		{
+			loop.Progress{Action: raid.Recover, Done: 2048, Total: 10240, Rate: 1024},
+			api.Sync{Action: "recover", DoneBytes: 1 << 20, TotalBytes: 5 << 20, BytesPerSecond: 1 << 19, SecondsLeft: 8},
+		},
+		{ // just begun: nobody can tell
+			loop.Progress{Action: raid.Resync, Total: 10240},
+			api.Sync{Action: "resync", TotalBytes: 5 << 20, SecondsLeft: -1},
+		},
+	} {
+		if diff := cmp.Diff(tt.want, *describeSync(tt.progress)); diff != "" {
+			t.Errorf("describeSync(%+v) (-want +got):\n%s", tt.progress, diff)
+		}
+	}
+}
+
+func TestReplyNamesErrors(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("in use: %w", ErrRefused), "Refused"},
+		{fmt.Errorf("no such array: %w", ErrNotFound), "NotFound"},
+		{errors.New("input/output error"), "Failed"},
+		// Refused for want of something is refused.
+		{fmt.Errorf("%w: %w", ErrNotFound, ErrRefused), "Refused"},
+	} {
+		var got *varlink.Error
+		if err := reply(tt.err); !errors.As(err, &got) {
+			t.Fatalf("reply(%v) = %v, want an error of varlink", tt.err, err)
+		}
+
+		if got.Name != "io.raidassembler.Engine."+tt.want || got.Reason() != tt.err.Error() {
+			t.Errorf("reply(%v) = %s (%s), want %s with the reason", tt.err, got.Name, got.Reason(), tt.want)
+		}
+	}
+
+	if err := reply(nil); err != nil {
+		t.Errorf("reply(nil) = %v, want nil", err)
+	}
+}

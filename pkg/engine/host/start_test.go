@@ -1,0 +1,305 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/member"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+const (
+	testSize  = 1000 // of the component, in sectors
+	testChunk = 16
+)
+
+// device is a candidate whose superblock has the number and the event count
+// given, and the roles of all numbers.
+func device(number int, events uint64, roles ...raid.Role) candidate {
+	return candidate{
+		dev: &member.Device{Path: fmt.Sprintf("/dev/sd%c", 'a'+number), Serial: fmt.Sprintf("S%d", number), Block: 512},
+		sb: &metadata.Superblock{
+			Geometry: raid.Geometry{Level: raid.Level5, Disks: 3, Chunk: testChunk, Size: testSize},
+			Number:   number, Events: events, Roles: roles, DataSize: testSize,
+			ResyncOffset: raid.MaxSectors, RecoveryOffset: raid.MaxSectors,
+		},
+	}
+}
+
+func (c candidate) asSlot(slot int) candidate {
+	c.asked.Slot = &slot
+
+	return c
+}
+
+func (c candidate) recovered(offset raid.Sectors) candidate {
+	c.sb.RecoveryOffset = offset
+
+	return c
+}
+
+const (
+	spare  = raid.RoleSpare
+	faulty = raid.RoleFaulty
+)
+
+// TestPlace gives one device its place. The freshest superblock is that of
+// device 0, at event 9.
+func TestPlace(t *testing.T) {
+	table := []raid.Role{0, 1, faulty, spare, 7, 2}
+
+	for _, tt := range []struct {
+		name string
+		c    candidate
+		want string // of an error
+		slot raid.Slot
+		got  engine.Member // of slot
+	}{
+		{name: "in sync", c: device(1, 9, table...).asSlot(1), slot: 1, got: engine.Member{Device: 4, State: raid.InSync}},
+		{
+			name: "one behind: it missed the last round",
+			c:    device(1, 8, 0, 1, 2).asSlot(1), slot: 1, got: engine.Member{Device: 4, State: raid.InSync},
+		},
+		{name: "two behind", c: device(1, 7, 0, 1, 2).asSlot(1), want: "is stale: event count 7, the freshest has 9"},
+		{name: "faulty, sure of its slot", c: device(2, 8, 0, 1, 2).asSlot(2), want: "is faulty by the freshest"},
+		{name: "faulty, asked for as a spare", c: device(2, 8, 0, 1, 2), want: "is faulty by the freshest"},
+		{name: "another slot asked for", c: device(1, 9, table...).asSlot(2), want: "is slot 1 by the freshest"},
+		{name: "asked for as a spare", c: device(1, 9, table...), want: "is slot 1 by the freshest"},
+		{name: "a spare asked for in a slot", c: device(3, 9, table...).asSlot(2), want: "is spare by the freshest"},
+		{name: "beyond the table", c: device(40, 9, table...).asSlot(0), want: "is spare by the freshest"},
+		{name: "no such slot", c: device(4, 9, table...).asSlot(7), want: "claims slot 7 of 3"},
+		{name: "the slot is taken", c: device(0, 9, table...).asSlot(0), want: "claims slot 0, as another device does"},
+		{
+			name: "being filled",
+			c:    device(1, 9, table...).asSlot(1).recovered(5*testChunk + 7),
+			slot: 1, got: engine.Member{Device: 4, State: raid.Recovering, Recovered: 5 * testChunk},
+		},
+		{
+			name: "filled",
+			c:    device(1, 9, table...).asSlot(1).recovered(testSize), slot: 1, got: engine.Member{Device: 4, State: raid.InSync},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			setup := newSetup(device(0, 9, table...).sb)
+			setup.Members[0] = engine.Member{Device: 0, State: raid.InSync}
+
+			err := place(&setup, device(0, 9, table...).sb, tt.c, 4)
+			checkRefused(t, err, tt.want)
+
+			if err == nil {
+				if diff := cmp.Diff(tt.got, setup.Members[tt.slot]); diff != "" {
+					t.Errorf("slot %d (-want +got):\n%s", tt.slot, diff)
+				}
+			}
+		})
+	}
+}
+
+func newSetup(best *metadata.Superblock) engine.Setup {
+	s := engine.Setup{Level: best.Level, Size: best.Size, Resynced: best.ResyncOffset}
+	for range best.Disks {
+		s.Members = append(s.Members, engine.Member{Device: engine.None, State: raid.Missing})
+	}
+
+	return s
+}
+
+// checkRefused checks that err is a refusal with a piece of text, or none if
+// the piece is empty.
+func checkRefused(t *testing.T, err error, piece string) {
+	t.Helper()
+
+	switch {
+	case piece == "" && err != nil:
+		t.Errorf("error %v, want none", err)
+	case piece != "" && (!errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), piece)):
+		t.Errorf("error %v, want a refusal with %q", err, piece)
+	}
+}
+
+func TestPlaceSpare(t *testing.T) {
+	best := device(0, 9, 0, 1, 2, spare).sb
+	setup := newSetup(best)
+
+	// The event count of a spare need not keep up.
+	for number, events := range map[int]uint64{3: 2} {
+		if err := place(&setup, best, device(number, events, 0, 1, 2, spare), engine.DeviceID(number)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if diff := cmp.Diff([]engine.DeviceID{3}, setup.Spares); diff != "" {
+		t.Errorf("spares (-want +got):\n%s", diff)
+	}
+}
+
+// TestStartable draws the members of an array by slot: I in sync, R recovering,
+// - missing.
+func TestStartable(t *testing.T) {
+	for _, tt := range []struct {
+		level    raid.Level
+		members  string
+		dirty    bool
+		degraded bool // asked for
+		want     string
+	}{
+		{raid.Level5, "III", false, false, ""},
+		{raid.Level5, "III", true, false, ""},
+		{raid.Level5, "II-", false, true, ""},
+		{raid.Level5, "II-", false, false, "1 of 3 members are missing, and a degraded start was not asked for"},
+		{raid.Level5, "II-", true, true, "dirty and degraded"},
+		{raid.Level5, "IIR", false, false, ""},
+		{raid.Level5, "IIR", true, false, "dirty and degraded"},
+		{raid.Level5, "I-R", false, true, "2 of 3 members are missing or not in sync, raid5 survives 1"},
+		{raid.Level5, "I--", false, true, "2 of 3 members are missing or not in sync, raid5 survives 1"},
+		{raid.Level4, "II-", true, true, "dirty and degraded"},
+		{raid.Level1, "II-", true, true, ""},
+		{raid.Level1, "I-R", true, true, ""},
+		{raid.Level1, "I-R", true, false, "a degraded start was not asked for"},
+		{raid.Level1, "IRR", false, false, "2 members are being recovered at once"},
+		{raid.Level1, "RR", false, false, "2 of 2 members are missing or not in sync, raid1 survives 1"},
+		{raid.Level0, "II", true, false, ""},
+		{raid.Level0, "I-", false, true, "1 of 2 members are missing or not in sync, raid0 survives 0"},
+		{raid.Level1, strings.Repeat("I", 64), false, false, ""},
+		{raid.Level1, strings.Repeat("I", 65), false, false, "65 slots, at most 64 are served"},
+	} {
+		best := &metadata.Superblock{
+			Geometry: raid.Geometry{Level: tt.level, Disks: len(tt.members)}, ResyncOffset: raid.MaxSectors,
+		}
+		if tt.dirty {
+			best.ResyncOffset = 0
+		}
+
+		setup := newSetup(best)
+
+		for slot, c := range tt.members {
+			switch c {
+			case 'I':
+				setup.Members[slot] = engine.Member{Device: engine.DeviceID(slot), State: raid.InSync}
+			case 'R':
+				setup.Members[slot] = engine.Member{Device: engine.DeviceID(slot), State: raid.Recovering}
+			}
+		}
+
+		t.Run(fmt.Sprintf("%v %s dirty=%v", tt.level, tt.members, tt.dirty), func(t *testing.T) {
+			checkRefused(t, startable(setup, best, tt.degraded), tt.want)
+		})
+	}
+}
+
+// TestFreshness orders devices: only those that hold a slot by their own word
+// have a say, however far ahead a stray spare is.
+func TestFreshness(t *testing.T) {
+	all := []candidate{
+		device(3, 99, 0, 1, 2, spare),
+		device(0, 7, 0, 1, 2),
+		device(4, 98, 0, 1, 2, spare, faulty),
+		device(1, 9, 0, 1, 2),
+		device(2, 8, 0, 1, 2),
+	}
+
+	slices.SortStableFunc(all, byFreshness)
+
+	var got []int
+	for _, c := range all {
+		got = append(got, c.sb.Number)
+	}
+
+	if diff := cmp.Diff([]int{1, 2, 0, 3, 4}, got); diff != "" {
+		t.Errorf("numbers, the freshest first (-want +got):\n%s", diff)
+	}
+}
+
+func TestValidName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"data": true, "a": true, "Data-1_x.y": true, "0": true, "-": true, strings.Repeat("n", 64): true,
+		"": false, ".": false, "..": false, ".hidden": false, "a/b": false, "a b": false, "a\n": false, "a\x00": false,
+		"ä": false, "a:b": false, "a=b": false, `a\b`: false, strings.Repeat("n", 65): false,
+	} {
+		if got := validName(name); got != want {
+			t.Errorf("validName(%q) = %v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestReserve(t *testing.T) {
+	h := New(Config{})
+
+	if _, err := h.reserve(raid.UUID{1}, "data"); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, tt := range []struct {
+		uuid raid.UUID
+		name string
+		want string
+	}{
+		{raid.UUID{1}, "other", "runs already, or is being started"},
+		{raid.UUID{2}, "data", `another array is called "data"`},
+		{raid.UUID{2}, "../data", "cannot be the name"},
+		{raid.UUID{2}, "other", ""},
+	} {
+		_, err := h.reserve(tt.uuid, tt.name)
+		checkRefused(t, err, tt.want)
+	}
+}
+
+// format is a metadata module that keeps nothing.
+type format struct {
+	metadata.Format
+
+	name string
+}
+
+func (f format) Name() string { return f.name }
+
+func (f format) Keep([]metadata.Attachment) (metadata.Keeper, error) { return nil, nil }
+
+// TestPlan describes arrays from devices that agree.
+func TestPlan(t *testing.T) {
+	h := New(Config{})
+
+	var all []candidate
+
+	for number := range 3 {
+		c := device(number, 9, 0, 1, 2, spare).asSlot(number)
+		c.format = format{name: "md1"}
+		c.sb.DataOffset = raid.Sectors(100 + number)
+		all = append(all, c)
+	}
+
+	extra := device(3, 1, 0, 1, 2, spare)
+	extra.format = format{name: "md1"}
+	all = append(all, extra)
+
+	cfg, err := h.plan(all, api.StartParameters{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	want := engine.Setup{
+		Level: raid.Level5, Size: testSize / testChunk * testChunk, Resynced: raid.MaxSectors, Spares: []engine.DeviceID{3},
+		Members: []engine.Member{
+			{Device: 0, State: raid.InSync}, {Device: 1, State: raid.InSync}, {Device: 2, State: raid.InSync},
+		},
+	}
+	if diff := cmp.Diff(want, cfg.Setup); diff != "" {
+		t.Errorf("setup (-want +got):\n%s", diff)
+	}
+
+	if got := cfg.Devices[2].Offset; got != 102 {
+		t.Errorf("data of device 2 at %d, want 102", got)
+	}
+
+	all[3].format = format{name: "imsm"}
+	_, err = h.plan(all, api.StartParameters{})
+	checkRefused(t, err, "metadata and /dev/sdd has")
+}
