@@ -275,6 +275,11 @@ func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engin
 			who, role, ErrRefused)
 	}
 
+	if c.sb.DataSize < best.Size {
+		return fmt.Errorf("%s has room for %d sectors, the array uses %d: %w",
+			who, c.sb.DataSize, best.Size, ErrRefused)
+	}
+
 	if !slotted {
 		if role != raid.RoleSpare {
 			return fmt.Errorf("%s is %v by the freshest superblock: %w", who, role, ErrRefused)
@@ -285,7 +290,10 @@ func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engin
 		return nil
 	}
 
-	switch {
+	switch own := c.sb.Role(c.sb.Number); {
+	case own != role:
+		// Only its own superblock says how much of its data is right.
+		return fmt.Errorf("%s is %v by its own superblock and %v by the freshest: %w", who, own, role, ErrRefused)
 	case int(slot) >= len(setup.Members):
 		return fmt.Errorf("%s claims slot %d of %d: %w", who, slot, len(setup.Members), ErrRefused)
 	case setup.Members[slot].Device != engine.None:

@@ -46,6 +46,12 @@ func (c candidate) recovered(offset raid.Sectors) candidate {
 	return c
 }
 
+func (c candidate) sized(size raid.Sectors) candidate {
+	c.sb.DataSize = size
+
+	return c
+}
+
 const (
 	spare  = raid.RoleSpare
 	faulty = raid.RoleFaulty
@@ -75,6 +81,24 @@ func TestPlace(t *testing.T) {
 		{name: "asked for as a spare", c: device(1, 9, table...), want: "is slot 1 by the freshest"},
 		{name: "a spare asked for in a slot", c: device(3, 9, table...).asSlot(2), want: "is spare by the freshest"},
 		{name: "beyond the table", c: device(40, 9, table...).asSlot(0), want: "is spare by the freshest"},
+		{
+			// It was made a member in the last round and did not hear of it: what
+			// it holds is a spare's.
+			name: "a spare by its own word", c: device(1, 8, 0, spare, faulty, spare).asSlot(1),
+			want: "is spare by its own superblock and slot 1 by the freshest",
+		},
+		{
+			name: "another slot by its own word", c: device(1, 8, 0, 2, faulty, spare).asSlot(1),
+			want: "is slot 2 by its own superblock and slot 1 by the freshest",
+		},
+		{
+			name: "too small", c: device(1, 9, table...).asSlot(1).sized(testSize - 1),
+			want: "has room for 999 sectors, the array uses 1000",
+		},
+		{
+			name: "a spare that is too small", c: device(3, 9, table...).sized(testSize - 1),
+			want: "has room for 999 sectors, the array uses 1000",
+		},
 		{name: "no such slot", c: device(4, 9, table...).asSlot(7), want: "claims slot 7 of 3"},
 		{name: "the slot is taken", c: device(0, 9, table...).asSlot(0), want: "claims slot 0, as another device does"},
 		{
