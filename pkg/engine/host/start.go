@@ -251,8 +251,8 @@ func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error)
 		return cfg, fmt.Errorf("%w: %w", err, ErrRefused)
 	}
 
-	if g.Level.HasParity() {
-		setup.Size = setup.Size / g.Chunk * g.Chunk
+	if err := fit(&setup, cfg); err != nil {
+		return cfg, err
 	}
 
 	if cfg.Keeper, err = all[0].format.Keep(attachments); err != nil {
@@ -308,12 +308,44 @@ func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engin
 		m.State = raid.Recovering
 		m.Recovered = c.sb.RecoveryOffset
 
-		if best.Chunk > 0 {
-			m.Recovered = m.Recovered / best.Chunk * best.Chunk
-		}
+		m.Recovered -= m.Recovered % grain(best.Chunk)
 	}
 
 	setup.Members[slot] = m
+
+	return nil
+}
+
+// grain is what positions of a sync are multiples of: whole chunks, and whole
+// blocks of any device.
+func grain(chunk raid.Sectors) raid.Sectors { return max(chunk, 8) }
+
+// fit makes what is synced begin and end on whole chunks and whole blocks. It
+// refuses an array whose chunks or data do not: a member with large blocks takes
+// nothing else, and would be taken for faulty.
+func fit(setup *engine.Setup, cfg loop.Config) error {
+	block := raid.Sectors(cfg.Block / raid.SectorSize)
+
+	if cfg.Chunk%block != 0 {
+		return fmt.Errorf("chunks of %d sectors on blocks of %d bytes: %w", cfg.Chunk, cfg.Block, ErrRefused)
+	}
+
+	for _, d := range cfg.Devices {
+		if d.Offset%block != 0 {
+			return fmt.Errorf("%s has its data at sector %d, which is not a multiple of blocks of %d bytes: %w",
+				d.Member.Path, d.Offset, cfg.Block, ErrRefused)
+		}
+	}
+
+	if setup.Level.HasParity() {
+		setup.Size -= setup.Size % cfg.Chunk
+	}
+
+	setup.Size -= setup.Size % block // the rest is beyond the end of the array
+
+	if setup.Resynced != raid.MaxSectors {
+		setup.Resynced -= setup.Resynced % grain(cfg.Chunk)
+	}
 
 	return nil
 }

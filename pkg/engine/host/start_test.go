@@ -63,11 +63,12 @@ func TestPlace(t *testing.T) {
 	table := []raid.Role{0, 1, faulty, spare, 7, 2}
 
 	for _, tt := range []struct {
-		name string
-		c    candidate
-		want string // of an error
-		slot raid.Slot
-		got  engine.Member // of slot
+		name  string
+		c     candidate
+		chunk raid.Sectors // on top of testChunk
+		want  string       // of an error
+		slot  raid.Slot
+		got   engine.Member // of slot
 	}{
 		{name: "in sync", c: device(1, 9, table...).asSlot(1), slot: 1, got: engine.Member{Device: 4, State: raid.InSync}},
 		{
@@ -107,15 +108,22 @@ func TestPlace(t *testing.T) {
 			slot: 1, got: engine.Member{Device: 4, State: raid.Recovering, Recovered: 5 * testChunk},
 		},
 		{
+			name: "being filled, with no chunks to round to",
+			c:    device(1, 9, table...).asSlot(1).recovered(13), chunk: -testChunk,
+			slot: 1, got: engine.Member{Device: 4, State: raid.Recovering, Recovered: 8},
+		},
+		{
 			name: "filled",
 			c:    device(1, 9, table...).asSlot(1).recovered(testSize), slot: 1, got: engine.Member{Device: 4, State: raid.InSync},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			setup := newSetup(device(0, 9, table...).sb)
+			best := device(0, 9, table...).sb
+			best.Chunk += tt.chunk
+			setup := newSetup(best)
 			setup.Members[0] = engine.Member{Device: 0, State: raid.InSync}
 
-			err := place(&setup, device(0, 9, table...).sb, tt.c, 4)
+			err := place(&setup, best, tt.c, 4)
 			checkRefused(t, err, tt.want)
 
 			if err == nil {
@@ -287,22 +295,29 @@ func (f format) Name() string { return f.name }
 
 func (f format) Keep([]metadata.Attachment) (metadata.Keeper, error) { return nil, nil }
 
-// TestPlan describes arrays from devices that agree.
-func TestPlan(t *testing.T) {
-	h := New(Config{})
-
+// candidates returns three members and a spare.
+func candidates() []candidate {
 	var all []candidate
 
-	for number := range 3 {
-		c := device(number, 9, 0, 1, 2, spare).asSlot(number)
+	for number := range 4 {
+		c := device(number, 9, 0, 1, 2, spare)
 		c.format = format{name: "md1"}
-		c.sb.DataOffset = raid.Sectors(100 + number)
+		c.sb.DataOffset = raid.Sectors(64 + 8*number)
+
+		if number < 3 {
+			c = c.asSlot(number)
+		}
+
 		all = append(all, c)
 	}
 
-	extra := device(3, 1, 0, 1, 2, spare)
-	extra.format = format{name: "md1"}
-	all = append(all, extra)
+	return all
+}
+
+// TestPlan describes arrays from devices that agree.
+func TestPlan(t *testing.T) {
+	h := New(Config{})
+	all := candidates()
 
 	cfg, err := h.plan(all, api.StartParameters{})
 	if err != nil {
@@ -319,11 +334,55 @@ func TestPlan(t *testing.T) {
 		t.Errorf("setup (-want +got):\n%s", diff)
 	}
 
-	if got := cfg.Devices[2].Offset; got != 102 {
-		t.Errorf("data of device 2 at %d, want 102", got)
+	if got := cfg.Devices[2].Offset; got != 80 {
+		t.Errorf("data of device 2 at %d, want 80", got)
 	}
 
 	all[3].format = format{name: "imsm"}
 	_, err = h.plan(all, api.StartParameters{})
 	checkRefused(t, err, "metadata and /dev/sdd has")
+}
+
+// TestPlanBlocks describes arrays with a member whose blocks are of 4 KiB: what
+// is not a multiple of that cannot be written to it, and each attempt would cost
+// a member.
+func TestPlanBlocks(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(all []candidate)
+		want   string
+		size   raid.Sectors // of what is synced
+		from   raid.Sectors // where a resync begins
+	}{
+		{"parity", func([]candidate) {}, "", 992, raid.MaxSectors},
+		{"parity, resync from the midst of a chunk", func(all []candidate) { all[0].sb.ResyncOffset = 75 }, "", 992, 64},
+		{"mirror", func(all []candidate) { mirror(all, 1003) }, "", 1000, raid.MaxSectors},
+		{"mirror, resync from an odd sector", func(all []candidate) {
+			mirror(all, 1003)
+			all[0].sb.ResyncOffset = 75
+		}, "", 1000, 72},
+		{"chunk", func(all []candidate) { all[0].sb.Chunk = 4 }, "chunks of 4 sectors on blocks of 4096 bytes", 0, 0},
+		{"data", func(all []candidate) { all[2].sb.DataOffset = 90 }, "/dev/sdc has its data at sector 90", 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			all := candidates()
+			all[1].dev.Block = 4096
+			tt.change(all)
+
+			cfg, err := New(Config{}).plan(all, api.StartParameters{})
+			checkRefused(t, err, tt.want)
+
+			if err == nil && (cfg.Setup.Size != tt.size || cfg.Setup.Resynced != tt.from || cfg.Block != 4096) {
+				t.Errorf("size %d, resync from %d, blocks of %d, want %d, %d, 4096",
+					cfg.Setup.Size, cfg.Setup.Resynced, cfg.Block, tt.size, tt.from)
+			}
+		})
+	}
+}
+
+// mirror makes all a mirror of three.
+func mirror(all []candidate, size raid.Sectors) {
+	for _, c := range all {
+		c.sb.Level, c.sb.Chunk, c.sb.Size, c.sb.DataSize = raid.Level1, 0, size, size
+	}
 }
