@@ -97,6 +97,12 @@ func (l *Loop) Fail(id engine.DeviceID, cause string) error {
 // Add gives the array a device as a spare. Its superblock is written before
 // anything is copied to it.
 func (l *Loop) Add(d Device, source metadata.Source, uuid raid.UUID) (engine.DeviceID, error) {
+	if d.Member.Block > l.cfg.Block {
+		// What clients write is not always a whole block of it.
+		return engine.None, fmt.Errorf("loop: %s has blocks of %d bytes, the array has %d",
+			d.Member.Path, d.Member.Block, l.cfg.Block)
+	}
+
 	var failed error
 
 	err := l.Do(func() {
