@@ -8,7 +8,6 @@ CACHE   := $(abspath .cache)
 LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
 
 export CGO_ENABLED := 0
-export GOFLAGS     := -trimpath
 
 .PHONY: help setup build install demo test test-unit test-vm test-kernels race fuzz-smoke lint fmt check-clean image clean
 .DEFAULT_GOAL := help
@@ -21,7 +20,7 @@ setup: ## Install what building and testing need, saying so
 
 build: ## Build static bin/raid-assembler and bin/raid-engine
 	@mkdir -p bin
-	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/raid-assembler ./cmd/raid-engine
+	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/raid-assembler ./cmd/raid-engine
 
 install: build ## Stage the files that a host needs below DESTDIR
 	tools/install.sh "$(DESTDIR)" "$(PREFIX)"

@@ -73,13 +73,14 @@ func (p *program) printChange(out api.ChangeReply) error {
 func (p *program) assembleVerb() *cobra.Command {
 	return p.changeVerb(change{
 		method: "Assemble",
-		use:    "assemble [ARRAY]",
+		use:    "assemble [ARRAY [DEVICE...]]",
 		short:  "start an array, or all",
 		long: `Start the array with this name or UUID, or all arrays that can be started: also
 one that was stopped by hand. Arrays whose members are all there start by
-themselves; this is for the others.`,
+themselves; this is for the others. With devices, from these alone: of halves
+that went on apart, it chooses the one that counts.`,
 		force: "start it degraded now, before its deadline",
-		args:  cobra.MaximumNArgs(1),
+		args:  cobra.ArbitraryArgs,
 	})
 }
 

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -35,9 +34,19 @@ type Set struct {
 
 // Dir returns the directory of all sets.
 func Dir() string {
-	_, file, _, _ := runtime.Caller(0)
+	dir := "."
 
-	return filepath.Join(filepath.Dir(file), "..", "..", "testdata", "golden")
+	// Tests run in the directory of their package. Where its sources were is
+	// not in a binary that was built with -trimpath.
+	for range 8 {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+
+		dir = filepath.Join("..", dir)
+	}
+
+	return filepath.Join(dir, "testdata", "golden")
 }
 
 // Sets returns the sets whose names begin with one of prefixes. It is fatal if

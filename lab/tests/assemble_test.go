@@ -162,6 +162,28 @@ grep -q "Subject: " /root/explained`)
 	}
 }
 
+// TestPartitions has a partition table on an array, which udev reads in the
+// kernel's place.
+func TestPartitions(t *testing.T) {
+	a := array{name: "one", level: 1, members: 2, size: 32 << 20}
+	b := start(t)
+	b.make(a, b.MustDisks(a.members, a.size, "m"))
+	b.install()
+	b.await("one", 20*time.Second, "assembled at start", whole)
+
+	// One partition of type Linux, from sector 2048, of 20480 sectors.
+	mbr := make([]byte, 512)
+	copy(mbr[446:], []byte{0, 0, 0, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 0x50, 0, 0})
+	mbr[510], mbr[511] = 0x55, 0xaa
+
+	b.MustWriteFile("/root/mbr", string(mbr), 0o600)
+	b.MustShell("dd if=/root/mbr of=/dev/raid/one oflag=direct status=none; raid-assembler stop one; " +
+		"raid-assembler assemble one")
+	b.MustWaitFor(20*time.Second, "test -b /dev/raid/one-part1 && test -L /dev/disk/by-id/raid-name-one-part1")
+	b.MustShell("mkfs.ext4 -q /dev/raid/one-part1; mount /dev/raid/one-part1 /mnt; ! raid-assembler stop one; " +
+		"umount /mnt; raid-assembler stop one")
+}
+
 func degradedBy(n int) func(api.Array) bool {
 	return func(a api.Array) bool { return a.Degraded == n }
 }

@@ -185,12 +185,16 @@ systemctl daemon-reload`)
 		t.Errorf("the assembler was not killed once")
 	}
 
-	load := b.MustGo(fmt.Sprintf(fio, "five", 7, 15))
+	load := b.MustGo(fmt.Sprintf(fio, "five", 7, 20))
 
 	for range 4 {
 		time.Sleep(3 * time.Second)
 		b.MustShell("pkill -9 -f '^raid-engine .*serve'")
 	}
+
+	// An upgrade is the same path, asked for.
+	time.Sleep(3 * time.Second)
+	b.MustShell("systemctl restart raid-engine.service")
 
 	load.MustWait(2 * time.Minute)
 	b.await("five", time.Minute, "whole again", whole)

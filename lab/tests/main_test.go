@@ -69,7 +69,7 @@ func start(t *testing.T) *box {
 func (b *box) install() {
 	b.t.Helper()
 	b.MustInstall(stage)
-	b.MustShell("systemctl start raid-engine.socket raid-assembler.service")
+	b.MustShell("sync; systemctl start raid-engine.socket raid-assembler.service")
 }
 
 // array is an array that mdadm makes in the guest.

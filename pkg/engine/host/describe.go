@@ -2,6 +2,8 @@ package host
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine"
@@ -38,6 +40,14 @@ func (h *Host) describe(uuid raid.UUID, r *running) (api.Array, error) {
 		a.Members = append(a.Members, entry)
 	}
 
+	for _, id := range slices.Sorted(maps.Keys(r.devices)) {
+		// A spare has its slot, and it waits to be let go of.
+		if !slices.Contains(st.Spares, id) && !holdsSlot(st.Members, id) {
+			d := r.devices[id]
+			a.Members = append(a.Members, api.Member{Device: d.Path, Serial: d.Serial, State: string(raid.Faulty)})
+		}
+	}
+
 	for _, id := range st.Spares {
 		if d := r.devices[id]; d != nil {
 			a.Members = append(a.Members, api.Member{Device: d.Path, Serial: d.Serial, State: string(raid.Spare)})
@@ -49,6 +59,10 @@ func (h *Host) describe(uuid raid.UUID, r *running) (api.Array, error) {
 	}
 
 	return a, nil
+}
+
+func holdsSlot(members []engine.Member, id engine.DeviceID) bool {
+	return slices.ContainsFunc(members, func(m engine.Member) bool { return m.Device == id })
 }
 
 func describeSync(p loop.Progress) *api.Sync {
