@@ -9,6 +9,7 @@ import (
 
 	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/scan/sysfs"
 )
 
 // claimDir is below Config.RunDir: one file for each block device of ours,
@@ -93,30 +94,12 @@ func resolve(name string) (path, serial string) {
 		path = real
 	}
 
-	return path, Serial(path)
-}
-
-// Serial returns the serial number of the disk at path, as the kernel tells it
-// or, failing that, as udev found it; empty if neither knows.
-func Serial(path string) string {
-	base := filepath.Base(path)
-
-	for _, attr := range []string{"device/vpd_pg80", "device/serial"} {
-		raw, err := os.ReadFile(filepath.Join("/sys/class/block", base, attr))
-		if err != nil {
-			continue
-		}
-
-		if attr == "device/vpd_pg80" && len(raw) > 4 {
-			raw = raw[4:] // the header of the page
-		}
-
-		if s := strings.TrimSpace(strings.Trim(string(raw), "\x00")); s != "" {
-			return s
-		}
+	d, err := sysfs.Read(sysfs.Host(), filepath.Base(path))
+	if err != nil {
+		return path, "" // opening it will tell what is the matter
 	}
 
-	return ""
+	return path, d.Serial
 }
 
 // inUse says who uses a block device or its partitions, or nothing.
