@@ -183,7 +183,9 @@ func (l *Loop) recordDone(written bool) {
 		l.step(engine.SuperblocksDurable{Seq: seq})
 	}
 
-	if r.wanted && !r.active {
+	// What broke the array is not recorded: who is left, a member that is being
+	// filled perhaps, would call those faulty whose return is all it needs.
+	if r.wanted && !r.active && l.array.State() != raid.Broken {
 		l.record(r.asked)
 	}
 }

@@ -184,3 +184,27 @@ func TestRecordWithoutAMember(t *testing.T) {
 			l.array.MayAcknowledge(), l.array.MayWrite())
 	}
 }
+
+// TestNoRecordOfABrokenArray breaks an array while a record is under way and
+// another one is wanted. That would be written to whoever is left, such as a
+// spare that is being filled, and call the members faulty whose return is all
+// that the array needs.
+func TestNoRecordOfABrokenArray(t *testing.T) {
+	l, k := newLoop(t, 2, nil)
+
+	for _, ev := range []engine.Event{
+		engine.Started{}, engine.WriteArrived{}, engine.MemberFailed{Device: 1}, engine.MemberFailed{Device: 0},
+	} {
+		l.step(ev)
+	}
+
+	for l.recorder.active {
+		l.wait(t)
+	}
+
+	for _, rec := range k.records {
+		if rec.Members[0].State == raid.Faulty {
+			t.Errorf("member 0 is recorded as faulty, which broke the array: %+v", rec)
+		}
+	}
+}
