@@ -102,9 +102,11 @@ func (l *Loop) recordOp(device engine.DeviceID, want int32) *uring.SQE {
 // flushed goes on to the writes, unless a member could not be flushed. A record
 // that calls it in sync all the same, and the array clean, would after a crash
 // bring the member back without what it lost; so nothing is written before the
-// array has taken it out.
+// array has taken it out. And nothing is written once the array is broken: who
+// is left, a member that is being filled perhaps, would say that those are gone
+// whose return is all it needs.
 func (l *Loop) flushed() {
-	if len(l.failed) > 0 {
+	if len(l.failed) > 0 || l.array.State() == raid.Broken {
 		l.recordDone(false)
 
 		return
@@ -183,8 +185,6 @@ func (l *Loop) recordDone(written bool) {
 		l.step(engine.SuperblocksDurable{Seq: seq})
 	}
 
-	// What broke the array is not recorded: who is left, a member that is being
-	// filled perhaps, would call those faulty whose return is all it needs.
 	if r.wanted && !r.active && l.array.State() != raid.Broken {
 		l.record(r.asked)
 	}
