@@ -63,6 +63,8 @@ func TestDegradedBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	b.MustWaitFor(20*time.Second, "journalctl -b -q RAID_EVENT=Waiting | grep -q .")
+
 	if st := b.status(); len(st.Waiting) != 1 || st.Waiting[0].Present != 3 || st.Waiting[0].Needed != 4 {
 		t.Errorf("before the deadline the status is %+v, want one array that waits with 3 of 4 members", st)
 	}

@@ -189,7 +189,9 @@ func (h *Host) Shutdown(ctx context.Context) error {
 
 	for _, r := range all {
 		group.Go(func() error {
-			if inUse(r.loop.Device()) != "" {
+			// There is no way to ask who has a device open, but requests tell.
+			st, err := r.loop.Status()
+			if err == nil && (st.Busy || inUse(r.loop.Device()) != "") {
 				return r.loop.HandOver(ctx)
 			}
 

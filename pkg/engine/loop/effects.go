@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/stripe"
@@ -69,6 +70,7 @@ type Status struct {
 	Spares   []engine.DeviceID
 	Sync     Progress
 	Events   uint64
+	Busy     bool // somebody reads or writes it, or did a moment ago
 }
 
 // Status returns the array as it is now.
@@ -80,6 +82,7 @@ func (l *Loop) Status() (Status, error) {
 			State: l.array.State(), Degraded: l.array.Degraded(),
 			Members: append([]engine.Member(nil), l.array.Members()...),
 			Spares:  l.array.Spares(), Sync: l.progress(), Events: l.cfg.Keeper.Events(),
+			Busy: l.writing+l.reading+len(l.held) > 0 || time.Since(l.lastAny) < stillBusy,
 		}
 	})
 

@@ -16,6 +16,9 @@ import (
 // safeMode is how long an array without a write in flight stays dirty.
 const safeMode = 200 * time.Millisecond
 
+// stillBusy is how long after its last request an array counts as in use.
+const stillBusy = 250 * time.Millisecond
+
 // answer is what a request that has ended is owed.
 type answer struct {
 	tag uint16

@@ -1,0 +1,735 @@
+package engine_test
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/geometry"
+	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/md1"
+	"raid-assembler/pkg/raid"
+)
+
+// cell is what may be in one sector of the array.
+type cell struct {
+	versions []uint64 // written to it, oldest first
+	floor    int      // the oldest that may be there: what came before was flushed over
+	acked    int      // the newest that was acknowledged
+	exact    bool     // it holds the newest, for certain
+}
+
+// content is what version id of a sector holds; at first that is nothing.
+func content(id uint64, s raid.Sectors) *block {
+	var b block
+
+	if id == 0 {
+		return &b
+	}
+
+	x := id<<20 ^ uint64(s)
+	for i := range b {
+		x = x*6364136223846793005 + 1442695040888963407
+		b[i] = byte(x >> 56)
+	}
+
+	return &b
+}
+
+// world is an array through several lives, each of which ends when the power
+// is cut.
+type world struct {
+	t      *testing.T
+	rng    *rand.Rand
+	geo    raid.Geometry
+	g      *geometry.Map
+	drives []*drive
+	cells  []cell
+
+	m        *machine
+	degraded bool // at some time in this life
+	last     uint64
+	uuids    byte
+	flushed  [crashDepth][]int // by tag: what was acknowledged when the flush began
+}
+
+func newWorld(t *testing.T, geo raid.Geometry, seed uint64) *world {
+	t.Helper()
+
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 11)), geo: geo}
+
+	var err error
+	if w.g, err = geometry.New(geo); err != nil {
+		t.Fatal(err)
+	}
+
+	w.cells = make([]cell, w.g.ArraySectors())
+	for s := range w.cells {
+		w.cells[s] = cell{versions: []uint64{0}, exact: true}
+	}
+
+	minor := w.rng.IntN(3)
+	size := geo.Size + 100
+
+	if minor != 0 {
+		size += 2048
+	}
+
+	var members []md1.NewMember
+
+	for range geo.Disks + w.rng.IntN(2) {
+		members = append(members, md1.NewMember{Source: w.blank(size).source(), Device: w.uuid()})
+	}
+
+	stages, err := md1.Create(md1.Params{
+		Minor: minor, Array: raid.UUID{1}, Name: "crash", Geometry: geo,
+		AssumeClean: w.rng.IntN(2) == 0, Now: time.Unix(1e9, 0),
+	}, members)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, stage := range stages {
+		for _, wr := range stage {
+			w.drives[wr.Member].write(wr.Sector, wr.Data, true)
+		}
+	}
+
+	return w
+}
+
+func (w *world) blank(size raid.Sectors) *drive {
+	d := newDrive(len(w.drives), size)
+	w.drives = append(w.drives, d)
+
+	return d
+}
+
+func (w *world) uuid() raid.UUID {
+	w.uuids++
+
+	return raid.UUID{0xdd, w.uuids}
+}
+
+// found is a drive with a superblock.
+type found struct {
+	*drive
+	*metadata.Superblock
+}
+
+func (f found) holds() (raid.Slot, bool) { return f.Role(f.Number).Slot() }
+
+// scan returns the drives that hold superblocks, the freshest first, of those
+// that hold a slot.
+func (w *world) scan() []found {
+	var all []found
+
+	for _, d := range w.drives {
+		sb, err := md1.Format{}.Probe(d.source())
+		if errors.Is(err, metadata.ErrNotFound) || d.dead {
+			continue
+		}
+
+		if err != nil {
+			w.t.Fatalf("drive %d: %v", d.name, err)
+		}
+
+		all = append(all, found{d, sb})
+	}
+
+	slices.SortStableFunc(all, func(a, b found) int {
+		_, first := a.holds()
+		_, second := b.holds()
+
+		switch {
+		case first != second && first:
+			return -1
+		case first != second:
+			return 1
+		default:
+			return cmp.Compare(b.Events, a.Events)
+		}
+	})
+
+	return all
+}
+
+// choose gives each drive the place that the freshest superblock gives it. What
+// it calls faulty or missing, and who does not know of its own slot, is left
+// out.
+func (w *world) choose(all []found) (use []found, setup engine.Setup) {
+	best := all[0]
+	setup = engine.Setup{Level: best.Level, Size: best.Size, Resynced: best.ResyncOffset}
+
+	if best.Level.HasParity() {
+		setup.Size -= setup.Size % best.Chunk
+	}
+
+	for range best.Disks {
+		setup.Members = append(setup.Members, engine.Member{Device: engine.None, State: raid.Missing})
+	}
+
+	for _, f := range all {
+		role := best.Role(f.Number)
+		slot, slotted := role.Slot()
+
+		if role != f.Role(f.Number) || slotted && f.Events+1 < best.Events || role == raid.RoleFaulty {
+			continue
+		}
+
+		id := engine.DeviceID(len(use))
+		use = append(use, f)
+
+		if !slotted {
+			setup.Spares = append(setup.Spares, id)
+
+			continue
+		}
+
+		if setup.Members[slot].Device != engine.None {
+			w.t.Fatalf("drives %d and %d are both in slot %d", use[setup.Members[slot].Device].name, f.name, slot)
+		}
+
+		m := engine.Member{Device: id, State: raid.InSync}
+		if f.RecoveryOffset < best.Size {
+			m.State, m.Recovered = raid.Recovering, f.RecoveryOffset
+		}
+
+		setup.Members[slot] = m
+	}
+
+	leaveForLater(setup.Members)
+
+	return use, setup
+}
+
+// leaveForLater leaves out all recovering members but the one that has come
+// furthest. One that was recovered, and has not heard of it, looks like one.
+func leaveForLater(members []engine.Member) {
+	keep := -1
+
+	for slot, m := range members {
+		if m.State == raid.Recovering && (keep < 0 || m.Recovered > members[keep].Recovered) {
+			keep = slot
+		}
+	}
+
+	for slot, m := range members {
+		if m.State == raid.Recovering && slot != keep {
+			members[slot] = engine.Member{Device: engine.None, State: raid.Missing}
+		}
+	}
+}
+
+// boot starts the array from what the drives hold. Reports whether it could be
+// started; that it could not is checked to be right.
+func (w *world) boot() bool {
+	all := w.scan()
+	use, setup := w.choose(all)
+	if debug {
+		for _, f := range all {
+			w.t.Logf("drive %d: number %d events %d roles %v resync %d recovery %d", f.name, f.Number, f.Events, f.Roles[:6], f.ResyncOffset, f.RecoveryOffset)
+		}
+		w.t.Logf("setup %+v", setup)
+	}
+
+	lost, dead := 0, 0
+
+	for _, member := range setup.Members {
+		if member.State != raid.InSync {
+			lost++
+		}
+	}
+
+	for _, d := range w.drives {
+		if d.dead {
+			dead++
+		}
+	}
+
+	degradedBefore := w.degraded || dead > 0
+	w.degraded = lost > 0
+
+	switch {
+	case lost > 0 && !degradedBefore:
+		w.t.Fatalf("%d members are not in sync, of an array that was whole", lost)
+	case lost > w.geo.Level.Redundancy(w.geo.Disks):
+		if dead == 0 {
+			w.t.Fatalf("%d members are not in sync, and all drives are there", lost)
+		}
+
+		return false
+	case lost > 0 && w.geo.Level.HasParity() && setup.Resynced != raid.MaxSectors:
+		return false // the write hole
+	}
+
+	attachments := make([]metadata.Attachment, 0, len(use))
+	drives := make(map[engine.DeviceID]attached)
+
+	for id, f := range use {
+		if w.m != nil && w.m.recorded[f.drive] {
+			if slot, ok := f.holds(); ok {
+				w.t.Fatalf("drive %d, which failed, is back in slot %d", f.name, slot)
+			}
+		}
+
+		attachments = append(attachments, metadata.Attachment{Superblock: f.Superblock, Source: f.source()})
+		drives[engine.DeviceID(id)] = attached{drive: f.drive, offset: f.DataOffset}
+	}
+
+	keeper, err := md1.Format{}.Keep(attachments)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+
+	w.m = newMachine(w.t, w.rng, setup, w.geo, keeper, drives)
+	w.m.answered = w.answered
+
+	return true
+}
+
+// submit begins a random request that overlaps no other.
+func (w *world) submit() {
+	tag := w.rng.IntN(crashDepth)
+	if w.m.reqs[tag] != nil {
+		return
+	}
+
+	total := len(w.cells)
+	n := 1 + w.rng.IntN(min(total, []int{1, 8, 30, 60}[w.rng.IntN(4)]))
+	r := stripe.Request{
+		Tag: tag, Op: stripe.Op(w.rng.IntN(2)), Sector: raid.Sectors(w.rng.IntN(total - n + 1)), FUA: w.rng.IntN(6) == 0,
+	}
+
+	if w.rng.IntN(10) == 0 {
+		w.flush(tag)
+
+		return
+	}
+
+	for _, other := range w.m.reqs {
+		if other != nil && r.Sector < other.Sector+sectors(other) && other.Sector < r.Sector+raid.Sectors(n) {
+			return
+		}
+	}
+
+	r.Data = make([]byte, n*raid.SectorSize)
+
+	if r.Op == stripe.Write {
+		w.last++
+
+		for i := range n {
+			s := r.Sector + raid.Sectors(i)
+			copy(r.Data[i*raid.SectorSize:], content(w.last, s)[:])
+			w.cells[s].versions = append(w.cells[s].versions, w.last)
+			w.cells[s].exact = false
+		}
+	}
+
+	w.m.submit(r)
+}
+
+func sectors(r *stripe.Request) raid.Sectors { return raid.Sectors(len(r.Data) / raid.SectorSize) }
+
+func (w *world) flush(tag int) {
+	acked := make([]int, len(w.cells))
+	for s := range w.cells {
+		acked[s] = w.cells[s].acked
+	}
+
+	w.flushed[tag] = acked
+	w.m.submit(stripe.Request{Tag: tag, Op: stripe.Flush})
+}
+
+// answered takes the answer to a request.
+func (w *world) answered(r *stripe.Request, ok bool) {
+	if !ok {
+		if w.m.array.State() != raid.Broken {
+			w.t.Fatalf("%v at sector %d was given up: %v", r.Op, r.Sector, w.m)
+		}
+
+		return
+	}
+
+	if r.Op == stripe.Flush {
+		for s, acked := range w.flushed[r.Tag] {
+			w.cells[s].floor = max(w.cells[s].floor, acked)
+		}
+
+		return
+	}
+
+	for i := range sectors(r) {
+		s := r.Sector + i
+		c := &w.cells[s]
+
+		if r.Op == stripe.Read {
+			w.check("read", s, r.Data[i.Bytes():][:raid.SectorSize])
+
+			continue
+		}
+
+		c.acked, c.exact = len(c.versions)-1, true
+		if r.FUA {
+			c.floor = c.acked
+		}
+	}
+}
+
+// check checks that data may be in a sector.
+func (w *world) check(who string, s raid.Sectors, data []byte) {
+	c := &w.cells[s]
+
+	may := c.versions[c.floor:]
+	if c.exact {
+		may = c.versions[len(c.versions)-1:]
+	}
+
+	for _, id := range may {
+		if *content(id, s) == block(data) {
+			return
+		}
+	}
+
+	for i, id := range c.versions {
+		if *content(id, s) == block(data) {
+			w.t.Fatalf("%s: sector %d holds version %d of %d, want one of the last %d: %v",
+				who, s, i, len(c.versions), len(may), w.m)
+		}
+	}
+
+	w.t.Fatalf("%s: sector %d holds what was never written to it: %v", who, s, w.m)
+}
+
+var debug = os.Getenv("DEBUG") != ""
+
+// live is one life: random events until the power is cut.
+func (w *world) live() {
+	for n := w.rng.IntN(600); n > 0; n-- {
+		w.event()
+
+		w.degraded = w.degraded || w.m.array.Degraded() > 0
+	}
+
+	if debug {
+		w.t.Logf("cut: %v dirty=%v", w.m, w.m.array.Record().ResyncOffset)
+	}
+	w.m.cut(w.drives)
+
+	for _, d := range w.drives {
+		// Those that died come back, perhaps, as they were: with old data.
+		d.dead = d.dead && w.rng.IntN(2) == 0
+	}
+
+	w.reviveCurrent()
+
+	for s := range w.cells {
+		c := &w.cells[s]
+		c.acked, c.exact = c.floor, c.floor == len(c.versions)-1
+	}
+}
+
+// reviveCurrent brings those back that were in sync when the array broke, or
+// one of them if all have died: what is left would be taken for the array as it
+// was before, and nothing could tell.
+func (w *world) reviveCurrent() {
+	broken := w.m.array.State() == raid.Broken
+
+	var dead []*drive
+
+	for _, member := range w.m.array.Members() {
+		d := w.m.drives[member.Device].drive
+
+		switch {
+		case d == nil || !broken && member.State != raid.InSync:
+		case !d.dead:
+			return
+		default:
+			dead = append(dead, d)
+		}
+	}
+
+	for _, d := range dead {
+		if d.dead = false; !broken {
+			return
+		}
+	}
+}
+
+func (w *world) event() {
+	switch n := w.rng.IntN(100); {
+	case n < 30:
+		w.submit()
+	case n < 88:
+		w.m.complete()
+	case n < 92:
+		if w.m.idle() && w.m.array.State() == raid.Active {
+			w.m.step(engine.WentIdle{})
+			w.m.pump()
+		}
+	case n < 94:
+		w.m.step(engine.CheckpointDue{})
+		w.m.pump()
+	case n < 96:
+		w.fail()
+	case n < 98:
+		w.add()
+	default:
+		w.remove()
+	}
+}
+
+// fail has one device die, or taken out by hand. Now and then that is one too
+// many.
+func (w *world) fail() {
+	members := w.m.array.Members()
+	member := members[w.rng.IntN(len(members))]
+	d := w.m.drives[member.Device].drive
+
+	if d == nil || d.dead {
+		return
+	}
+
+	if w.geo.Level.HasParity() && w.m.array.Resynced() != raid.MaxSectors {
+		return // what the crash left in flight, and a member: that is more than the level survives
+	}
+
+	left := 0
+
+	for _, other := range members {
+		if o := w.m.drives[other.Device].drive; other.State == raid.InSync && o != nil && !o.dead {
+			left++
+		}
+	}
+
+	if member.State == raid.InSync && left <= len(members)-w.geo.Level.Redundancy(len(members)) && w.rng.IntN(15) != 0 {
+		return
+	}
+
+	if w.rng.IntN(3) == 0 {
+		w.m.step(engine.MemberFailed{Device: member.Device})
+		w.m.pump()
+	} else {
+		d.dead = true
+	}
+}
+
+// add gives the array a drive that it does not have: a new one, or one that it
+// had before.
+func (w *world) add() {
+	if len(w.m.array.Spares()) > 1 || w.m.array.State() == raid.Broken {
+		return
+	}
+
+	var free []*drive
+
+	for _, d := range w.drives {
+		used := false
+		for _, a := range w.m.drives {
+			used = used || a.drive == d
+		}
+
+		inFlight := slices.ContainsFunc(w.m.ops, func(o op) bool { return o.drive == d })
+		if !used && !inFlight && !d.dead {
+			free = append(free, d)
+		}
+	}
+
+	if len(free) == 0 {
+		if len(w.drives) > 8 {
+			return
+		}
+
+		free = []*drive{w.blank(w.drives[0].size)}
+	}
+
+	w.m.add(free[w.rng.IntN(len(free))], w.uuid())
+}
+
+// remove lets go of a device that failed, or of a spare, and has it repaired.
+func (w *world) remove() {
+	var gone []engine.DeviceID
+
+	for _, member := range w.m.array.Members() {
+		if member.State == raid.Faulty {
+			gone = append(gone, member.Device)
+		}
+	}
+
+	if gone = append(gone, w.m.array.Spares()...); len(gone) > 0 {
+		id := gone[w.rng.IntN(len(gone))]
+		w.m.drives[id].dead = false
+		w.m.remove(id)
+	}
+}
+
+// settle lets all that goes on end, and the array be made whole if it can be.
+func (w *world) settle() {
+	for range 20000 {
+		if w.m.idle() && len(w.m.ops) == 0 && !w.m.on && !w.m.rec.active && !w.m.path.Syncing() {
+			return
+		}
+
+		w.m.complete()
+	}
+
+	w.t.Fatalf("never at rest: %v, %d operations in flight", w.m, len(w.m.ops))
+}
+
+// verify reads all there is, in every way that there is.
+func (w *world) verify() {
+	const tag = 0
+
+	for s := raid.Sectors(0); int(s) < len(w.cells); s += 20 {
+		n := min(20, raid.Sectors(len(w.cells))-s)
+		w.m.submit(stripe.Request{Tag: tag, Op: stripe.Read, Sector: s, Data: make([]byte, n.Bytes())})
+		w.settle()
+
+		if w.m.reqs[tag] != nil {
+			w.t.Fatalf("read at sector %d never ended", s)
+		}
+	}
+
+	missing := raid.NoSlot
+
+	for slot, member := range w.m.array.Members() {
+		if member.State != raid.InSync {
+			missing = raid.Slot(slot)
+		}
+	}
+
+	if missing == raid.NoSlot && w.m.array.Resynced() != raid.MaxSectors {
+		w.t.Fatalf("redundancy is right below %d only: %v", w.m.array.Resynced(), w.m)
+	}
+
+	for s := range w.g.ArraySectors() {
+		var first *block
+
+		for slot := range raid.Slot(w.geo.Disks) {
+			if w.m.array.Members()[slot].State != raid.InSync || missing != raid.NoSlot && w.geo.Level.HasParity() {
+				continue
+			}
+
+			b := w.without(slot, s)
+			if first == nil {
+				first = b
+				w.check("members", s, b[:])
+			}
+
+			if *b != *first {
+				w.t.Fatalf("sector %d differs when slot %d has no say: %v", s, slot, w.m)
+			}
+		}
+	}
+}
+
+// without returns a sector of the array as it is without the data of a slot,
+// for a mirror with that alone; it knows the levels in its own way.
+func (w *world) without(lost raid.Slot, s raid.Sectors) *block {
+	slot, at, _ := w.g.Locate(s)
+	disk := func(slot raid.Slot) *block {
+		a := w.m.drives[w.m.array.Members()[slot].Device]
+
+		return a.read(a.offset + at)
+	}
+
+	if w.geo.Level == raid.Level1 {
+		return disk(lost)
+	}
+
+	if slot != lost {
+		return disk(slot)
+	}
+
+	var sum block
+
+	for other := range raid.Slot(w.geo.Disks) {
+		if other != lost {
+			for i, c := range disk(other) {
+				sum[i] ^= c
+			}
+		}
+	}
+
+	return &sum
+}
+
+// stop ends a life as it should end.
+func (w *world) stop() {
+	w.m.over = true
+	w.m.pump()
+	w.settle()
+
+	if !w.m.stopped {
+		w.t.Fatalf("not stopped: %v", w.m)
+	}
+
+	w.m.cut(w.drives)
+
+	if w.m.array.Degraded() > 0 {
+		return
+	}
+
+	for s := range w.cells {
+		c := &w.cells[s]
+		b := w.without(0, raid.Sectors(s))
+
+		for _, id := range c.versions {
+			if *content(id, raid.Sectors(s)) == *b {
+				*c = cell{versions: []uint64{id}, exact: true}
+			}
+		}
+	}
+}
+
+// TestCrash cuts the power at random moments, starts the array again from what
+// the drives hold, and checks that all is there that was promised.
+func TestCrash(t *testing.T) {
+	for _, geo := range []raid.Geometry{
+		{Level: raid.Level1, Disks: 2, Size: 203},
+		{Level: raid.Level1, Disks: 3, Size: 203},
+		{Level: raid.Level5, Disks: 2, Size: 203, Chunk: 8, Layout: raid.LeftSymmetric},
+		{Level: raid.Level5, Disks: 3, Size: 203, Chunk: 8, Layout: raid.LeftSymmetric},
+		{Level: raid.Level5, Disks: 4, Size: 203, Chunk: 16, Layout: raid.RightAsymmetric},
+	} {
+		for seed := range uint64(3000) {
+			t.Run(fmt.Sprintf("%v of %d, seed %d", geo.Level, geo.Disks, seed), func(t *testing.T) {
+				w := newWorld(t, geo, seed)
+
+				for range 4 {
+					if !w.boot() {
+						return
+					}
+
+					w.live()
+				}
+
+				if !w.boot() {
+					return
+				}
+
+				w.settle()
+				w.verify()
+				w.stop()
+
+				if !w.boot() {
+					t.Fatal("not started again after it was stopped")
+				}
+
+				if w.m.array.Degraded() == 0 && w.m.array.Syncing().Action != raid.Idle {
+					t.Fatalf("%v after it was stopped", w.m)
+				}
+
+				w.settle()
+				w.verify()
+			})
+		}
+	}
+}
