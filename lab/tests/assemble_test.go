@@ -76,11 +76,7 @@ func (b *box) pushInOrder(disks []*lab.GuestDisk, order []int) {
 func (b *box) arrives(name string, n int) {
 	b.t.Helper()
 	b.MustWaitFor(20*time.Second, "test -e /dev/raid/"+name)
-	// The journal may be a moment behind.
-	b.MustWaitFor(10*time.Second, fmt.Sprintf(
-		"test $(journalctl -b -q -o cat RAID_EVENT=ArrayAssembled | wc -l) -ge %d", n))
-
-	assembled := b.events("ArrayAssembled")
+	assembled := b.told("ArrayAssembled", n)
 	if len(assembled) != n {
 		b.t.Fatalf("%d times assembled, want %d: %+v", len(assembled), n, assembled)
 	}

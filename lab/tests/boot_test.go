@@ -71,7 +71,7 @@ func TestDegradedBoot(t *testing.T) {
 
 	b.await("five", time.Minute, "degraded", degradedBy(1))
 
-	seen, degraded := b.events("SuperblockFound"), b.events("ArrayStartedDegraded")
+	seen, degraded := b.told("SuperblockFound", 3), b.told("ArrayStartedDegraded", 1)
 	if len(seen) < 3 || len(degraded) != 1 {
 		t.Fatalf("members %+v, degraded %+v, want three and one start", seen, degraded)
 	}
@@ -93,7 +93,7 @@ cp /dev/raid/five /root/five.data`)
 		return whole(a) && a.Members[2].Serial == "m2"
 	})
 
-	if len(b.events("RecoveryFinished")) != 1 {
+	if len(b.told("RecoveryFinished", 1)) != 1 {
 		t.Errorf("the late member was taken in without a recovery")
 	}
 
@@ -127,7 +127,7 @@ func TestPowerCut(t *testing.T) {
 
 			b.await(a.name, time.Minute, "assembled and resynced", whole)
 
-			if len(b.events("ResyncStarted")) != 1 {
+			if len(b.told("ResyncStarted", 1)) != 1 {
 				t.Errorf("no resync after a power cut under load")
 			}
 

@@ -39,7 +39,7 @@ func TestHeal(t *testing.T) {
 			spare.MustReplug()
 			b.MustWaitFor(20*time.Second, "journalctl -b RAID_EVENT=RecoveryStarted | grep -q recovery")
 
-			began := b.events("RecoveryStarted")
+			began := b.told("RecoveryStarted", 1)
 			took := began[len(began)-1].at() - b.pluggedAt()
 			t.Logf("recovery began %v after the spare was there", took.Round(time.Millisecond))
 

@@ -211,6 +211,18 @@ func (b *box) events(kind string) []entry {
 	return parseEntries(b.t, b.MustJournal("-b", "-o", "json", "RAID_EVENT="+kind))
 }
 
+// told is events once there are at least n: the journal may be a moment behind
+// what it tells of.
+func (b *box) told(kind string, n int) []entry {
+	b.t.Helper()
+
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		if all := b.events(kind); len(all) >= n || time.Now().After(deadline) {
+			return all
+		}
+	}
+}
+
 func parseEntries(t *testing.T, text string) []entry {
 	t.Helper()
 
