@@ -48,6 +48,7 @@ type member struct {
 	block  int
 	at     raid.Sectors
 	first  []metadata.Write // before its next superblock, once
+	known  bool             // by its number, to a superblock somewhere
 }
 
 // eventsMax leaves room to count up from, whatever a disk says.
@@ -158,6 +159,7 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 		number: number,
 		block:  a.Source.Block,
 		at:     raid.Sectors(raw.SuperOffset),
+		known:  true,
 	})
 
 	return raw, nil
@@ -204,8 +206,8 @@ func (k *keeper) inUse(number int) bool {
 }
 
 // freeNumber returns the lowest number that no device has. Those of devices
-// that are absent come last: one may turn up again and must not be taken for
-// the new one.
+// that are absent or were removed come last: one may turn up again and must not
+// be taken for the new one.
 func (k *keeper) freeNumber() (int, error) {
 	for number := range k.maxDev {
 		if !k.absent[number] && !k.inUse(number) {
@@ -245,7 +247,7 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 		}
 
 		k.first = append(k.first, m.first...)
-		m.first = nil
+		m.first, m.known = nil, true
 
 		k.update(m, record, st)
 
@@ -374,8 +376,16 @@ func (k *keeper) Add(
 	return id, raid.Sectors(fresh.DataOffset), raid.Sectors(fresh.DataSize), nil
 }
 
-// Forget implements [metadata.Keeper].
-func (k *keeper) Forget(id metadata.MemberID) { k.members[id] = nil }
+// Forget implements [metadata.Keeper]. The device keeps its superblock. Until
+// that is well behind the array's, nobody else may have its number: for the
+// device would be taken for whoever has.
+func (k *keeper) Forget(id metadata.MemberID) {
+	if m := k.members[id]; m.known {
+		k.absent[m.number] = true
+	}
+
+	k.members[id] = nil
+}
 
 // Events implements [metadata.Keeper].
 func (k *keeper) Events() uint64 { return k.events }
