@@ -15,7 +15,8 @@ import (
 // Invariants:
 //   - No two attached devices have one number.
 //   - Every number is below maxDev, which is at most roleMax.
-//   - No event count on any member, nor in a bitmap, is above events.
+//   - No event count on any member, nor in a bitmap, is above events, once the
+//     first Record has been written.
 //
 // An internal bitmap is not kept, so md must not believe it. It does not if
 // the bitmap's event count is below the array's: it then takes every bit as
@@ -37,6 +38,7 @@ type keeper struct {
 	// Reused by every Record, which may run while memory is short.
 	roles  [maxRoles]raid.Role
 	first  []metadata.Write
+	late   []metadata.Write
 	supers []metadata.Write
 	stages [][]metadata.Write
 }
@@ -48,6 +50,7 @@ type member struct {
 	block  int
 	at     raid.Sectors
 	first  []metadata.Write // before its next superblock, once
+	late   []metadata.Write // after first, once: its superblock as it should have been
 	known  bool             // by its number, to a superblock somewhere
 }
 
@@ -67,6 +70,8 @@ func (f Format) Keep(members []metadata.Attachment) (metadata.Keeper, error) {
 	}
 
 	k := &keeper{like: like, minor: minorOf(members[0].Superblock), maxDev: int(like.MaxDev), roleMax: maxRoles}
+	k.events = like.Events
+
 	for number, role := range like.DevRoles {
 		k.absent[number] = role != raid.RoleSpare
 	}
@@ -98,6 +103,7 @@ func (f Format) Keep(members []metadata.Attachment) (metadata.Keeper, error) {
 	}
 
 	k.addBitmaps(raws, members)
+	k.catchUp(raws)
 
 	return k, nil
 }
@@ -127,7 +133,6 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 		return nil, errors.New(why)
 	}
 
-	k.events = max(k.events, raw.Events)
 	k.roleMax = min(k.roleMax, k.inArray(raw).roleMax())
 
 	if k.roleMax < k.maxDev {
@@ -238,7 +243,7 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	k.events++
 	k.setRoles(st)
 
-	k.first, k.supers, k.stages = k.first[:0], k.supers[:0], k.stages[:0]
+	k.first, k.late, k.supers, k.stages = k.first[:0], k.late[:0], k.supers[:0], k.stages[:0]
 
 	for i, m := range k.members {
 		record, ok := st.Members[metadata.MemberID(i)]
@@ -247,7 +252,8 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 		}
 
 		k.first = append(k.first, m.first...)
-		m.first, m.known = nil, true
+		k.late = append(k.late, m.late...)
+		m.first, m.late, m.known = nil, nil, true
 
 		k.update(m, record, st)
 
@@ -259,8 +265,8 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	}
 
 	// A member must not be one while it has another superblock as well, or no
-	// bitmap where all have one.
-	for _, stage := range [...][]metadata.Write{k.first, k.supers} {
+	// bitmap where all have one, nor ever be two records behind.
+	for _, stage := range [...][]metadata.Write{k.first, k.late, k.supers} {
 		if len(stage) > 0 {
 			k.stages = append(k.stages, stage)
 		}

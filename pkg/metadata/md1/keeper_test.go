@@ -190,11 +190,11 @@ func TestKeepStale(t *testing.T) {
 	}))
 
 	// 1 is the stale member's own; 3 is the lowest that nobody has or had.
-	const want = `0: 51 0 0--1-
-1: 51 0 0--1-
-3: 51 0 0--1- recovered 8
-5: 51 0 0--1-
-2: 51 0 0--1-`
+	const want = `0: 43 0 0--1-
+1: 43 0 0--1-
+3: 43 0 0--1- recovered 8
+5: 43 0 0--1-
+2: 43 0 0--1-`
 
 	got := d.probe(t)
 	if diff := cmp.Diff(want, describe(got)); diff != "" {
@@ -210,6 +210,104 @@ func TestKeepStale(t *testing.T) {
 		if i == 1 && raw.Devflags != stale.Devflags {
 			t.Errorf("member %d: devflags %d, want its own", i, raw.Devflags)
 		}
+	}
+}
+
+// TestKeepCatchesUp keeps members of which power had failed in the midst of a
+// record. Cut off at any moment, the first Record leaves nobody two behind who
+// holds a slot.
+func TestKeepCatchesUp(t *testing.T) {
+	withBitmap := func(r *Raw) { r.FeatureMap, r.BitmapOffset, r.BblogOffset = FeatureBitmapOffset, 8, 16 }
+
+	for _, tt := range []struct {
+		name string
+		edit func(supers []*Raw)
+		want string // before the last stage
+	}{
+		{"none is behind", func([]*Raw) {}, `
+0: 42 all 012--
+1: 42 all 012--
+2: 42 all 012--
+3: 42 all 012--`},
+		{"one is behind", func(supers []*Raw) {
+			supers[0].ResyncOffset = 77
+			supers[1].Events = 41
+		}, `
+0: 42 77 012--
+1: 42 77 012--
+2: 42 all 012--
+3: 42 all 012--`},
+		{"the one that was recovered is behind", func(supers []*Raw) {
+			supers[2].Events, supers[2].FeatureMap, supers[2].RecoveryOffset = 41, FeatureRecoveryOffset, 256
+			supers[2].DevRoles[1] = raid.RoleFaulty
+		}, `
+0: 42 all 012--
+1: 42 all 012--
+2: 42 all 012-- recovered 256
+3: 42 all 012--`},
+		{"a spare is ahead, and another one behind", func(supers []*Raw) {
+			supers[3].Events = 43
+			supers[3].DevRoles[0] = raid.RoleFaulty
+			supers[4].Events = 7
+		}, `
+0: 42 all 012--
+1: 42 all 012--
+2: 42 all 012--
+3: 42 all 012--
+4: 42 all 012--`},
+		{"a spare was put to work and does not know", func(supers []*Raw) {
+			copy(supers[0].DevRoles, DevRoles{0, 1, raid.RoleFaulty, 2})
+			supers[3].Events = 41
+		}, `
+0: 42 all 01F2-
+1: 42 all 012--
+2: 42 all 012--
+3: 41 all 012--`},
+		{"the bitmap is ahead", func(supers []*Raw) {
+			for _, raw := range supers {
+				withBitmap(raw)
+			}
+		}, `
+0: 43 all 012--
+1: 43 all 012--
+2: 43 all 012--
+3: 43 all 012--`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			supers := array(4 + strings.Count(tt.want, "4: "))
+			tt.edit(supers)
+			d := newDisks(supers...)
+
+			for i, raw := range supers {
+				if raw.FeatureMap&FeatureBitmapOffset != 0 {
+					putBitmap(d[i], raw, 4, 43)
+				}
+			}
+
+			k := d.keep(t)
+			st := metadata.State{ResyncOffset: 0, Now: now, Members: records(inSync(0), inSync(1), inSync(2), spare(), spare())}
+			stages := k.Record(st)
+			last := len(stages) - 1
+
+			d.apply(t, stages[:last])
+
+			if diff := cmp.Diff(strings.TrimPrefix(tt.want, "\n"), describe(d.probe(t))); diff != "" {
+				t.Errorf("superblocks before the last stage (-want +got):\n%s", diff)
+			}
+
+			before := d.probe(t)[0].Events
+			d.apply(t, stages[last:])
+
+			for i, sb := range d.probe(t) {
+				if sb.Events != before+1 {
+					t.Errorf("member %d: %d events after the last stage, want %d", i, sb.Events, before+1)
+				}
+			}
+
+			if stages := k.Record(st); len(stages) != 1 {
+				t.Errorf("Record() again wrote %d stages, want 1", len(stages))
+			}
+		})
 	}
 }
 
@@ -375,8 +473,9 @@ func TestKeepBitmap(t *testing.T) {
 		first := k.Record(st)
 		d.apply(t, first[:1])
 
-		if len(first) != 2 || len(first[0]) != 3 || len(first[1]) != 4 {
-			t.Errorf("Record() wrote %d stages: %v", len(first), first)
+		// The bitmaps that are copied, what had to catch up with them, and all.
+		if len(first) != 3 || len(first[0]) != 3 || len(first[1]) != 3 || len(first[2]) != 4 {
+			t.Errorf("Record() wrote %d stages, want 3, of 3, 3 and 4 writes", len(first))
 		}
 
 		// What is on disk between the two stages is no member yet.

@@ -1,0 +1,61 @@
+package md1
+
+import (
+	"bytes"
+
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+// catchUp has members that are not where the freshest one is brought there
+// before the first record. Power may have failed when some of them had been
+// written; if it fails again in the midst of the first record, those that had
+// not would be two records behind, which is how a member looks that was away
+// while the array was written to. And a stray spare that is far ahead must not
+// have the count run ahead of all others at once.
+//
+// What they are brought to is the freshest superblock itself, so that this may
+// be cut off as well: it is what was being written.
+func (k *keeper) catchUp(raws []*Raw) {
+	for number := range k.maxDev {
+		k.roles[number] = raid.RoleSpare
+		if number < len(k.like.DevRoles) {
+			k.roles[number] = k.like.DevRoles[number]
+		}
+	}
+
+	for i, m := range k.members {
+		raw := raws[i]
+
+		_, slotted := k.roles[m.number].Slot()
+		unaware := slotted && k.roles[m.number] != ownRole(raw)
+
+		// Only the next record says how much of a spare is right that does not
+		// know yet that it was put to work.
+		if raw.Events == k.events || unaware {
+			continue
+		}
+
+		record := metadata.MemberRecord{State: raid.InSync}
+		if raw.FeatureMap&FeatureRecoveryOffset != 0 {
+			record = metadata.MemberRecord{State: raid.Recovering, Recovered: sectorsOf(raw.RecoveryOffset)}
+		}
+
+		k.update(m, record, metadata.State{
+			ResyncOffset: sectorsOf(k.like.ResyncOffset), Now: timeOf(k.like.Utime),
+		})
+
+		m.late = []metadata.Write{{
+			Member: metadata.MemberID(i), Sector: m.at, Data: bytes.Clone(m.image[:written(k.maxDev, m.block)]),
+		}}
+	}
+}
+
+// ownRole returns the role that a superblock gives its own member.
+func ownRole(raw *Raw) raid.Role {
+	if raw.DevNumber < uint32(len(raw.DevRoles)) {
+		return raw.DevRoles[raw.DevNumber]
+	}
+
+	return raid.RoleSpare
+}
