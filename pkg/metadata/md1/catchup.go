@@ -59,3 +59,11 @@ func ownRole(raw *Raw) raid.Role {
 
 	return raid.RoleSpare
 }
+
+// inSyncBy reports whether a superblock says that its own member holds a slot
+// and is right everywhere.
+func inSyncBy(raw *Raw) bool {
+	_, slotted := ownRole(raw).Slot()
+
+	return slotted && raw.FeatureMap&FeatureRecoveryOffset == 0
+}

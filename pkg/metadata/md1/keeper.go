@@ -39,6 +39,7 @@ type keeper struct {
 	roles  [maxRoles]raid.Role
 	first  []metadata.Write
 	late   []metadata.Write
+	early  []metadata.Write
 	supers []metadata.Write
 	stages [][]metadata.Write
 }
@@ -52,6 +53,7 @@ type member struct {
 	first  []metadata.Write // before its next superblock, once
 	late   []metadata.Write // after first, once: its superblock as it should have been
 	known  bool             // by its number, to a superblock somewhere
+	inSync bool             // by its own superblock
 }
 
 // eventsMax leaves room to count up from, whatever a disk says.
@@ -165,6 +167,7 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 		block:  a.Source.Block,
 		at:     raid.Sectors(raw.SuperOffset),
 		known:  true,
+		inSync: inSyncBy(raw),
 	})
 
 	return raw, nil
@@ -243,7 +246,7 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	k.events++
 	k.setRoles(st)
 
-	k.first, k.late, k.supers, k.stages = k.first[:0], k.late[:0], k.supers[:0], k.stages[:0]
+	k.first, k.late, k.early, k.supers, k.stages = k.first[:0], k.late[:0], k.early[:0], k.supers[:0], k.stages[:0]
 
 	for i, m := range k.members {
 		record, ok := st.Members[metadata.MemberID(i)]
@@ -257,16 +260,26 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 
 		k.update(m, record, st)
 
-		k.supers = append(k.supers, metadata.Write{
+		w := metadata.Write{
 			Member: metadata.MemberID(i),
 			Sector: m.at,
 			Data:   m.image[:written(k.maxDev, m.block)],
-		})
+		}
+
+		// Only its own superblock says that a member is right everywhere, and
+		// it must do so before that of another counts on it.
+		if record.State == raid.InSync && !m.inSync {
+			k.early = append(k.early, w)
+		} else {
+			k.supers = append(k.supers, w)
+		}
+
+		m.inSync = record.State == raid.InSync
 	}
 
 	// A member must not be one while it has another superblock as well, or no
 	// bitmap where all have one, nor ever be two records behind.
-	for _, stage := range [...][]metadata.Write{k.first, k.late, k.supers} {
+	for _, stage := range [...][]metadata.Write{k.first, k.late, k.early, k.supers} {
 		if len(stage) > 0 {
 			k.stages = append(k.stages, stage)
 		}

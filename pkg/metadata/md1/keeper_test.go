@@ -213,6 +213,56 @@ func TestKeepStale(t *testing.T) {
 	}
 }
 
+// TestRecordRecovered records that a member is in sync in the same round in
+// which another one fails. Only its own superblock says how much of it is right,
+// so that has to be first: the others' would call nobody else in sync.
+func TestRecordRecovered(t *testing.T) {
+	for _, from := range []string{"spare", "recovering", "recovering when the array was started"} {
+		t.Run(from, func(t *testing.T) {
+			supers := array(4)
+			if from == "recovering when the array was started" {
+				supers[2].FeatureMap, supers[2].RecoveryOffset = FeatureRecoveryOffset, 256
+			}
+
+			d := newDisks(supers...)
+			k := d.keep(t)
+			st := metadata.State{ResyncOffset: 0, Now: now, Members: records(inSync(0), inSync(1), recovering(2, 256), spare())}
+
+			switch from {
+			case "spare":
+				st.Members = records(inSync(0), inSync(1), faulty(2), spare())
+				d.apply(t, k.Record(st))
+				st.Members = records(inSync(0), faulty(1), gone(), inSync(2))
+			case "recovering":
+				d.apply(t, k.Record(st))
+
+				fallthrough
+			default:
+				st.Members = records(inSync(0), faulty(1), inSync(2), recovering(1, 0))
+			}
+
+			stages := k.Record(st)
+			if len(stages) != 2 || len(stages[0]) != 1 {
+				t.Fatalf("%d stages, want 2, the first with one write", len(stages))
+			}
+
+			d.apply(t, stages[:1])
+
+			sb := d.probe(t)[stages[0][0].Member]
+			if sb.Events != k.Events() || sb.Role(sb.Number) != 2 || sb.RecoveryOffset != raid.MaxSectors {
+				t.Errorf("member %d first, at event %d of %d in %v, right below %d",
+					sb.Number, sb.Events, k.Events(), sb.Role(sb.Number), sb.RecoveryOffset)
+			}
+
+			d.apply(t, stages[1:])
+
+			if stages := k.Record(st); len(stages) != 1 {
+				t.Errorf("Record() again wrote %d stages, want 1", len(stages))
+			}
+		})
+	}
+}
+
 // TestKeepCatchesUp keeps members of which power had failed in the midst of a
 // record. Cut off at any moment, the first Record leaves nobody two behind who
 // holds a slot.
@@ -284,8 +334,13 @@ func TestKeepCatchesUp(t *testing.T) {
 				}
 			}
 
+			third := inSync(2)
+			if supers[2].FeatureMap&FeatureRecoveryOffset != 0 {
+				third = recovering(2, 256)
+			}
+
 			k := d.keep(t)
-			st := metadata.State{ResyncOffset: 0, Now: now, Members: records(inSync(0), inSync(1), inSync(2), spare(), spare())}
+			st := metadata.State{ResyncOffset: 0, Now: now, Members: records(inSync(0), inSync(1), third, spare(), spare())}
 			stages := k.Record(st)
 			last := len(stages) - 1
 
