@@ -1,3 +1,5 @@
+//go:build crash
+
 package engine_test
 
 import (
@@ -436,11 +438,12 @@ func (w *world) live() {
 	}
 }
 
-// reviveCurrent brings those back that were in sync when the array broke, or
-// one of them if all have died: what is left would be taken for the array as it
-// was before, and nothing could tell.
+// reviveCurrent brings one of those back that are in sync, if all have died:
+// what is left would be taken for the array as it was before, and nothing could
+// tell. Of a broken array all come back that it does not know to have failed.
 func (w *world) reviveCurrent() {
 	broken := w.m.array.State() == raid.Broken
+	alive := false
 
 	var dead []*drive
 
@@ -448,18 +451,18 @@ func (w *world) reviveCurrent() {
 		d := w.m.drives[member.Device].drive
 
 		switch {
-		case d == nil || !broken && member.State != raid.InSync:
-		case !d.dead:
-			return
-		default:
+		case d == nil || w.m.recorded[d] || !broken && member.State != raid.InSync:
+		case broken:
+			d.dead = false
+		case d.dead:
 			dead = append(dead, d)
+		default:
+			alive = true
 		}
 	}
 
-	for _, d := range dead {
-		if d.dead = false; !broken {
-			return
-		}
+	if len(dead) > 0 && !alive {
+		dead[0].dead = false
 	}
 }
 
