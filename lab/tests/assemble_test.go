@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,8 @@ func TestAssemble(t *testing.T) {
 			b.pull(disks...)
 			b.install()
 
+			var took []time.Duration
+
 			for i, order := range tt.orders {
 				if i > 0 {
 					b.MustShell("raid-assembler stop " + tt.name)
@@ -41,8 +44,15 @@ func TestAssemble(t *testing.T) {
 				}
 
 				b.pushInOrder(disks, order)
-				b.arrives(tt.name, i+1)
+				took = append(took, b.arrives(tt.name, i+1))
 				b.MustShell(fmt.Sprintf("cmp /root/%[1]s.data /dev/raid/%[1]s", tt.name))
+			}
+
+			// The machine under the guest may be busy for a moment, not for all.
+			slices.Sort(took)
+
+			if median := took[(len(took)-1)/2]; median > 2*time.Second {
+				t.Errorf("%s was assembled %v after its last disk, want 2 s", tt.name, took)
 			}
 
 			b.useAndHandBack(tt.array, disks)
@@ -71,11 +81,12 @@ func (b *box) pushInOrder(disks []*lab.GuestDisk, order []int) {
 	b.MustReplugAll(shuffled...)
 }
 
-// arrives checks that an array was assembled for the nth time, within 2 s of
-// its last disk.
-func (b *box) arrives(name string, n int) {
+// arrives checks that an array was assembled for the nth time, and returns how
+// long after its last disk.
+func (b *box) arrives(name string, n int) time.Duration {
 	b.t.Helper()
 	b.MustWaitFor(20*time.Second, "test -e /dev/raid/"+name)
+
 	assembled := b.told("ArrayAssembled", n)
 	if len(assembled) != n {
 		b.t.Fatalf("%d times assembled, want %d: %+v", len(assembled), n, assembled)
@@ -84,9 +95,7 @@ func (b *box) arrives(name string, n int) {
 	took := assembled[n-1].at() - b.pluggedAt()
 	b.t.Logf("%s: assembled %v after its last disk", name, took.Round(time.Millisecond))
 
-	if took > 2*time.Second {
-		b.t.Errorf("%s was assembled %v after its last disk, want 2 s", name, took)
-	}
+	return took
 }
 
 // useAndHandBack puts a file system on the array, writes through us, and has
