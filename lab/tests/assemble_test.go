@@ -48,10 +48,9 @@ func TestAssemble(t *testing.T) {
 				b.MustShell(fmt.Sprintf("cmp /root/%[1]s.data /dev/raid/%[1]s", tt.name))
 			}
 
-			// The machine under the guest may be busy for a moment, not for all.
-			slices.Sort(took)
-
-			if median := took[(len(took)-1)/2]; median > 2*time.Second {
+			// A busy machine under the guest makes it later, and nothing makes it
+			// sooner.
+			if slices.Min(took) > 2*time.Second {
 				t.Errorf("%s was assembled %v after its last disk, want 2 s", tt.name, took)
 			}
 
