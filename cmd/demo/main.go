@@ -271,6 +271,9 @@ func (d *demo) await(name, what string, ok func(api.Array) bool) api.Array {
 	for deadline := time.Now().Add(45 * time.Second); time.Now().Before(deadline); {
 		if a, found := d.array(name); found {
 			if last = a; ok(a) {
+				// Udev makes the link a moment after the device.
+				d.MustWaitFor(10*time.Second, "test -b "+a.Node)
+
 				return a
 			}
 		}

@@ -171,6 +171,9 @@ func (b *box) await(name string, limit time.Duration, what string, ok func(api.A
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		if a, found := b.array(name); found {
 			if last = a; ok(a) {
+				// Udev makes the link a moment after the device.
+				b.MustWaitFor(10*time.Second, "test -b "+a.Node)
+
 				return a
 			}
 		}
