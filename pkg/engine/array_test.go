@@ -178,6 +178,12 @@ func TestRecoveringAfterACrash(t *testing.T) {
 		if got := a.Syncing(); got.Action != raid.Recover || got.From != tt.want {
 			t.Errorf("Syncing() = %+v, want a recovery from %d", got, tt.want)
 		}
+
+		// Else a crash in the midst of the first record could leave the mark that
+		// all is right beside the position that was not.
+		if got := a.Record().ResyncOffset; got != tt.resynced {
+			t.Errorf("ResyncOffset = %d, want %d until the member is filled", got, tt.resynced)
+		}
 	}
 }
 

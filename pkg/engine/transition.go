@@ -12,11 +12,6 @@ func (a *Array) started() []Effect {
 		return []Effect{FailWrites{}}
 	}
 
-	// One mirror alone cannot differ from another.
-	if a.level == raid.Level1 && a.Degraded() == len(a.members)-1 {
-		a.resynced = raid.MaxSectors
-	}
-
 	for slot, m := range a.members {
 		if m.State == raid.Recovering {
 			a.sync = Sync{
@@ -27,6 +22,13 @@ func (a *Array) started() []Effect {
 			return append(a.writeSuperblocks(),
 				Report{Note: NoteRecoverStart, Device: m.Device, Slot: raid.Slot(slot)}, StartSync{})
 		}
+	}
+
+	// One mirror alone cannot differ from another. If there is one that is being
+	// filled, this waits until it is: a crash while it is recorded could leave
+	// the position beside it that was not to be trusted.
+	if a.level == raid.Level1 && a.Degraded() == len(a.members)-1 {
+		a.resynced = raid.MaxSectors
 	}
 
 	return a.next()
