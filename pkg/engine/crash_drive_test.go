@@ -1,5 +1,3 @@
-//go:build crash
-
 package engine_test
 
 import (

@@ -1,5 +1,3 @@
-//go:build crash
-
 package engine_test
 
 import (
@@ -37,6 +35,7 @@ type machine struct {
 	drives map[engine.DeviceID]attached
 
 	ops  []op // in flight, to end in any order
+	slow bool // the operations of records are
 	held []stripe.Request
 	reqs [crashDepth]*stripe.Request // by tag, until answered
 	ends []stripe.Result             // not answered yet
@@ -53,6 +52,8 @@ type machine struct {
 
 	over, stopping, stopped bool
 	recorded                map[*drive]bool // that it failed
+	failed                  map[*drive]bool // and the array was not broken by that
+	sound                   map[*drive]bool // in sync, by the last record that is durable
 }
 
 // attached is a drive of the array.
@@ -93,7 +94,14 @@ func newMachine(
 
 	m := &machine{
 		t: t, rng: rng, array: engine.NewArray(setup), keeper: keeper, size: setup.Size, drives: drives,
-		recorded: make(map[*drive]bool),
+		slow: rng.IntN(2) == 0, sound: make(map[*drive]bool),
+		recorded: make(map[*drive]bool), failed: make(map[*drive]bool),
+	}
+
+	for _, member := range setup.Members {
+		if member.State == raid.InSync {
+			m.sound[drives[member.Device].drive] = true
+		}
 	}
 
 	g, err := geometry.New(geo)
@@ -124,10 +132,13 @@ func newMachine(
 }
 
 func (m *machine) step(ev engine.Event) {
-	if debug {
-		m.t.Logf("%T%+v", ev, ev)
+	effects := m.array.Step(ev)
+
+	if f, ok := ev.(engine.MemberFailed); ok && m.array.State() != raid.Broken {
+		m.failed[m.drives[f.Device].drive] = true
 	}
-	for _, effect := range m.array.Step(ev) {
+
+	for _, effect := range effects {
 		switch e := effect.(type) {
 		case engine.WriteSuperblocks:
 			m.record(e.Seq)
@@ -384,10 +395,15 @@ func (m *machine) recordDone(written bool) {
 		m.step(engine.MemberFailed{Device: d})
 	}
 
-	if written && m.array.State() != raid.Broken {
+	if written && len(failed) == 0 && m.array.State() != raid.Broken {
+		clear(m.sound)
+
 		for id, member := range state.Members {
-			if d := m.drives[engine.DeviceID(id)].drive; d != nil && member.State == raid.Faulty {
-				m.recorded[d] = true
+			if d := m.drives[engine.DeviceID(id)].drive; d != nil {
+				m.recorded[d] = m.recorded[d] || member.State == raid.Faulty
+				if member.State == raid.InSync {
+					m.sound[d] = true
+				}
 			}
 		}
 	}
@@ -405,7 +421,12 @@ func (m *machine) recordDone(written bool) {
 func (m *machine) complete() {
 	for n := 1 + m.rng.IntN(3); n > 0 && len(m.ops) > 0; n-- {
 		i := m.rng.IntN(len(m.ops))
+
 		o := m.ops[i]
+		if o.record && m.slow && m.rng.IntN(5) > 0 {
+			continue
+		}
+
 		m.ops[i] = m.ops[len(m.ops)-1]
 		m.ops = m.ops[:len(m.ops)-1]
 		ok := m.carryOut(o)
@@ -453,6 +474,7 @@ func (m *machine) add(d *drive, uuid raid.UUID) {
 	}
 
 	delete(m.recorded, d)
+	delete(m.failed, d)
 	m.drives[engine.DeviceID(id)] = attached{drive: d, offset: offset}
 	m.step(engine.SpareAdded{Device: engine.DeviceID(id)})
 	m.pump()
