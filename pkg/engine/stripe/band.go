@@ -31,6 +31,7 @@ type band struct {
 	id      int32 // its place in Path.bands
 	req     *request
 	kind    kind
+	direct  bool // reconstruct: it is tried first whether the member can be read here
 	writing bool // the reads are done
 	pending int
 	row     int64
@@ -57,7 +58,7 @@ func (p *Path) take(r *request, need slots) *band {
 	i := p.free[len(p.free)-1]
 	p.free = p.free[:len(p.free)-1]
 	b := &p.bands[i]
-	b.req, b.writing, b.pending = r, false, 0
+	b.req, b.direct, b.writing, b.pending = r, false, false, 0
 	b.lost, b.legs, b.missed, b.data = 0, 0, 0, nil
 	b.w0, b.w1 = 1, 0
 	r.bands++

@@ -229,3 +229,47 @@ func TestRecoveredDuringAWrite(t *testing.T) {
 		t.Errorf("Failures() = %+v, want device 0", f)
 	}
 }
+
+// TestUnreadableBesideAWriteHole has one sector unreadable, and parity wrong
+// elsewhere in the same row, as a crash leaves it. What is computed in place of
+// the sector may be wrong; its neighbours can be read, and must stay.
+func TestUnreadableBesideAWriteHole(t *testing.T) {
+	const (
+		chunk = 32
+		bad   = 2  // the unreadable sector of the first chunk
+		hole  = 10 // where the parity of the row is wrong
+	)
+
+	for _, how := range []string{"read", "resync"} {
+		t.Run(how, func(t *testing.T) {
+			b := newBench(t, raid.Level5, 4, chunk, 1)
+			b.p.SetResynced(0)
+			b.ask(0, Write, 0, 3*chunk)
+			b.drain()
+
+			victim := int(b.geo.DataSlot(0, 0))
+			b.disks[b.geo.ParitySlot(0)][hole*raid.SectorSize] ^= 1
+			b.bad[victim] = bad
+
+			if how == "read" {
+				b.ask(0, Read, 0, 3*chunk)
+			} else {
+				b.p.SyncSlab(raid.Resync, raid.NoSlot, 0, 64)
+			}
+
+			b.drain() // which fails the test if what is read is not what was written
+
+			if b.bad[victim] == bad {
+				t.Error("the unreadable sector was not written anew")
+			}
+
+			if got := b.disks[victim][:chunk*raid.SectorSize]; !bytes.Equal(got, b.model[:len(got)]) {
+				t.Errorf("the chunk was changed from byte %d", firstDiff(got, b.model[:len(got)]))
+			}
+
+			if f := b.p.Failures(); len(f) != 0 {
+				t.Errorf("Failures() = %+v, want none", f)
+			}
+		})
+	}
+}

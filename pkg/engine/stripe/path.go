@@ -119,6 +119,10 @@ type Config struct {
 // needs more takes them as others end.
 const bandsPerRequest = 4
 
+// grain is how much is computed in place of what cannot be read, where parity
+// may be wrong: the least that any device reads.
+const grain raid.Sectors = 8
+
 // ErrConfig says that a Path cannot be made as asked.
 var ErrConfig = errors.New("unusable configuration")
 

@@ -25,6 +25,9 @@ type request struct {
 	// that it is done again from the others.
 	avoid slots
 	again bool
+	// fine is a slab that is done again in bands of a grain, so that what can
+	// be read of a member is not computed.
+	fine bool
 
 	locked  bool
 	queued  bool         // in Path.starved
@@ -51,6 +54,9 @@ func (p *Path) Submit(req Request) {
 // begin starts a request, or starts it again without the members to avoid.
 func (p *Path) begin(r *request) {
 	r.next, r.column, r.again = r.Sector, -1, false
+	if r.syncing {
+		r.next = r.lo
+	}
 
 	if p.needsLock(r) && !r.locked {
 		r.lo, r.hi = p.componentRange(r)

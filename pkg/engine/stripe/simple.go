@@ -129,6 +129,13 @@ func (p *Path) cutReconstruct(r *request, slot raid.Slot, component, n raid.Sect
 		return true
 	}
 
+	// Some of it could not be read, and parity may be wrong: then what can be
+	// read counts, and only the rest is computed.
+	direct := p.members[slot].State == raid.InSync && component+n > p.resynced
+	if direct {
+		n = min(n, grain)
+	}
+
 	b := p.take(r, others)
 	if b == nil {
 		return false
@@ -137,7 +144,12 @@ func (p *Path) cutReconstruct(r *request, slot raid.Slot, component, n raid.Sect
 	b.kind, b.lo, b.hi, b.slot = reconstruct, component, component+n, slot
 	b.data = r.bytes(r.next, n)
 	r.next += n
-	p.readInto(b, others)
+
+	if b.direct = direct; direct {
+		p.send(b, slot, Read, b.data, false)
+	} else {
+		p.readInto(b, others)
+	}
 
 	return true
 }
@@ -164,13 +176,17 @@ func (b *band) scratch(slot raid.Slot) []byte {
 // reconstructed takes a read that needed redundancy on: compute, and give the
 // member whose sectors were unreadable the chance to store them anew.
 func (p *Path) reconstructed(b *band) {
-	if b.writing {
+	switch {
+	case b.writing, b.direct && b.lost == 0:
 		p.done(b, true)
 
 		return
-	}
+	case b.direct:
+		b.direct, b.lost = false, 0
+		p.readInto(b, p.everyone()&^(1<<uint(b.slot)))
 
-	if b.lost != 0 {
+		return
+	case b.lost != 0:
 		p.done(b, false) // more is lost than the level survives
 
 		return

@@ -94,6 +94,10 @@ func (p *Path) cutSync(r *request) bool {
 		end = min(end, raid.Sectors(row+1)*p.chunk)
 	}
 
+	if r.fine {
+		end = min(end, r.next+grain)
+	}
+
 	reads, need, ok := p.planSync(end, r.avoid)
 	if !ok {
 		r.failed = true
@@ -215,11 +219,20 @@ func (p *Path) compared(b *band) {
 	}
 }
 
-// checkParity writes the parity anew if it is wrong, or the one member that
-// could not be read.
+// checkParity writes the parity anew if it is wrong, or what the one member
+// holds that could not be read. That is computed from parity that nobody could
+// check, so it is done for no more than had to be: the neighbours of a bad
+// sector are right where the parity is not.
 func (p *Path) checkParity(b *band) {
 	wrong := p.geo.ParitySlot(b.row)
 	differs := b.lost != 0
+
+	if differs && b.sectors() > grain {
+		b.req.fine, b.req.again = true, true
+		p.done(b, true)
+
+		return
+	}
 
 	if b.lost.count() > 1 {
 		p.done(b, false)
