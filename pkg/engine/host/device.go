@@ -3,7 +3,9 @@ package host
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -103,25 +105,34 @@ func resolve(name string) (path, serial string) {
 }
 
 // inUse says who uses a block device or its partitions, or nothing.
-func inUse(id ublk.DeviceID) string {
-	base := filepath.Base(id.BlockPath())
-	sys := filepath.Join("/sys/class/block", base)
+func inUse(id ublk.DeviceID) string { return userOf(os.DirFS("/"), filepath.Base(id.BlockPath())) }
+
+// userOf is inUse for the disk called name, by what the kernel tells below root.
+func userOf(root fs.FS, name string) string {
+	sys := path.Join("sys/class/block", name)
 	numbers := make(map[string]string) // major:minor to name
 
-	nodes, _ := filepath.Glob(filepath.Join(sys, base+"p*"))
+	nodes, _ := fs.Glob(root, path.Join(sys, name+"p*"))
 	for _, node := range append(nodes, sys) {
-		if held, _ := os.ReadDir(filepath.Join(node, "holders")); len(held) > 0 {
-			return fmt.Sprintf("%s is held by %s", filepath.Base(node), held[0].Name())
+		base := path.Base(node)
+
+		if held, _ := fs.ReadDir(root, path.Join(node, "holders")); len(held) > 0 {
+			return fmt.Sprintf("%s is held by %s", base, held[0].Name())
 		}
 
-		if dev, err := os.ReadFile(filepath.Join(node, "dev")); err == nil {
-			numbers[strings.TrimSpace(string(dev))] = filepath.Base(node)
+		if dev, err := fs.ReadFile(root, path.Join(node, "dev")); err == nil {
+			numbers[strings.TrimSpace(string(dev))] = base
+		}
+
+		// Its mounts have numbers of their own.
+		if volumes, _ := fs.Glob(root, path.Join("sys/fs/btrfs/*/devices", base)); len(volumes) > 0 {
+			return base + " is part of a btrfs"
 		}
 	}
 
-	mounts, err := os.ReadFile("/proc/1/mountinfo")
+	mounts, err := fs.ReadFile(root, "proc/1/mountinfo")
 	if err != nil {
-		mounts, _ = os.ReadFile("/proc/self/mountinfo")
+		mounts, _ = fs.ReadFile(root, "proc/self/mountinfo")
 	}
 
 	for line := range strings.Lines(string(mounts)) {
@@ -130,10 +141,12 @@ func inUse(id ublk.DeviceID) string {
 		}
 	}
 
-	swaps, _ := os.ReadFile("/proc/swaps")
+	swaps, _ := fs.ReadFile(root, "proc/swaps")
 	for line := range strings.Lines(string(swaps)) {
-		if f := strings.Fields(line); len(f) > 0 && strings.HasPrefix(f[0], id.BlockPath()) {
-			return f[0] + " is swap"
+		for _, base := range numbers {
+			if f := strings.Fields(line); len(f) > 0 && f[0] == "/dev/"+base {
+				return f[0] + " is swap"
+			}
 		}
 	}
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/fstest"
 
 	"golang.org/x/sys/unix"
 
@@ -117,5 +118,49 @@ func TestAbandonedReadsOnlyClaims(t *testing.T) {
 
 	if got := h.abandoned(t.Context(), raid.UUID{1}); got != ublk.AnyDevice {
 		t.Errorf("abandoned() = %d, want none", got)
+	}
+}
+
+// TestInUse looks for users of ublkb1, which has two partitions, below a root
+// that has more of their kind.
+func TestInUse(t *testing.T) {
+	const (
+		sys   = "sys/class/block/ublkb1/"
+		mount = "29 1 259:2 / /srv rw,relatime shared:1 - ext4 /dev/ublkb1p2 rw\n"
+		other = "30 1 259:20 / /home rw - ext4 /dev/ublkb10 rw\n"
+		swaps = "Filename\tType\tSize\tUsed\tPriority\n"
+	)
+
+	for _, tt := range []struct {
+		name string
+		file string // added to the root
+		text string
+		want string
+	}{
+		{name: "nobody", file: "proc/1/mountinfo", text: other},
+		{"a file system", "proc/1/mountinfo", other + mount, "ublkb1p2 is mounted at /srv"},
+		{"in a container", "proc/self/mountinfo", mount, "ublkb1p2 is mounted at /srv"},
+		{"device-mapper", sys + "holders/dm-0", "", "ublkb1 is held by dm-0"},
+		{"on a partition", sys + "ublkb1p1/holders/dm-0", "", "ublkb1p1 is held by dm-0"},
+		{"a btrfs, whose mounts do not name it", "sys/fs/btrfs/0-1/devices/ublkb1p1", "", "ublkb1p1 is part of a btrfs"},
+		{name: "a btrfs elsewhere", file: "sys/fs/btrfs/0-1/devices/ublkb10"},
+		{"swap", "proc/swaps", swaps + "/dev/ublkb1p1 partition 1 0 -2\n", "/dev/ublkb1p1 is swap"},
+		{name: "swap on one whose name begins alike", file: "proc/swaps", text: swaps + "/dev/ublkb10 partition 1 0 -2\n"},
+	} {
+		root := fstest.MapFS{
+			sys + "dev":          {Data: []byte("259:0\n")},
+			sys + "ublkb1p1/dev": {Data: []byte("259:1\n")},
+			sys + "ublkb1p2/dev": {Data: []byte("259:2\n")},
+			"proc/self/mounts":   {},
+		}
+		root[tt.file] = &fstest.MapFile{Data: []byte(tt.text)}
+
+		if got := userOf(root, "ublkb1"); got != tt.want {
+			t.Errorf("%s: in use by %q, want %q", tt.name, got, tt.want)
+		}
+	}
+
+	if got := inUse(1 << 20); got != "" {
+		t.Errorf("a device that is not there is in use: %s", got)
 	}
 }
