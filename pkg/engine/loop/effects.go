@@ -164,7 +164,7 @@ func (l *Loop) Remove(_ context.Context, id engine.DeviceID) error {
 			}
 		}
 
-		l.cfg.Keeper.Forget(metadata.MemberID(id))
+		l.forget(id)
 		delete(l.disks, id)
 
 		// What is in flight on it keeps the file open until it ends.
@@ -177,4 +177,15 @@ func (l *Loop) Remove(_ context.Context, id engine.DeviceID) error {
 	}
 
 	return failed
+}
+
+// forget has the keeper forget a device, but not before a record that names it
+// is written: that would say that its slot is free, and nothing of what has
+// happened since.
+func (l *Loop) forget(id engine.DeviceID) {
+	if l.recorder.active {
+		l.recorder.parting = append(l.recorder.parting, id)
+	} else {
+		l.cfg.Keeper.Forget(metadata.MemberID(id))
+	}
 }

@@ -24,6 +24,7 @@ type recorder struct {
 	stages  [][]metadata.Write // those that are left
 	state   metadata.State
 	failed  []engine.DeviceID
+	parting []engine.DeviceID // to be forgotten when the record has ended
 	ops     [recordOps]recordOp
 	bufs    [recordOps][]byte
 }
@@ -176,6 +177,12 @@ func (l *Loop) recordDone(written bool) {
 	// Of this record: what the array is told next may begin another.
 	seq, failed := r.seq, r.failed
 	r.failed = nil
+
+	for _, d := range r.parting {
+		l.cfg.Keeper.Forget(metadata.MemberID(d))
+	}
+
+	r.parting = nil
 
 	for _, d := range failed {
 		l.step(engine.MemberFailed{Device: d})

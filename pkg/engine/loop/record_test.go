@@ -16,8 +16,9 @@ import (
 
 // keeper writes one block to every member that is not faulty.
 type keeper struct {
-	block   [raid.SectorSize]byte
-	records []metadata.State
+	block     [raid.SectorSize]byte
+	records   []metadata.State
+	forgotten []metadata.MemberID
 }
 
 func (k *keeper) Record(st metadata.State) [][]metadata.Write {
@@ -43,7 +44,7 @@ func (k *keeper) Add(metadata.Source, raid.UUID) (id metadata.MemberID, offset, 
 	return 0, 0, 0, os.ErrInvalid
 }
 
-func (k *keeper) Forget(metadata.MemberID) {}
+func (k *keeper) Forget(id metadata.MemberID) { k.forgotten = append(k.forgotten, id) }
 
 func (k *keeper) Events() uint64 { return uint64(len(k.records)) }
 
@@ -204,5 +205,36 @@ func TestNoRecordOfABrokenArray(t *testing.T) {
 
 	if len(k.records) > 0 {
 		t.Errorf("written: %+v, want nothing", k.records)
+	}
+}
+
+// TestRemoveDuringARecord removes a device that the record under way names. The
+// keeper must not forget it before that is written: it would say that the slot
+// is free, and nothing of what has happened since.
+func TestRemoveDuringARecord(t *testing.T) {
+	l, k := newLoop(t, 3, nil)
+
+	l.step(engine.Started{})
+	l.step(engine.WriteArrived{})
+	l.step(engine.MemberFailed{Device: 1})
+	l.step(engine.DeviceRemoved{Device: 1})
+	l.forget(1)
+
+	for l.recorder.active {
+		if named := len(k.records) == 0; named && len(k.forgotten) > 0 {
+			t.Fatalf("device %v is forgotten before the record that names it", k.forgotten)
+		}
+
+		l.wait(t)
+	}
+
+	if len(k.records) != 2 || len(k.records[1].Members) != 2 || len(k.forgotten) != 1 {
+		t.Errorf("records %+v, forgotten %v, want the second without device 1", k.records, k.forgotten)
+	}
+
+	l.forget(2)
+
+	if len(k.forgotten) != 2 {
+		t.Errorf("forgotten %v, want device 2 too, at once", k.forgotten)
 	}
 }
