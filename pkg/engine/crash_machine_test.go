@@ -54,6 +54,7 @@ type machine struct {
 	recorded                map[*drive]bool // that it failed
 	failed                  map[*drive]bool // and the array was not broken by that
 	sound                   map[*drive]bool // in sync, by the last record that is durable
+	behind                  map[*drive]bool // when the array was started, and no record has been durable since
 }
 
 // attached is a drive of the array.
@@ -84,6 +85,7 @@ type recording struct {
 	state                   metadata.State
 	stages                  [][]metadata.Write
 	failed                  []engine.DeviceID
+	parting                 []engine.DeviceID // to be forgotten when the record has ended
 }
 
 func newMachine(
@@ -95,7 +97,7 @@ func newMachine(
 	m := &machine{
 		t: t, rng: rng, array: engine.NewArray(setup), keeper: keeper, size: setup.Size, drives: drives,
 		slow: rng.IntN(2) == 0, sound: make(map[*drive]bool),
-		recorded: make(map[*drive]bool), failed: make(map[*drive]bool),
+		recorded: make(map[*drive]bool), failed: make(map[*drive]bool), behind: make(map[*drive]bool),
 	}
 
 	for _, member := range setup.Members {
@@ -391,12 +393,19 @@ func (m *machine) recordDone(written bool) {
 	seq, state, failed := r.seq, r.state, r.failed
 	r.failed = nil
 
+	for _, d := range r.parting {
+		m.keeper.Forget(metadata.MemberID(d))
+	}
+
+	r.parting = nil
+
 	for _, d := range failed {
 		m.step(engine.MemberFailed{Device: d})
 	}
 
 	if written && len(failed) == 0 && m.array.State() != raid.Broken {
 		clear(m.sound)
+		clear(m.behind)
 
 		for id, member := range state.Members {
 			if d := m.drives[engine.DeviceID(id)].drive; d != nil {
@@ -490,7 +499,12 @@ func (m *machine) remove(id engine.DeviceID) {
 		}
 	}
 
-	m.keeper.Forget(metadata.MemberID(id))
+	if m.rec.active {
+		m.rec.parting = append(m.rec.parting, id)
+	} else {
+		m.keeper.Forget(metadata.MemberID(id))
+	}
+
 	delete(m.drives, id)
 	m.pump()
 }

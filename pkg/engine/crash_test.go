@@ -167,9 +167,7 @@ func (w *world) scan() []found {
 	return all
 }
 
-// choose gives each drive the place that the freshest superblock gives it. What
-// it calls faulty or missing, and who does not know of its own slot, is left
-// out.
+// choose gives each drive the place that the freshest superblock gives it.
 func (w *world) choose(all []found) (use []found, setup engine.Setup) {
 	best := all[0]
 	setup = engine.Setup{Level: best.Level, Size: best.Size, Resynced: best.ResyncOffset}
@@ -182,54 +180,75 @@ func (w *world) choose(all []found) (use []found, setup engine.Setup) {
 		setup.Members = append(setup.Members, engine.Member{Device: engine.None, State: raid.Missing})
 	}
 
-	for _, f := range all {
-		role := best.Role(f.Number)
-		slot, slotted := role.Slot()
+	use = usable(all)
 
-		if role != f.Role(f.Number) || slotted && f.Events+1 < best.Events || role == raid.RoleFaulty {
-			continue
-		}
+	for i, f := range use {
+		id := engine.DeviceID(i)
 
-		id := engine.DeviceID(len(use))
-		use = append(use, f)
-
+		slot, slotted := f.holds()
 		if !slotted {
 			setup.Spares = append(setup.Spares, id)
 
 			continue
 		}
 
-		if setup.Members[slot].Device != engine.None {
-			w.t.Fatalf("drives %d and %d are both in slot %d", use[setup.Members[slot].Device].name, f.name, slot)
+		if other := setup.Members[slot].Device; other != engine.None {
+			w.t.Fatalf("drives %d and %d are both in slot %d", use[other].name, f.name, slot)
 		}
 
-		m := engine.Member{Device: id, State: raid.InSync}
-		if f.RecoveryOffset < best.Size {
-			m.State, m.Recovered = raid.Recovering, f.RecoveryOffset
+		setup.Members[slot] = engine.Member{Device: id, State: raid.InSync}
+		if f.recovering() {
+			setup.Members[slot] = engine.Member{Device: id, State: raid.Recovering, Recovered: f.RecoveryOffset}
 		}
-
-		setup.Members[slot] = m
 	}
-
-	leaveForLater(setup.Members)
 
 	return use, setup
 }
 
-// leaveForLater leaves out all recovering members but the one that has come
-// furthest. One that was recovered, and has not heard of it, looks like one.
-func leaveForLater(members []engine.Member) {
-	keep := -1
+// usable returns those whose own word and the freshest superblock agree. Of
+// several that are being filled all but one have their turn later; one that is,
+// and has not heard of it, looks like that.
+func usable(all []found) []found {
+	best := all[0]
+	furthest := -1
 
-	for slot, m := range members {
-		if m.State == raid.Recovering && (keep < 0 || m.Recovered > members[keep].Recovered) {
-			keep = slot
+	var use []found
+
+	for _, f := range all {
+		_, slotted := f.holds()
+		if best.Role(f.Number) != f.Role(f.Number) || slotted && f.Events+1 < best.Events {
+			continue
+		}
+
+		if !slotted || !f.recovering() {
+			use = append(use, f)
+		} else if furthest < 0 {
+			furthest = len(use)
+			use = append(use, f)
+		} else if f.RecoveryOffset > use[furthest].RecoveryOffset {
+			use[furthest] = f
 		}
 	}
 
-	for slot, m := range members {
-		if m.State == raid.Recovering && slot != keep {
-			members[slot] = engine.Member{Device: engine.None, State: raid.Missing}
+	return use
+}
+
+func (f found) recovering() bool { return f.RecoveryOffset < f.Size }
+
+// forget has those come back blank, if ever, that are away now and fresher than
+// what is here: the array goes on without them, and they without it.
+func (w *world) forget(events uint64) {
+	for _, d := range w.drives {
+		if !d.dead {
+			continue
+		}
+
+		d.dead = false
+		sb, err := md1.Format{}.Probe(d.source())
+		d.dead = true
+
+		if err == nil && sb.Events > events {
+			clear(d.media)
 		}
 	}
 }
@@ -282,24 +301,33 @@ func (w *world) boot() bool {
 		w.t.Fatal(err)
 	}
 
+	w.forget(use[0].Events)
+
 	w.m = newMachine(w.t, w.rng, setup, w.geo, keeper, drives)
 	w.m.answered = w.answered
+
+	for _, f := range use {
+		w.m.behind[f.drive] = f.Events < use[0].Events
+	}
 
 	return true
 }
 
 // gone returns how many members of the last life cannot be expected to be in
 // sync now: those that were not, by the last record that was durable, or failed
-// since, or are not here.
+// since, or are not here. If the array broke because one failed that had missed
+// the last record of the life before, and could not be brought level, that one
+// is as stale as it looks.
 func (w *world) gone() int {
 	if w.m == nil {
 		return 0
 	}
 
 	n := w.geo.Disks
+	broken := w.m.array.State() == raid.Broken
 
 	for d := range w.m.sound {
-		if !d.dead && !w.m.failed[d] {
+		if stale := broken && w.m.behind[d]; !d.dead && !w.m.failed[d] && !stale {
 			n--
 		}
 	}
