@@ -104,13 +104,26 @@ func (h *Host) tellStarted(uuid raid.UUID, r *running, cfg loop.Config) {
 
 // watch tells what happens to an array, until it ends.
 func (h *Host) watch(uuid raid.UUID, r *running) {
+	h.follow(uuid, r, r.loop.Done())
+	h.ended(uuid, r)
+}
+
+// follow tells all that happens to an array before done is closed.
+func (h *Host) follow(uuid raid.UUID, r *running, done <-chan struct{}) {
 	for {
 		select {
 		case n := <-r.notices:
 			h.notice(uuid, r, n)
-		case <-r.loop.Done():
-			h.ended(uuid, r)
 
+			continue
+		case <-done:
+		}
+
+		// What led to the end may not have been told yet.
+		select {
+		case n := <-r.notices:
+			h.notice(uuid, r, n)
+		default:
 			return
 		}
 	}

@@ -119,6 +119,27 @@ func TestNoticeInWords(t *testing.T) {
 	}
 }
 
+// TestFollowToTheEnd tells what happened right before an array ended.
+func TestFollowToTheEnd(t *testing.T) {
+	const want = 10
+
+	told := 0
+	h := New(Config{Tell: func(journal.Event) { told++ }})
+	r := &running{name: "data", notices: make(chan loop.Notice, want)}
+	done := make(chan struct{})
+
+	for range want {
+		r.notices <- loop.Notice{Report: engine.Report{Note: engine.NoteFailed}}
+	}
+
+	close(done)
+	h.follow(raid.UUID{1}, r, done)
+
+	if told != want {
+		t.Errorf("%d of %d notices were told", told, want)
+	}
+}
+
 func TestDescribeSync(t *testing.T) {
 	for _, tt := range []struct {
 		progress loop.Progress
