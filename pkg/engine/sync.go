@@ -5,7 +5,7 @@ import "raid-assembler/pkg/raid"
 // next starts whatever the array needs most and can have now: redundancy for a
 // slot that lacks it, then redundancy that is right.
 func (a *Array) next() []Effect {
-	if a.sync.Action != raid.Idle || a.stopping || a.state == raid.Broken || !a.level.HasRedundancy() {
+	if a.sync.Action == raid.Recover || a.stopping || a.state == raid.Broken || !a.level.HasRedundancy() {
 		return nil
 	}
 
@@ -13,7 +13,9 @@ func (a *Array) next() []Effect {
 
 	switch {
 	case vacant && len(a.spares) > 0:
-		return a.activate(slot)
+		return append(a.endSync(), a.activate(slot)...) // a resync goes on from there later
+	case a.sync.Action != raid.Idle:
+		return nil
 	case a.canResync():
 		a.sync = Sync{Action: raid.Resync, Slot: raid.NoSlot, From: a.resynced}
 
