@@ -64,6 +64,8 @@ type Sync struct {
 	Slot   raid.Slot    // Recover: the slot that is filled
 	From   raid.Sectors // where it started
 	sole   bool         // Recover: only one member could be the source throughout
+	since  uint64       // Recover: seq of the record that says so first
+	filled bool         // Recover: but for that record, it has ended
 }
 
 // Setup is what an array is when it is started.

@@ -59,8 +59,10 @@ func (a *Array) activate(slot raid.Slot) []Effect {
 	a.spares = a.spares[1:]
 	a.members[slot] = Member{Device: device, State: raid.Recovering}
 	a.sync = Sync{Action: raid.Recover, Slot: slot, sole: a.sole()}
+	recorded := a.writeSuperblocks()
+	a.sync.since = a.seq
 
-	return append([]Effect{SetMember{Slot: slot}}, append(a.writeSuperblocks(),
+	return append([]Effect{SetMember{Slot: slot}}, append(recorded,
 		Report{Note: NoteSpareActive, Device: device, Slot: slot},
 		Report{Note: NoteRecoverStart, Device: device, Slot: slot},
 		StartSync{})...)
@@ -102,8 +104,14 @@ func (a *Array) checkpoint() []Effect {
 	return a.writeSuperblocks()
 }
 
-// recovered makes a filled member one that counts.
+// recovered makes a filled member one that counts, once it is recorded that it
+// has the slot. Else, after a crash in the midst of the record, a survivor that
+// missed it would not even know of the member that another one counts on.
 func (a *Array) recovered() []Effect {
+	if a.sync.filled = a.durable < a.sync.since; a.sync.filled {
+		return []Effect{StopSync{}}
+	}
+
 	slot := a.sync.Slot
 	m := &a.members[slot]
 	m.State = raid.InSync

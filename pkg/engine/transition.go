@@ -198,6 +198,10 @@ func (a *Array) superblocksDurable(seq uint64) []Effect {
 		effects = append(effects, Acknowledge{})
 	}
 
+	if a.sync.filled && a.durable >= a.sync.since {
+		return append(effects, a.recovered()...)
+	}
+
 	if a.durable != a.seq {
 		return effects // an older write; a newer one is under way
 	}
