@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -105,6 +106,9 @@ type Loop struct {
 	done   chan struct{} // closed when the thread has ended
 	err    error         // why, after done
 
+	wakeMu     sync.Mutex
+	wakeClosed bool // by wakeMu
+
 	requests
 	recorder
 	syncer
@@ -141,7 +145,7 @@ func (l *Loop) Do(f func()) error {
 		return ErrEnded
 	}
 
-	if err := l.wake.Signal(); err != nil {
+	if err := l.signal(); err != nil {
 		return err
 	}
 
@@ -151,6 +155,28 @@ func (l *Loop) Do(f func()) error {
 	case <-l.done:
 		return ErrEnded
 	}
+}
+
+// signal wakes the array's thread, if there is one. The number of a descriptor
+// that was closed may be another file's.
+func (l *Loop) signal() error {
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+
+	if l.wakeClosed {
+		return ErrEnded
+	}
+
+	return l.wake.Signal()
+}
+
+func (l *Loop) closeWake() error {
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+
+	l.wakeClosed = true
+
+	return l.wake.Close()
 }
 
 // Stop removes the block device, whether it is open or not, and waits until
@@ -276,7 +302,7 @@ func (l *Loop) tearDown() error {
 		return l.ring.Close()
 	}
 
-	errs = append(errs, l.queue.Close(), l.ring.Close(), l.wake.Close())
+	errs = append(errs, l.queue.Close(), l.ring.Close(), l.closeWake())
 	for _, d := range l.disks {
 		errs = append(errs, d.Member.Close())
 	}
