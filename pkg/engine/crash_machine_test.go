@@ -484,6 +484,7 @@ func (m *machine) add(d *drive, uuid raid.UUID) {
 
 	delete(m.recorded, d)
 	delete(m.failed, d)
+	delete(m.sound, d)
 	m.drives[engine.DeviceID(id)] = attached{drive: d, offset: offset}
 	m.step(engine.SpareAdded{Device: engine.DeviceID(id)})
 	m.pump()
