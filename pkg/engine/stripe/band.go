@@ -40,7 +40,6 @@ type band struct {
 	slot    raid.Slot    // reconstruct, recovering: whose data is made
 	data    []byte       // of the request: direct reads and reconstruct
 	lost    slots        // could not be read
-	legs    slots        // mirrors: members in sync that the write was sent to
 	missed  slots        // writes that did not arrive
 	bufs    [][]byte     // scratch, by slot; nil where none is held
 	ios     []transfer   // by slot
@@ -59,7 +58,7 @@ func (p *Path) take(r *request, need slots) *band {
 	p.free = p.free[:len(p.free)-1]
 	b := &p.bands[i]
 	b.req, b.direct, b.writing, b.pending = r, false, false, 0
-	b.lost, b.legs, b.missed, b.data = 0, 0, 0, nil
+	b.lost, b.missed, b.data = 0, 0, nil
 	b.w0, b.w1 = 1, 0
 	r.bands++
 
@@ -176,16 +175,12 @@ func (p *Path) plainDone(b *band) {
 }
 
 // mirrored reports whether a write to mirrors is stored. Recorded as faulty, the
-// members that missed it do no harm; but one member must have it that was in
-// sync when it began, or is by now.
+// members that missed it do no harm; but one must have it that is in sync now.
+// One that has failed since does not count: it will not come back as such.
 func (p *Path) mirrored(b *band) bool {
 	for slot := range raid.Slot(p.disks) {
 		t, m := &b.ios[slot], &p.members[slot]
-		if t.op != Write || b.missed.has(slot) {
-			continue
-		}
-
-		if b.legs.has(slot) || m.State == raid.InSync && m.Device == int(t.device) {
+		if t.op == Write && !b.missed.has(slot) && m.State == raid.InSync && m.Device == int(t.device) {
 			return true
 		}
 	}

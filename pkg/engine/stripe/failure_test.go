@@ -273,3 +273,30 @@ func TestUnreadableBesideAWriteHole(t *testing.T) {
 		})
 	}
 }
+
+// TestOnlyOnTheOneThatFailed stores a write on one mirror, which then fails on
+// something else, and not on the other: when that comes back alone, as the
+// record will have it, the write is not there.
+func TestOnlyOnTheOneThatFailed(t *testing.T) {
+	b := newBench(t, raid.Level1, 2, 0, 1)
+	b.p.Submit(Request{Tag: 0, Op: Write, Data: make([]byte, 4096)})
+	b.p.Submit(Request{Tag: 1, Op: Flush})
+
+	b.queue = append(b.queue, b.p.Transfers()...)
+
+	fault := map[string]Fault{"write 1": None, "flush 1": Gone, "write 0": Gone, "flush 0": Gone}
+
+	for _, what := range []string{"write 1", "flush 1", "write 0", "flush 0"} {
+		for _, tr := range b.queue {
+			if fmt.Sprint(tr.Op, " ", tr.Slot) == what {
+				b.p.Complete(tr.ID, fault[what])
+			}
+		}
+	}
+
+	for _, res := range b.p.Results() {
+		if res.OK {
+			t.Errorf("the %v is good, and no mirror is", res.Op)
+		}
+	}
+}

@@ -44,10 +44,6 @@ func (p *Path) cutMirror(r *request) bool {
 			continue
 		}
 
-		if p.members[slot].State == raid.InSync {
-			b.legs.add(slot)
-		}
-
 		p.send(b, slot, Write, r.Data, r.FUA)
 	}
 
