@@ -12,7 +12,7 @@ suite=trixie
 root=$out/root
 
 packages=systemd-sysv,udev,kmod,mdadm,fio,e2fsprogs,util-linux,procps,qemu-guest-agent,gdisk
-packages=$packages,linux-image-amd64,initramfs-tools,busybox-static,cpio,xz-utils,zstd
+packages=$packages,xfsprogs,dmsetup,linux-image-amd64,initramfs-tools,busybox-static,cpio,xz-utils,zstd
 
 sources="deb $mirror $suite main"
 if [ "$kernel" = backports ]; then
