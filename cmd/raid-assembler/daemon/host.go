@@ -10,14 +10,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 	"raid-assembler/pkg/scan"
 	"raid-assembler/pkg/scan/sysfs"
 )
-
-// pageBytes is the alignment that every device takes for direct I/O.
-const pageBytes = 4096
 
 // realHost is the devices of this host.
 type realHost struct {
@@ -174,7 +172,7 @@ func (h realHost) Claim(disk Disk) (Claimed, error) {
 	// udevd holds this lock while it looks at a device, and looks away while
 	// somebody else has it.
 	for range 20 {
-		if err = unix.Flock(r.fd, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		if err = unix.Flock(r.FD, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
 			break
 		}
 
@@ -191,8 +189,8 @@ func (h realHost) Claim(disk Disk) (Claimed, error) {
 // direct is a device that is read and written past the page cache: the engine
 // writes so, and what a cache has kept would be old.
 type direct struct {
-	fd      int
-	size    int64
+	member.Direct
+
 	written bool
 }
 
@@ -202,78 +200,26 @@ func openDirect(path string, flags int, size raid.Sectors) (*direct, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 
-	return &direct{fd: fd, size: size.Bytes()}, nil
-}
-
-// ReadAt implements io.ReaderAt, at any alignment.
-func (r *direct) ReadAt(p []byte, off int64) (int, error) {
-	start := off / pageBytes * pageBytes
-	end := min((off+int64(len(p))+pageBytes-1)/pageBytes*pageBytes, r.size)
-
-	if off < 0 || off+int64(len(p)) > end {
-		return 0, fmt.Errorf("read %d bytes at %d of %d: beyond the end", len(p), off, r.size)
-	}
-
-	return len(p), aligned(int(end-start), func(buf []byte) error {
-		n, err := unix.Pread(r.fd, buf, start)
-		if err == nil && n != len(buf) {
-			err = fmt.Errorf("%d of %d bytes", n, len(buf))
-		}
-
-		copy(p, buf[off-start:])
-
-		if err != nil {
-			return fmt.Errorf("read at %d: %w", off, err)
-		}
-
-		return nil
-	})
+	return &direct{Direct: member.Direct{FD: fd, Size: size.Bytes()}}, nil
 }
 
 // WriteAt writes whole logical blocks.
 func (r *direct) WriteAt(p []byte, off int64) (int, error) {
 	r.written = true
 
-	return len(p), aligned(len(p), func(buf []byte) error {
-		copy(buf, p)
-
-		n, err := unix.Pwrite(r.fd, buf, off)
-		if err == nil && n != len(buf) {
-			err = fmt.Errorf("%d of %d bytes", n, len(buf))
-		}
-
-		if err != nil {
-			return fmt.Errorf("write at %d: %w", off, err)
-		}
-
-		return nil
-	})
-}
-
-// aligned calls f with a buffer that begins a page.
-func aligned(size int, f func(buf []byte) error) error {
-	if size == 0 {
-		return nil
-	}
-
-	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return fmt.Errorf("memory: %w", err)
-	}
-
-	return errors.Join(f(mem), unix.Munmap(mem))
+	return r.Direct.WriteAt(p, off)
 }
 
 // Sync makes what was written durable.
-func (r *direct) Sync() error { return unix.Fsync(r.fd) }
+func (r *direct) Sync() error { return unix.Fsync(r.FD) }
 
 // Close lets go of the device. If it was written to, the kernel forgets the
 // partitions that it had.
 func (r *direct) Close() error {
 	if r.written {
 		// A partition has none, and one that is in use cannot be forgotten.
-		_ = unix.IoctlSetInt(r.fd, unix.BLKRRPART, 0)
+		_ = unix.IoctlSetInt(r.FD, unix.BLKRRPART, 0)
 	}
 
-	return unix.Close(r.fd)
+	return unix.Close(r.FD)
 }

@@ -1,15 +1,12 @@
 package daemon
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
@@ -52,56 +49,25 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// TestDirect checks that direct I/O reads at any alignment what was written,
-// and nothing beyond the end.
-func TestDirect(t *testing.T) {
-	const size = 5*pageBytes + 512
-
+// TestProbeUnreadable checks that a device that cannot be read is not taken for
+// an empty one: the file ends where the device does not.
+func TestProbeUnreadable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "image")
-	content := make([]byte, size)
-
-	for i := range content {
-		content[i] = byte(i / 7)
-	}
-
-	if err := os.WriteFile(path, content, 0o600); err != nil {
+	if err := os.WriteFile(path, make([]byte, 512), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
-	r, err := openDirect(path, unix.O_RDWR, size/raid.SectorSize)
-	if err != nil {
+	disk := Disk{Path: path, Size: 1 << 15, Block: 512}
+	if f := (realHost{}).Probe(disk); f.Unreadable == "" {
+		t.Errorf("Probe of what cannot be read = %+v", f)
+	}
+
+	if err := os.Truncate(path, disk.Size.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 
-	block := bytes.Repeat([]byte{0xab}, pageBytes)
-	if _, err := r.WriteAt(block, pageBytes); err != nil {
-		t.Fatal(err)
-	}
-
-	copy(content[pageBytes:], block)
-
-	if err := r.Sync(); err != nil {
-		t.Fatal(err)
-	}
-
-	for _, tt := range []struct{ off, length int }{
-		{0, 1}, {0, pageBytes}, {3, 5000}, {pageBytes - 1, 2}, {size - 512, 512}, {0, size}, {17, 0},
-	} {
-		got := make([]byte, tt.length)
-		if n, err := r.ReadAt(got, int64(tt.off)); err != nil || n != tt.length ||
-			!bytes.Equal(got, content[tt.off:tt.off+tt.length]) {
-			t.Errorf("ReadAt(%d bytes at %d) = %d, %v, or other bytes", tt.length, tt.off, n, err)
-		}
-	}
-
-	for _, tt := range []struct{ off, length int }{{size - 1, 2}, {-1, 1}, {size + 1, 1}} {
-		if _, err := r.ReadAt(make([]byte, tt.length), int64(tt.off)); err == nil {
-			t.Errorf("ReadAt(%d bytes at %d) of %d succeeds", tt.length, tt.off, size)
-		}
-	}
-
-	if err := r.Close(); err != nil {
-		t.Error(err)
+	if f := (realHost{}).Probe(disk); f.Unreadable != "" || f.Superblock != nil {
+		t.Errorf("Probe of zeros = %+v", f)
 	}
 }
 

@@ -8,7 +8,6 @@ package member
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -104,31 +103,12 @@ func (d *Device) Source() metadata.Source {
 
 // ReadAt reads past the page cache, at any alignment.
 func (d *Device) ReadAt(p []byte, off int64) (int, error) {
-	page := int64(os.Getpagesize())
-	start := off / page * page
-	end := min((off+int64(len(p))+page-1)/page*page, d.Size.Bytes())
-
-	if off < 0 || off+int64(len(p)) > end {
-		return 0, fmt.Errorf("member: read %d bytes at %d of %s: beyond its end", len(p), off, d.Path)
-	}
-
-	mem, err := unix.Mmap(-1, 0, int(end-start), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	n, err := Direct{FD: d.fd, Size: d.Size.Bytes()}.ReadAt(p, off)
 	if err != nil {
-		return 0, fmt.Errorf("member: memory to read %s: %w", d.Path, err)
+		return 0, fmt.Errorf("%s: %w", d.Path, err)
 	}
 
-	n, err := unix.Pread(d.fd, mem, start)
-	if err == nil && n != len(mem) {
-		err = fmt.Errorf("%d of %d bytes", n, len(mem))
-	}
-
-	if err != nil {
-		return 0, errors.Join(fmt.Errorf("member: read %s at %d: %w", d.Path, off, err), unix.Munmap(mem))
-	}
-
-	copied := copy(p, mem[off-start:])
-
-	return copied, unix.Munmap(mem)
+	return n, nil
 }
 
 // edge is how much of either end of a device holds the metadata of all
