@@ -1,4 +1,4 @@
-// Package parity computes and checks the XOR parity of RAID4 and RAID5.
+// Package parity computes and checks the parities of RAID4, RAID5 and RAID6.
 //
 // Reconstruction is the same sum: a missing block is the XOR of the parity and
 // the blocks that are left. Nothing here allocates, and nothing here knows
