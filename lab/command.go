@@ -80,9 +80,6 @@ func (g *Guest) start(ctx context.Context, argv []string, stdin []byte) (*Job, e
 	return &Job{g, pid, argv}, nil
 }
 
-// PID is the process id in the guest.
-func (j *Job) PID() int { return j.pid }
-
 // Wait waits until the command ends.
 func (j *Job) Wait(ctx context.Context) (Result, error) {
 	// Short commands are noticed at once, long ones are not disturbed much.

@@ -44,9 +44,6 @@ const bays = 200
 // Serial returns the disk's serial number.
 func (d *GuestDisk) Serial() string { return d.d.Serial }
 
-// Plugged reports whether the disk is plugged in.
-func (d *GuestDisk) Plugged() bool { return d.in }
-
 // Path returns the raw file that holds the disk's content.
 func (d *GuestDisk) Path() string { return filepath.Join(d.g.place.dir, d.d.Serial+".raw") }
 

@@ -46,15 +46,6 @@ func forTest(t testing.TB, o Options) *Guest {
 	return g
 }
 
-// Use makes the Must methods end t instead, until t ends. Subtests that share a
-// guest call it first.
-func (g *Guest) Use(t testing.TB) {
-	outer := g.tb
-	g.tb = t
-
-	t.Cleanup(func() { g.tb = outer })
-}
-
 // must ends the test, or panics where there is none.
 func (g *Guest) must(err error) {
 	if err == nil {

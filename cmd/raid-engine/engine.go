@@ -18,8 +18,7 @@ import (
 	"raid-assembler/pkg/engine/host"
 	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/journal"
-	"raid-assembler/pkg/metadata"
-	"raid-assembler/pkg/metadata/md1"
+	"raid-assembler/pkg/scan"
 )
 
 // shutdownMax is how long arrays may take to stop.
@@ -56,7 +55,7 @@ func serve(runDir string) error {
 
 	h := host.New(host.Config{
 		Control: ublk.Control{Commander: ublk.NewClient(control)},
-		Formats: []metadata.Format{md1.Format{}}, RunDir: runDir, Tell: log.Log,
+		Formats: scan.Formats(), RunDir: runDir, Tell: log.Log,
 	})
 
 	server, err := varlink.NewServer(varlink.Service{

@@ -28,7 +28,7 @@ func (h *Host) describe(uuid raid.UUID, r *running) (api.Array, error) {
 		ChunkKiB: int64(r.first.Chunk) / 2, SizeBytes: r.size.Bytes(),
 		State: string(st.State), Degraded: st.Degraded,
 		Device: r.loop.Device().BlockPath(), Node: "/dev/raid/" + r.name,
-		Members: []api.Member{}, Reason: r.reason,
+		Members: []api.Member{},
 	}
 
 	for slot, m := range st.Members {

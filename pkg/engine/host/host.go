@@ -53,7 +53,6 @@ type Host struct {
 
 	mu      sync.Mutex
 	arrays  map[raid.UUID]*running
-	version int
 	changed chan struct{} // closed at the next change
 	failed  chan error    // a thread ended that should not have
 }
@@ -66,7 +65,6 @@ type running struct {
 	loop     *loop.Loop
 	stopping bool
 	devices  map[engine.DeviceID]*member.Device // that were ever part of it
-	reason   string
 	notices  chan loop.Notice
 }
 
@@ -87,7 +85,6 @@ func (h *Host) touch() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
-	h.version++
 	close(h.changed)
 	h.changed = make(chan struct{})
 }
@@ -254,7 +251,7 @@ func (h *Host) Remove(ctx context.Context, array, device, cause string) error {
 		return err
 	}
 
-	if err := r.loop.Remove(ctx, id); err != nil {
+	if err := r.loop.Remove(id); err != nil {
 		return fmt.Errorf("%w: %w", err, ErrRefused)
 	}
 
@@ -299,7 +296,7 @@ func (h *Host) Add(array, device, cause string) error {
 		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
 	}
 
-	id, err := r.loop.Add(loop.Device{Member: d}, source, deviceUUID)
+	id, err := r.loop.Add(d, source, deviceUUID)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
 	}

@@ -43,9 +43,6 @@ func OpenDevice(ctx context.Context, info DevInfo) (*Device, error) {
 	}
 }
 
-// Info is the device as it was opened.
-func (d *Device) Info() DevInfo { return d.info }
-
 // Close closes the plain descriptor, when every queue has its own hold. The queues keep the device open as a
 // registered file of their rings, and that is the fence: the driver lets no successor in before the last reference to
 // the device is gone, and a ring drops its files only after the last operation in it, member writes included, has
