@@ -35,10 +35,10 @@ test: setup lint image test-unit test-vm ## Pass the tests: linters, unit tests,
 
 test-unit: ## The tests that need no guest
 	$(GO) vet ./...
-	$(GO) test -timeout 20m $$($(GO) list ./... | grep -v /lab)
+	$(GO) test -json -timeout 20m $$($(GO) list ./... | grep -v /lab) | $(GO) run ./tools/report tools/skips.txt
 
 test-vm: build ## The tests in the guest
-	$(GO) test -timeout 60m -p 1 ./lab/...
+	$(GO) test -json -timeout 60m -p 1 ./lab/... | $(GO) run ./tools/report tools/skips.txt
 
 test-kernels: setup build ## The tests in the guest, on each kernel of the lab
 	for kernel in stock backports; do \

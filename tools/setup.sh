@@ -16,6 +16,7 @@ need mdadm mdadm
 need zstd zstd
 need udevadm udev
 need systemd-analyze systemd
+need journalctl systemd
 need qemu-system-x86_64 qemu-system-x86
 need qemu-img qemu-utils
 need mmdebstrap mmdebstrap
