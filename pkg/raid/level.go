@@ -21,7 +21,9 @@ const (
 )
 
 // Redundancy returns how many of disks members may be missing, whichever they
-// are, before data is lost. An unknown level tolerates none.
+// are, before data is lost. An unknown level tolerates none. Of a RAID10, whose
+// layout is not known here, it is what the least of them survives;
+// [Geometry.Survives] is exact.
 func (l Level) Redundancy(disks int) int {
 	switch l {
 	case Level1:
@@ -73,43 +75,6 @@ func ParseLevel(text string) (Level, error) {
 	return 0, fmt.Errorf("raid: unknown level %q: one of linear, 0, 1, 4, 5, 6, 10", text)
 }
 
-// Layout says how chunks rotate over the members, in md's numbers; what a
-// number means depends on the level.
-type Layout uint32
-
-// The layouts of RAID5.
-const (
-	LeftAsymmetric  Layout = 0
-	RightAsymmetric Layout = 1
-	LeftSymmetric   Layout = 2
-	RightSymmetric  Layout = 3
-	ParityFirst     Layout = 4
-	ParityLast      Layout = 5
-)
-
-// Name returns what mdadm calls layout l at level, or "" where layouts mean
-// nothing.
-func (l Layout) Name(level Level) string {
-	switch level {
-	case Level5, Level6:
-		names := []string{
-			"left-asymmetric", "right-asymmetric", "left-symmetric",
-			"right-symmetric", "parity-first", "parity-last",
-		}
-		if int(l) < len(names) {
-			return names[l]
-		}
-
-		return fmt.Sprintf("layout-%d", uint32(l))
-	case Level10:
-		return fmt.Sprintf("layout-%#x", uint32(l))
-	case LevelLinear, Level0, Level1, Level4:
-		return ""
-	default:
-		return ""
-	}
-}
-
 // Geometry is what determines where an array's sectors lie on its members.
 type Geometry struct {
 	Level  Level
@@ -118,4 +83,53 @@ type Geometry struct {
 	Chunk  Sectors   // 0 where the level has no chunks
 	Size   Sectors   // used on each member; 0 for levels that use Sizes
 	Sizes  []Sectors // by slot, the data area of each member; RAID0 and linear
+}
+
+// Redundancy returns how many members may be missing, whichever they are,
+// before data is lost.
+func (g Geometry) Redundancy() int {
+	if g.Level != Level10 {
+		return g.Level.Redundancy(g.Disks)
+	}
+
+	c, err := g.Copies()
+	if err != nil {
+		return 0
+	}
+
+	return c.Count() - 1
+}
+
+// Survives reports whether all content is there if only those slots work of
+// which working says so. On a RAID10 that depends on which they are: some copy
+// of every chunk has to be left.
+func (g Geometry) Survives(working func(Slot) bool) bool {
+	missing := 0
+
+	for slot := range Slot(g.Disks) {
+		if !working(slot) {
+			missing++
+		}
+	}
+
+	if missing == 0 || g.Level != Level10 {
+		return missing <= g.Level.Redundancy(g.Disks)
+	}
+
+	c, err := g.Copies()
+	if err != nil {
+		return false
+	}
+
+	// The first copies of consecutive chunks are Near slots apart, so that
+	// they begin at slot 0 again after a full turn.
+	for first, chunk := Slot(0), 0; chunk == 0 || first != 0; chunk++ {
+		if !c.some(first, working) {
+			return false
+		}
+
+		first = (first + Slot(c.Near)) % Slot(g.Disks)
+	}
+
+	return true
 }

@@ -24,6 +24,18 @@ const MaxSectors Sectors = math.MaxInt64
 // Bytes returns s in bytes. Preconditions: s is not [MaxSectors].
 func (s Sectors) Bytes() int64 { return int64(s) * SectorSize }
 
+// Range is the sectors from From up to, but not including, To.
+type Range struct{ From, To Sectors }
+
+// Len returns the number of sectors in r.
+func (r Range) Len() Sectors { return max(0, r.To-r.From) }
+
+// Empty reports whether r holds no sector.
+func (r Range) Empty() bool { return r.To <= r.From }
+
+// Overlaps reports whether r and o have a sector in common.
+func (r Range) Overlaps(o Range) bool { return max(r.From, o.From) < min(r.To, o.To) }
+
 // UUID names an array or a member for all of its life.
 type UUID [16]byte
 

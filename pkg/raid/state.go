@@ -34,4 +34,7 @@ const (
 	Idle    SyncAction = "idle"
 	Resync  SyncAction = "resync"  // redundancy is recomputed after an unclean stop
 	Recover SyncAction = "recover" // a spare is filled
+	Check   SyncAction = "check"   // redundancy is compared, and differences are counted
+	Repair  SyncAction = "repair"  // as check, and differences are mended
+	Replace SyncAction = "replace" // a member is copied to its successor
 )

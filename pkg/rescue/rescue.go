@@ -107,6 +107,10 @@ func open(members []Member, opts Options) (*Array, error) {
 	}
 
 	best := chosen.freshest.Superblock
+	if best.Level == raid.Level6 || best.Level == raid.Level10 {
+		return nil, fmt.Errorf("%v is not supported", best.Level)
+	}
+
 	a := &Array{
 		Superblock: best,
 		LeftOut:    chosen.leftOut,

@@ -13,7 +13,8 @@
 //	row 1       D1       P        D0     the data index d within the row
 //	row 2       P        D0       D1
 //
-// RAID6 and RAID10 are refused.
+// A RAID10 has no rows of that kind: its chunks have copies, and each member
+// holds chunks whose array sector [Map.Virtual] tells.
 package geometry
 
 import (
@@ -39,6 +40,9 @@ type Map struct {
 	component raid.Sectors // used on each member; 0 where members differ
 	array     raid.Sectors
 	zones     []zone // RAID0 and linear only
+
+	rotation rotation // parity levels only
+	copies   copies   // RAID10 only
 }
 
 // maxArray keeps offsets in bytes within an int64.
@@ -92,8 +96,10 @@ func minDisks(level raid.Level) (int, bool) {
 		return 1, true
 	case raid.Level4, raid.Level5:
 		return 2, true
-	case raid.Level6, raid.Level10:
-		return 0, false
+	case raid.Level6:
+		return 4, true
+	case raid.Level10:
+		return 2, true
 	default:
 		return 0, false
 	}
@@ -103,17 +109,7 @@ func minDisks(level raid.Level) (int, bool) {
 func (m *Map) fromSize(g raid.Geometry) error {
 	m.component = g.Size
 
-	if m.level.HasParity() {
-		if m.level == raid.Level4 {
-			m.layout = raid.ParityLast // md ignores what a RAID4 says of it
-		}
-
-		if m.layout > raid.ParityLast {
-			return fmt.Errorf("unknown layout %d of %v", g.Layout, g.Level)
-		}
-
-		m.data = m.disks - 1
-		m.row = m.chunk * raid.Sectors(m.data)
+	if m.level.HasChunks() {
 		m.component -= m.component % m.chunk // as md does when it starts the array
 	}
 
@@ -121,8 +117,19 @@ func (m *Map) fromSize(g raid.Geometry) error {
 		return fmt.Errorf("component size of %d sectors with a chunk of %d", g.Size, g.Chunk)
 	}
 
-	if m.component > maxArray/raid.Sectors(m.data) {
+	if m.component > maxArray/raid.Sectors(m.disks) {
 		return fmt.Errorf("component size of %d sectors on %d slots is too large", g.Size, g.Disks)
+	}
+
+	switch {
+	case m.level == raid.Level10:
+		return m.fromCopies(g)
+	case m.level.HasParity():
+		if err := m.rotate(); err != nil {
+			return err
+		}
+
+		m.row = m.chunk * raid.Sectors(m.data)
 	}
 
 	m.array = m.component * raid.Sectors(m.data)
@@ -143,15 +150,27 @@ func (m *Map) Disks() int { return m.disks }
 // Chunk returns the chunk size; 0 if there are no chunks.
 func (m *Map) Chunk() raid.Sectors { return m.chunk }
 
+// SyncSectors returns how far a resync goes, in the unit that its position is
+// recorded in: array sectors of a RAID10, as md has it, else component sectors.
+func (m *Map) SyncSectors() raid.Sectors {
+	if m.level == raid.Level10 {
+		return m.array
+	}
+
+	return m.component
+}
+
 // Locate returns the member and the component sector where array sector s
 // lies, and how many sectors from there on are contiguous on that member.
 //
-// On a RAID1 it is slot 0, and the same on each of the others.
-// Preconditions: s is in [0, ArraySectors).
+// Where there are copies it is the first. Preconditions: s is in [0,
+// ArraySectors).
 func (m *Map) Locate(s raid.Sectors) (slot raid.Slot, component, run raid.Sectors) {
 	switch {
 	case m.zones != nil:
 		return m.locateInZone(s)
+	case m.level == raid.Level10:
+		return m.locateCopy(s, 0)
 	case m.row == 0:
 		return 0, s, m.array - s
 	default:
@@ -161,4 +180,32 @@ func (m *Map) Locate(s raid.Sectors) (slot raid.Slot, component, run raid.Sector
 
 		return m.DataSlot(row, int(within/m.chunk)), raid.Sectors(row)*m.chunk + offset, m.chunk - offset
 	}
+}
+
+// Copies returns in how many places each sector of the array lies, not
+// counting parity.
+func (m *Map) Copies() int {
+	switch m.level {
+	case raid.Level1:
+		return m.disks
+	case raid.Level10:
+		return m.copies.near * m.copies.far
+	case raid.LevelLinear, raid.Level0, raid.Level4, raid.Level5, raid.Level6:
+		return 1
+	default:
+		return 1
+	}
+}
+
+// Copy is [Map.Locate] for copy i of array sector s. No two copies are in one
+// slot, and no copy's run is shorter than another's. Preconditions: i is in
+// [0, Copies).
+func (m *Map) Copy(s raid.Sectors, i int) (slot raid.Slot, component, run raid.Sectors) {
+	if m.level == raid.Level10 {
+		return m.locateCopy(s, i)
+	}
+
+	slot, component, run = m.Locate(s)
+
+	return slot + raid.Slot(i), component, run // i is above 0 on a RAID1 only
 }

@@ -87,7 +87,7 @@ func walkRAID0(g raid.Geometry, sizes []raid.Sectors) []place {
 
 		for range roomy {
 			turn := chunks
-			if g.Layout == raid0Alternate {
+			if g.Layout == raid.Alternate {
 				turn = zoneChunks
 			}
 
@@ -346,8 +346,7 @@ func TestNewRefuses(t *testing.T) {
 		want string // a piece of the message
 	}{
 		{"an unknown level", raid.Geometry{Level: 77}, "raid77 is not supported"},
-		{"raid6", raid.Geometry{Level: raid.Level6, Disks: 4, Chunk: 8, Size: 8}, "raid6 is not supported"},
-		{"raid10", raid.Geometry{Level: raid.Level10, Disks: 4, Chunk: 8, Size: 8}, "raid10 is not supported"},
+		{"a raid6 of three", raid.Geometry{Level: raid.Level6, Disks: 3, Chunk: 8, Size: 8}, "3 slots, raid6 needs 4"},
 		{"no slots", raid.Geometry{Level: raid.Level1, Size: 8}, "0 slots, raid1 needs 1"},
 		{
 			"a lone parity member",

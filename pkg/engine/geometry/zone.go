@@ -7,14 +7,6 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// The layouts of RAID0. They differ where members differ in size, and only
-// there: kernels from 3.14 to 5.3 did it in another way than those before, and
-// those since need to be told.
-const (
-	raid0Original  raid.Layout = 1
-	raid0Alternate raid.Layout = 2
-)
-
 // zone is a range of array sectors that is spread over the same members: all
 // of them at first, then those that are larger than the smallest, and so on.
 // The zones of a linear array have one member each.
@@ -65,9 +57,9 @@ func (m *Map) checkRAID0Layout() error {
 		return nil
 	}
 
-	if m.layout != raid0Original && m.layout != raid0Alternate {
+	if m.layout != raid.Original && m.layout != raid.Alternate {
 		return fmt.Errorf("members of raid0 differ in size and the layout is %d, not %d (original) or %d (alternate)",
-			m.layout, raid0Original, raid0Alternate)
+			m.layout, raid.Original, raid.Alternate)
 	}
 
 	return nil
@@ -130,7 +122,7 @@ func (m *Map) locateInZone(s raid.Sectors) (slot raid.Slot, component, run raid.
 	offset := within % m.chunk
 
 	turn := within / m.chunk % width
-	if m.layout != raid0Alternate {
+	if m.layout != raid.Alternate {
 		turn = s / m.chunk % width // of the array, not of the zone
 	}
 
