@@ -30,6 +30,7 @@ import (
 	"math/bits"
 
 	"raid-assembler/pkg/engine/geometry"
+	"raid-assembler/pkg/engine/intent"
 	"raid-assembler/pkg/raid"
 )
 
@@ -44,17 +45,23 @@ const (
 	Read Op = iota
 	Write
 	Flush
+	Discard     // what was there need not be kept
+	WriteZeroes // as a Write of zeroes, without the data
 )
 
-func (o Op) String() string { return [...]string{"read", "write", "flush"}[o] }
+func (o Op) String() string {
+	return [...]string{"read", "write", "flush", "discard", "write-zeroes"}[o]
+}
 
 // Request is an operation on the array.
 type Request struct {
 	Tag    int // below Config.Depth; in use until its Result
 	Op     Op
 	Sector raid.Sectors // of the array
-	Data   []byte       // whole sectors; empty for a Flush
-	FUA    bool         // a Write is to be on stable storage when it ends
+	Data   []byte       // of a Read or a Write: whole sectors
+	// Sectors is the length of a Discard or of WriteZeroes.
+	Sectors raid.Sectors
+	FUA     bool // what is written is to be on stable storage when it ends
 }
 
 // Result says that a request has ended.
@@ -71,8 +78,10 @@ type Transfer struct {
 	Slot   raid.Slot
 	Op     Op
 	Sector raid.Sectors // of the component, from the start of its data area
-	Data   []byte       // whole sectors; nil for a Flush
-	FUA    bool
+	Data   []byte       // of a Read or a Write: whole sectors
+	// Sectors is the length; 0 for a Flush, which is for all of the member.
+	Sectors raid.Sectors
+	FUA     bool
 }
 
 // Fault is how a transfer went wrong.
@@ -94,6 +103,16 @@ type Failure struct {
 	Sector raid.Sectors
 }
 
+// BadBlock says that sectors of a member became bad, or that they are no longer.
+// [Member.Bad] says so already; no result that bears on it may be acknowledged
+// before it is recorded. That they are good again may be recorded later.
+type BadBlock struct {
+	Device  int
+	Slot    raid.Slot
+	Range   raid.Range // of the component
+	Cleared bool
+}
+
 // Member is what holds a slot.
 type Member struct {
 	Device int
@@ -101,6 +120,11 @@ type Member struct {
 	// Recovered is the component offset below which a Recovering member is
 	// right.
 	Recovered raid.Sectors
+	// WriteMostly and Slow members are read only where the others do not do.
+	WriteMostly, Slow bool
+	// Bad is where the member holds no valid data, or nil if there is no log
+	// to keep that in. The Path changes it.
+	Bad *intent.BadBlocks
 }
 
 // Config sizes a Path.
@@ -128,12 +152,17 @@ var ErrConfig = errors.New("unusable configuration")
 
 // Path is the data path of one array. It is not safe for concurrent use.
 type Path struct {
-	geo      *geometry.Map
-	level    raid.Level
-	disks    int
-	chunk    raid.Sectors
-	piece    raid.Sectors // the most that one band of parity covers
-	members  []Member     // by slot
+	geo     *geometry.Map
+	level   raid.Level
+	disks   int
+	chunk   raid.Sectors
+	piece   raid.Sectors // the most that one band of parity covers
+	members []Member     // by slot
+
+	heir      raid.Slot // the successor's
+	successor Member
+	badBlocks []BadBlock
+
 	resynced raid.Sectors // component offset below which redundancy is right
 
 	requests []request // by tag; the last is the slab that is being synced
@@ -193,11 +222,44 @@ func New(cfg Config) (*Path, error) {
 		p.members[i] = Member{Device: -1, State: raid.Missing}
 	}
 
+	p.heir, p.successor = raid.NoSlot, Member{Device: -1, State: raid.Missing}
+
 	return p, nil
 }
 
 // SetMember says what holds slot from now on.
 func (p *Path) SetMember(slot raid.Slot, m Member) { p.members[slot] = m }
+
+// SetSuccessor says what is to take the place of the member of slot: a
+// Recovering member that Replace fills. A Device of -1 ends it. There is one at
+// a time.
+func (p *Path) SetSuccessor(slot raid.Slot, m Member) { p.heir, p.successor = slot, m }
+
+// Successor returns what is to take the place of a member, and of which.
+func (p *Path) Successor() (raid.Slot, Member) { return p.heir, p.successor }
+
+// BadBlocks returns what became bad or good since the last call, valid until
+// the next call of any method. They come before the Results that they bear on.
+func (p *Path) BadBlocks() []BadBlock {
+	bad := p.badBlocks
+	p.badBlocks = p.badBlocks[:0]
+
+	return bad
+}
+
+// Footprint returns which part of what a sync covers a request bears on, in the
+// unit of geometry.Map's SyncSectors: what must be marked in a write-intent
+// bitmap before the request is submitted.
+func (p *Path) Footprint(req Request) raid.Range {
+	r := request{Request: req}
+	if req.Op == Flush {
+		return raid.Range{}
+	}
+
+	lo, hi := p.componentRange(&r)
+
+	return raid.Range{From: lo, To: hi}
+}
 
 // Member returns what holds slot.
 func (p *Path) Member(slot raid.Slot) Member { return p.members[slot] }

@@ -36,7 +36,7 @@ type request struct {
 }
 
 func (r *request) end() raid.Sectors {
-	return r.Sector + raid.Sectors(len(r.Data)/raid.SectorSize)
+	return r.Sector + r.Sectors + raid.Sectors(len(r.Data)/raid.SectorSize)
 }
 
 // Submit begins a request. Preconditions: its tag is free, it lies within the

@@ -8,13 +8,21 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// Slab is what became of a range of component sectors that was synced.
+// Slab is what became of a range that was synced. It is of component sectors for
+// Recover and Replace; for Resync, Check and Repair it is in the unit of
+// geometry.Map's SyncSectors.
 type Slab struct {
 	Action     raid.SyncAction
-	Slot       raid.Slot // recover: the slot that is filled
+	Slot       raid.Slot // Recover and Replace: the slot that is filled
 	From, To   raid.Sectors
 	OK         bool
-	Mismatched raid.Sectors // resync: of the range, what was not redundant and is now
+	Mismatched raid.Sectors // of the range, what was not redundant; it is now, but for a Check
+	// Where is where that was, of the component, or of the array on a RAID10:
+	// the first of them. It is valid until the next slab.
+	Where []raid.Range
+	// Wrong is which slot's content was wrong in each of Where, or NoSlot if
+	// nobody can know.
+	Wrong []raid.Slot
 }
 
 // syncState is the slab that is being synced, and the last one's fate.
