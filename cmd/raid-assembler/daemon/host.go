@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -19,12 +20,12 @@ import (
 
 // realHost is the devices of this host.
 type realHost struct {
-	tree          sysfs.Tree
-	mounts, swaps string // files of the kernel
+	tree sysfs.Tree
+	proc fs.FS
 }
 
 func newHost() realHost {
-	return realHost{tree: sysfs.Host(), mounts: "/proc/self/mountinfo", swaps: "/proc/swaps"}
+	return realHost{tree: sysfs.Host(), proc: os.DirFS("/proc")}
 }
 
 // Disks implements [Host].
@@ -34,7 +35,7 @@ func (h realHost) Disks() ([]Disk, error) {
 		return nil, err
 	}
 
-	users := h.users()
+	users := sysfs.ReadUsers(h.proc)
 
 	var disks []Disk
 
@@ -50,7 +51,7 @@ func (h realHost) Disks() ([]Disk, error) {
 		case dev.Sectors > 0: // no medium, or none any longer
 			disks = append(disks, Disk{
 				Path: dev.Node, Serial: dev.Serial, Seq: dev.DiskSeq, Size: dev.Sectors, Block: dev.LogicalBlock,
-				Claimed: users.of(dev), Ignored: dev.IgnoreReason(),
+				Claimed: claimedBy(dev, users), Ignored: dev.IgnoreReason(),
 			})
 		}
 	}
@@ -58,50 +59,18 @@ func (h realHost) Disks() ([]Disk, error) {
 	return disks, nil
 }
 
-// users says who uses a block device, by its number or by its node.
-type users map[string]string
-
-// users reads who uses block devices in ways that sysfs does not tell.
-func (h realHost) users() users {
-	u := make(users)
-
-	// What cannot be read leaves the question to O_EXCL, which knows.
-	mounts, _ := os.ReadFile(h.mounts)
-	for line := range strings.Lines(string(mounts)) {
-		before, after, _ := strings.Cut(line, " - ")
-		f, g := strings.Fields(before), strings.Fields(after)
-
-		if len(f) < 5 || len(g) < 2 {
-			continue
-		}
-
-		// A file system of several devices has a number of its own.
-		u[f[2]] = "the mount " + f[4]
-		u[g[1]] = "the mount " + f[4]
-	}
-
-	swaps, _ := os.ReadFile(h.swaps)
-	for line := range strings.Lines(string(swaps)) {
-		if f := strings.Fields(line); len(f) > 0 {
-			u[f[0]] = "swap"
-		}
-	}
-
-	return u
-}
-
-// of returns who uses dev or a partition of it, or nothing.
-func (u users) of(dev sysfs.Device) string {
+// claimedBy returns who uses dev or a partition of it, or nothing.
+func claimedBy(dev sysfs.Device, users sysfs.Users) string {
 	if len(dev.Holders) > 0 {
 		return strings.Join(dev.Holders, ", ")
 	}
 
-	if user := u[fmt.Sprintf("%d:%d", dev.Major, dev.Minor)]; user != "" {
+	if user := users.Of(dev.Name, fmt.Sprintf("%d:%d", dev.Major, dev.Minor)); user != "" {
 		return user
 	}
 
-	for _, name := range append([]string{dev.Name}, dev.Partitions...) {
-		if user := u["/dev/"+strings.ReplaceAll(name, "!", "/")]; user != "" {
+	for _, name := range dev.Partitions {
+		if user := users.Of(name, ""); user != "" {
 			return user
 		}
 	}

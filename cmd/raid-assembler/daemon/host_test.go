@@ -14,23 +14,12 @@ import (
 	"raid-assembler/pkg/scan/sysfs"
 )
 
-// TestUsers checks that a device is in use if it or a partition of it is
+// TestClaimedBy checks that a device is in use if it or a partition of it is
 // mounted, swapped to, or part of something else.
-func TestUsers(t *testing.T) {
-	dir := t.TempDir()
-	h := realHost{mounts: filepath.Join(dir, "mountinfo"), swaps: filepath.Join(dir, "swaps")}
-
-	for name, text := range map[string]string{
-		h.mounts: "21 26 8:1 / /boot rw,relatime shared:1 - ext4 /dev/sda1 rw\n" +
-			"22 26 0:44 / /data rw - btrfs /dev/sdb rw\nnonsense\n",
-		h.swaps: "Filename Type Size Used Priority\n/dev/sdc2 partition 1 0 -2\n",
-	} {
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+func TestClaimedBy(t *testing.T) {
+	users := sysfs.Users{
+		"8:1": "the mount /boot", "/dev/sda1": "the mount /boot", "/dev/sdb": "the mount /data", "/dev/sdc2": "swap",
 	}
-
-	users := h.users()
 
 	for _, tt := range []struct {
 		dev  sysfs.Device
@@ -43,7 +32,7 @@ func TestUsers(t *testing.T) {
 		{sysfs.Device{Name: "sdc", Major: 8, Minor: 32, Partitions: []string{"sdc1", "sdc2"}}, "swap"},
 		{sysfs.Device{Name: "sdd", Major: 8, Minor: 48, Holders: []string{"dm-0", "md127"}}, "dm-0, md127"},
 	} {
-		if got := users.of(tt.dev); got != tt.want {
+		if got := claimedBy(tt.dev, users); got != tt.want {
 			t.Errorf("user of %s = %q, want %q", tt.dev.Name, got, tt.want)
 		}
 	}

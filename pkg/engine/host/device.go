@@ -110,7 +110,11 @@ func inUse(id ublk.DeviceID) string { return userOf(os.DirFS("/"), filepath.Base
 // userOf is inUse for the disk called name, by what the kernel tells below root.
 func userOf(root fs.FS, name string) string {
 	sys := path.Join("sys/class/block", name)
-	numbers := make(map[string]string) // major:minor to name
+	users := make(sysfs.Users)
+
+	if proc, err := fs.Sub(root, "proc"); err == nil {
+		users = sysfs.ReadUsers(proc)
+	}
 
 	nodes, _ := fs.Glob(root, path.Join(sys, name+"p*"))
 	for _, node := range append(nodes, sys) {
@@ -120,33 +124,14 @@ func userOf(root fs.FS, name string) string {
 			return fmt.Sprintf("%s is held by %s", base, held[0].Name())
 		}
 
-		if dev, err := fs.ReadFile(root, path.Join(node, "dev")); err == nil {
-			numbers[strings.TrimSpace(string(dev))] = base
-		}
-
 		// Its mounts have numbers of their own.
 		if volumes, _ := fs.Glob(root, path.Join("sys/fs/btrfs/*/devices", base)); len(volumes) > 0 {
 			return base + " is part of a btrfs"
 		}
-	}
 
-	mounts, err := fs.ReadFile(root, "proc/1/mountinfo")
-	if err != nil {
-		mounts, _ = fs.ReadFile(root, "proc/self/mountinfo")
-	}
-
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 4 && numbers[f[2]] != "" {
-			return fmt.Sprintf("%s is mounted at %s", numbers[f[2]], f[4])
-		}
-	}
-
-	swaps, _ := fs.ReadFile(root, "proc/swaps")
-	for line := range strings.Lines(string(swaps)) {
-		for _, base := range numbers {
-			if f := strings.Fields(line); len(f) > 0 && f[0] == "/dev/"+base {
-				return f[0] + " is swap"
-			}
+		dev, err := fs.ReadFile(root, path.Join(node, "dev"))
+		if user := users.Of(base, strings.TrimSpace(string(dev))); err == nil && user != "" {
+			return fmt.Sprintf("%s is used by %s", base, user)
 		}
 	}
 

@@ -138,13 +138,13 @@ func TestInUse(t *testing.T) {
 		want string
 	}{
 		{name: "nobody", file: "proc/1/mountinfo", text: other},
-		{"a file system", "proc/1/mountinfo", other + mount, "ublkb1p2 is mounted at /srv"},
-		{"in a container", "proc/self/mountinfo", mount, "ublkb1p2 is mounted at /srv"},
+		{"a file system", "proc/1/mountinfo", other + mount, "ublkb1p2 is used by the mount /srv"},
+		{"in a container", "proc/self/mountinfo", mount, "ublkb1p2 is used by the mount /srv"},
 		{"device-mapper", sys + "holders/dm-0", "", "ublkb1 is held by dm-0"},
 		{"on a partition", sys + "ublkb1p1/holders/dm-0", "", "ublkb1p1 is held by dm-0"},
 		{"a btrfs, whose mounts do not name it", "sys/fs/btrfs/0-1/devices/ublkb1p1", "", "ublkb1p1 is part of a btrfs"},
 		{name: "a btrfs elsewhere", file: "sys/fs/btrfs/0-1/devices/ublkb10"},
-		{"swap", "proc/swaps", swaps + "/dev/ublkb1p1 partition 1 0 -2\n", "/dev/ublkb1p1 is swap"},
+		{"swap", "proc/swaps", swaps + "/dev/ublkb1p1 partition 1 0 -2\n", "ublkb1p1 is used by swap"},
 		{name: "swap on one whose name begins alike", file: "proc/swaps", text: swaps + "/dev/ublkb10 partition 1 0 -2\n"},
 	} {
 		root := fstest.MapFS{
