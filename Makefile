@@ -9,7 +9,7 @@ LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
 
 export CGO_ENABLED := 0
 
-.PHONY: help setup build install demo test test-unit test-vm test-kernels race fuzz-smoke lint fmt check-clean image clean
+.PHONY: help setup build install demo test test-unit test-vm test-kernels race fuzz-smoke lint fmt check-clean image clean bench
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -51,6 +51,10 @@ race: setup ## The unit tests under the race detector
 
 fuzz-smoke: setup ## Each fuzz target for a while (FUZZTIME)
 	tools/fuzz.sh $(or $(FUZZTIME),30s)
+
+bench: setup ## Compare parities with ISA-L
+	tools/setup.sh libisal-dev
+	CGO_ENABLED=1 $(GO) run -tags isal ./bench/parity
 
 lint: $(LINTER) ## Run the linters
 	$(LINTER) run ./...

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building and testing need and the machine lacks, and says so.
-# Debian 12 and 13; as root, or with sudo.
+# Debian 12 and 13; as root, or with sudo. Arguments are packages that are needed
+# as well.
 set -eu
 
 need() { # need COMMAND PACKAGE
@@ -21,6 +22,10 @@ need qemu-system-x86_64 qemu-system-x86
 need qemu-img qemu-utils
 need mmdebstrap mmdebstrap
 need mkfs.ext4 e2fsprogs
+
+for package; do
+	dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
+done
 
 if [ -n "$missing" ]; then
 	sudo=

@@ -1,7 +1,5 @@
 package parity
 
-import "bytes"
-
 // What [Code.Locate] returns if it is not the exponent of one data chunk.
 const (
 	// Nowhere means that both parities are right.
@@ -23,19 +21,14 @@ func (c *Code) CheckPQ(p, q []byte, data [][]byte) (wrongP, wrongQ int) {
 
 	for lo := 0; lo < size; lo += tile {
 		hi := min(lo+tile, size)
-		c.cut(data, lo, hi)
-		c.sums(c.p[:hi-lo], c.q[:hi-lo])
+		c.sums(c.p[:hi-lo], c.q[:hi-lo], c.cut(data, lo, hi))
 
-		if p != nil && wrongP < 0 {
-			if at := difference(p[lo:hi], c.p[:hi-lo]); at >= 0 {
-				wrongP = lo + at
-			}
+		if wrongP < 0 && p != nil {
+			wrongP = difference(p, c.p, lo, hi)
 		}
 
-		if q != nil && wrongQ < 0 {
-			if at := difference(q[lo:hi], c.q[:hi-lo]); at >= 0 {
-				wrongQ = lo + at
-			}
+		if wrongQ < 0 && q != nil {
+			wrongQ = difference(q, c.q, lo, hi)
 		}
 	}
 
@@ -57,12 +50,14 @@ func (c *Code) Locate(p, q []byte, data [][]byte) int {
 
 	for lo := 0; lo < size; lo += tile {
 		hi := min(lo+tile, size)
-		c.cut(data, lo, hi)
-
 		sumP, sumQ := c.p[:hi-lo], c.q[:hi-lo]
-		c.sums(sumP, sumQ)
+		c.sums(sumP, sumQ, c.cut(data, lo, hi))
 		XORInto(sumP, p[lo:hi])
 		XORInto(sumQ, q[lo:hi])
+
+		if firstNonZero(sumP) < 0 && firstNonZero(sumQ) < 0 {
+			continue
+		}
 
 		for i, ofP := range sumP {
 			at := c.locate(ofP, sumQ[i])
@@ -98,17 +93,15 @@ func (c *Code) locate(ofP, ofQ byte) int {
 	}
 }
 
-// difference returns the offset of the first byte where a and b differ, or -1.
-func difference(a, b []byte) int {
-	if bytes.Equal(a, b) { // much faster than the loop
+// difference returns the offset of the first byte from lo to hi where block is
+// not the sum, which begins at lo, or -1.
+func difference(block, sum []byte, lo, hi int) int {
+	XORInto(sum[:hi-lo], block[lo:hi])
+
+	at := firstNonZero(sum[:hi-lo])
+	if at < 0 {
 		return -1
 	}
 
-	for i, v := range a {
-		if v != b[i] {
-			return i
-		}
-	}
-
-	return -1
+	return lo + at
 }

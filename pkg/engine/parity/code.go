@@ -1,14 +1,14 @@
 package parity
 
-import "github.com/klauspost/reedsolomon"
+import (
+	"crypto/subtle"
+
+	"github.com/klauspost/reedsolomon"
+)
 
 // MaxExponents is the most chunks that a row can have so that any two of them
 // can be made again: 2 has 255 powers.
 const MaxExponents = 255
-
-// tile is what sums are worked on at a time: a few of them stay in the first
-// cache level.
-const tile = 4096
 
 // Code computes, checks and inverts the parities of RAID6: P is the XOR of a
 // row's chunks, Q the sum of 2^e times the chunk with exponent e in the field
@@ -23,7 +23,7 @@ type Code struct {
 	multiply  reedsolomon.LowLevel
 	power     [MaxExponents]byte // 2^e
 	log       [256]uint8         // the inverse of power
-	views     [][]byte           // the tiles at hand of the data
+	views     [][]byte           // the tile at hand of the data
 	p, q      []byte             // the sums of a tile
 }
 
@@ -60,10 +60,15 @@ func NewCode(exponents int) *Code {
 func (c *Code) PQ(p, q []byte, data [][]byte) {
 	size := c.mustFit(p, q, data)
 
+	if p != nil && q != nil {
+		c.sums(p, q, data)
+
+		return
+	}
+
 	for lo := 0; lo < size; lo += tile {
 		hi := min(lo+tile, size)
-		c.cut(data, lo, hi)
-		c.sums(part(p, c.p, lo, hi), part(q, c.q, lo, hi))
+		c.sums(part(p, c.p, lo, hi), part(q, c.q, lo, hi), c.cut(data, lo, hi))
 	}
 }
 
@@ -88,15 +93,21 @@ func (c *Code) Update(p, q []byte, e int, delta []byte) {
 	}
 }
 
-// sums sets p and q to the parities of the views.
-func (c *Code) sums(p, q []byte) {
+// sums sets p and q to the parities of data.
+func (c *Code) sums(p, q []byte, data [][]byte) {
+	done := pqFast(p, q, data)
+	if done == len(p) {
+		return
+	}
+
+	p, q = p[done:], q[done:]
 	clear(p)
 	clear(q)
 
-	for e, d := range c.views {
+	for e, d := range data {
 		if d != nil {
-			XORInto(p, d)
-			c.addProduct(q, c.power[e], d)
+			subtle.XORBytes(p, p, d[done:])
+			c.addProduct(q, c.power[e], d[done:])
 		}
 	}
 }
@@ -106,14 +117,16 @@ func (c *Code) addProduct(dst []byte, factor byte, src []byte) {
 	c.multiply.GalMulSliceXor(factor, src, dst)
 }
 
-// cut sets the views to the bytes of data from lo to hi.
-func (c *Code) cut(data [][]byte, lo, hi int) {
+// cut returns the bytes of data from lo to hi, until it is called again.
+func (c *Code) cut(data [][]byte, lo, hi int) [][]byte {
 	for e, d := range data {
 		c.views[e] = nil
 		if d != nil {
 			c.views[e] = d[lo:hi]
 		}
 	}
+
+	return c.views
 }
 
 // part returns the bytes of block from lo to hi, or as much of spare if there

@@ -10,12 +10,11 @@ func (c *Code) RecoverQ(data [][]byte, q []byte, x int) {
 
 	for lo := 0; lo < size; lo += tile {
 		hi := min(lo+tile, size)
-		c.cut(data, lo, hi)
+		views := c.cut(data, lo, hi)
 
-		lost := c.views[x]
-		c.views[x] = nil
-		sum := c.q[:hi-lo]
-		c.sums(c.p[:hi-lo], sum)
+		lost, sum := views[x], c.q[:hi-lo]
+		views[x] = nil
+		c.sums(c.p[:hi-lo], sum, views)
 		XORInto(sum, q[lo:hi])
 		c.multiply.GalMulSlice(divide, sum, lost)
 	}
@@ -41,12 +40,12 @@ func (c *Code) RecoverTwo(data [][]byte, p, q []byte, x, y int) {
 
 	for lo := 0; lo < size; lo += tile {
 		hi := min(lo+tile, size)
-		c.cut(data, lo, hi)
+		views := c.cut(data, lo, hi)
 
-		first, second := c.views[x], c.views[y]
-		c.views[x], c.views[y] = nil, nil
+		first, second := views[x], views[y]
+		views[x], views[y] = nil, nil
 		sumP, sumQ := c.p[:hi-lo], c.q[:hi-lo]
-		c.sums(sumP, sumQ)
+		c.sums(sumP, sumQ, views)
 		XORInto(sumP, p[lo:hi])
 		XORInto(sumQ, q[lo:hi])
 
