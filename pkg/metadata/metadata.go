@@ -83,6 +83,23 @@ type Superblock struct {
 	// is right: MaxSectors unless it is being recovered.
 	RecoveryOffset raid.Sectors
 
+	// BadBlocks are the component sectors of which this member has no valid
+	// data, ascending.
+	BadBlocks []raid.Range
+	// WriteMostly says that this member is to be read only if no other can be,
+	// FailFast that it is not to be asked again when it fails.
+	WriteMostly, FailFast bool
+	// Replacement says that this member is to take the place of another in its
+	// slot, which is in use while it is being filled.
+	Replacement bool
+	// ByBitmap says that the recovery of this member copies only what the
+	// bitmap says that it missed.
+	ByBitmap bool
+	// Bitmap is the array's write-intent bitmap as this member has it, or nil.
+	Bitmap *BitmapInfo
+	// PPL says where this member keeps partial parity, or is nil.
+	PPL *PPL
+
 	// Unsupported says why arrays with this superblock can be shown but not
 	// be run, or is empty.
 	Unsupported string
@@ -106,6 +123,32 @@ func (sb *Superblock) Role(number int) raid.Role {
 // Clean reports whether redundancy is right everywhere.
 func (sb *Superblock) Clean() bool { return sb.ResyncOffset == raid.MaxSectors }
 
+// BitmapInfo is what the superblock of a write-intent bitmap says.
+type BitmapInfo struct {
+	Chunk   raid.Sectors // that one bit stands for
+	Sectors raid.Sectors // that it covers: of the array at RAID10, else of the component
+	Events  uint64       // of the array, when this was written
+	// Cleared is the event count from which on a member was in sync when a bit
+	// was cleared: one that is not older is brought up to date by the bits.
+	Cleared uint64
+	// Stale says that the bits are of no account: every one counts as set.
+	Stale       bool
+	Sleep       time.Duration // between the passes that clear bits
+	WriteBehind int           // writes that write-mostly members may lag
+}
+
+// Covers reports whether the bits tell all that a member missed that was in
+// sync when it had the event count given.
+func (b *BitmapInfo) Covers(events uint64) bool {
+	return !b.Stale && events >= b.Cleared && events <= b.Events
+}
+
+// PPL is where a member keeps partial parity.
+type PPL struct {
+	Sector, Size raid.Sectors // from the start of the device
+	Ring         bool         // there are several logs after one another
+}
+
 // Attachment is a device that the engine has opened for an array.
 type Attachment struct {
 	Superblock *Superblock
@@ -123,6 +166,15 @@ type MemberRecord struct {
 	// Recovered is the component offset below which a Recovering member is
 	// right.
 	Recovered raid.Sectors
+	// Replacement says that it shares its slot with the member that it is to
+	// replace. It is Recovering, or InSync until the other is gone.
+	Replacement bool
+	// ByBitmap says that it was in sync in its slot before and that only what
+	// the bitmap says is copied to it.
+	ByBitmap bool
+	// BadBlocks are component sectors of which it has no valid data, ascending
+	// and apart. Preconditions: BadBlockRoom has room for them.
+	BadBlocks []raid.Range
 }
 
 // State is what the metadata of an array is to say.
@@ -141,6 +193,44 @@ type Write struct {
 	Data   []byte       // whole logical blocks; valid until the next Record
 }
 
+// Bitmap is the write-intent bitmap of a running array. Record writes its
+// superblock, and all of it to a member that gets a slot; the bits are for the
+// caller to set and clear, and to have written when they must be.
+//
+// Its blocks are numbered from 0, where its superblock is. No two writes of one
+// block may be in flight, those of a Record among them: they could land in
+// either order.
+type Bitmap interface {
+	// Info returns what its superblock says.
+	Info() BitmapInfo
+
+	// Bits returns the bits, of which bit i%8 of byte i/8 stands for chunk i. It
+	// is the Keeper's own memory: what is in it when a write is submitted is
+	// what is written. At first it holds what was found, all set if that was
+	// stale.
+	Bits() []byte
+
+	// Blocks returns the size of a block in bytes, and at which byte of block 0
+	// the bits begin.
+	Blocks() (size, skip int)
+
+	// Write returns the writes of block to every member that had a slot by the
+	// last Record. They are valid until the next call of Write.
+	Write(block int) []Write
+
+	// SetCleared sets the event count from which on a member can be brought up
+	// to date by the bits. It must be durable, with block 0, before a bit is
+	// written that was cleared.
+	SetCleared(events uint64)
+
+	// Rechunk makes chunk what a bit stands for and has the next Record write
+	// all of the bitmap. Every new bit is set that covers a sector of an old
+	// one that was. The memory of Bits is another afterwards. Returns an error,
+	// and changes nothing, if that bitmap would have no room.
+	// Preconditions: no write of a block is in flight.
+	Rechunk(chunk raid.Sectors) error
+}
+
 // Keeper keeps the metadata of one running array true. It is not safe for
 // concurrent use.
 type Keeper interface {
@@ -154,8 +244,20 @@ type Keeper interface {
 	// Returns an error if src is too small, or the array has no number left.
 	Add(src Source, device raid.UUID) (id MemberID, offset, size raid.Sectors, err error)
 
+	// Attach attaches a device that was a member before and has come back, with
+	// what its superblock says of itself; what it is now is for the next Record
+	// to say. Returns an error where Keep would.
+	Attach(member Attachment) (MemberID, error)
+
 	// Forget detaches a device; the next Record marks its place as free.
 	Forget(id MemberID)
+
+	// BadBlockRoom returns how many entries the bad block log of a device has,
+	// each of which covers 512 sectors at most; 0 if it has none.
+	BadBlockRoom(id MemberID) int
+
+	// Bitmap returns the array's write-intent bitmap, or nil if it has none.
+	Bitmap() Bitmap
 
 	// Events returns the event count of the last Record.
 	Events() uint64

@@ -408,3 +408,28 @@ func (k *keeper) Forget(id metadata.MemberID) {
 
 // Events implements [metadata.Keeper].
 func (k *keeper) Events() uint64 { return k.events }
+
+// BadBlockRoom implements [metadata.Keeper].
+func (k *keeper) BadBlockRoom(id metadata.MemberID) int { return 0 }
+
+// Bitmap implements [metadata.Keeper].
+func (k *keeper) Bitmap() metadata.Bitmap { return nil }
+
+// Attach implements [metadata.Keeper].
+func (k *keeper) Attach(a metadata.Attachment) (metadata.MemberID, error) {
+	if _, err := k.attach(a); err != nil {
+		return 0, fmt.Errorf("md1: %w", err)
+	}
+
+	id := metadata.MemberID(len(k.members) - 1)
+	if m := k.members[id]; m.number == unnumbered {
+		var err error
+		if m.number, err = k.freeNumber(); err != nil {
+			k.members = k.members[:id]
+
+			return 0, fmt.Errorf("md1: %w", err)
+		}
+	}
+
+	return id, nil
+}
