@@ -71,6 +71,19 @@ func (d *Daemon) reserve(ctx context.Context, uuid raid.UUID) (release func(), e
 	}
 }
 
+// reserveNamed is reserve for the array that a name or a UUID names.
+func (d *Daemon) reserveNamed(ctx context.Context, array string) (uuid raid.UUID, release func(), err error) {
+	var bad error
+
+	if err := d.do(ctx, func() { uuid, bad = d.find(array) }); err != nil || bad != nil {
+		return uuid, nil, firstError(err, bad)
+	}
+
+	release, err = d.reserve(ctx, uuid)
+
+	return uuid, release, err
+}
+
 // reserved completes reserve.
 func (d *Daemon) reserved(ctx context.Context, uuid raid.UUID) (release func(), err error) {
 	release = func() {
@@ -332,25 +345,17 @@ func (d *Daemon) current(ctx context.Context, uuid raid.UUID) *api.Array {
 func (d *Daemon) stop(ctx context.Context, p api.ChangeParameters) (api.ChangeReply, error) {
 	var (
 		out  api.ChangeReply
-		uuid raid.UUID
+		name string
+		runs bool
 		bad  error
 	)
 
-	if err := d.do(ctx, func() { uuid, bad = d.find(p.Array) }); err != nil || bad != nil {
-		return out, firstError(err, bad)
-	}
-
-	release, err := d.reserve(ctx, uuid)
+	uuid, release, err := d.reserveNamed(ctx, p.Array)
 	if err != nil {
 		return out, err
 	}
 
 	defer release()
-
-	var (
-		name string
-		runs bool
-	)
 
 	// It is held before it is stopped: what dies in between leaves it as it was
 	// asked for.

@@ -351,18 +351,6 @@ func (r renamed) Probe(disk Disk) Finding {
 	return f
 }
 
-// TestSanitize checks that a name from a disk becomes a file name.
-func TestSanitize(t *testing.T) {
-	for name, want := range map[string]string{
-		"data": "data", "": "", "..": "", "../../etc": "_.._etc", "-rf": "rf", "a b\nc": "a_b_c",
-		"Süd": "S_d", strings.Repeat("x", 40): strings.Repeat("x", 32), "a:b": "a_b",
-	} {
-		if got := sanitize(name); got != want {
-			t.Errorf("sanitize(%q) = %q, want %q", name, got, want)
-		}
-	}
-}
-
 // TestBusy checks that a change waits for what is being done to the array.
 func TestBusy(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -107,9 +107,9 @@ func (d *Daemon) createParams(p api.CreateParameters) (md1.Params, error) {
 		return md1.Params{}, err
 	}
 
-	if p.Name == "" || p.Name != sanitize(p.Name) {
+	if !api.ValidName(p.Name) {
 		return md1.Params{}, fmt.Errorf("name %q: 1 to %d letters, digits, dots, dashes or underscores, "+
-			"no dot or dash in front", p.Name, nameMax)
+			"no dot or dash in front", p.Name, api.NameMax)
 	}
 
 	if reason := policy.Served(params.Geometry); reason != "" {

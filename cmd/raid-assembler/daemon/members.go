@@ -128,17 +128,12 @@ func (d *Daemon) changeMembers(
 ) (api.ChangeReply, error) {
 	var (
 		out   api.ChangeReply
-		uuid  raid.UUID
 		r     memberRequest
 		lines []string
 		bad   error
 	)
 
-	if err := d.do(ctx, func() { uuid, bad = d.find(p.Array) }); err != nil || bad != nil {
-		return out, firstError(err, bad)
-	}
-
-	release, err := d.reserve(ctx, uuid)
+	uuid, release, err := d.reserveNamed(ctx, p.Array)
 	if err != nil {
 		return out, err
 	}

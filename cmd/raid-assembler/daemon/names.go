@@ -2,16 +2,13 @@ package daemon
 
 import (
 	"slices"
-	"strings"
 
+	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/raid"
 )
 
-const (
-	nameMax = 32 // bytes
-	// uniqueLen is how much of a UUID makes a name unique, after a "_".
-	uniqueLen = 8
-)
+// uniqueLen is how much of a UUID makes a name unique, after a "_".
+const uniqueLen = 8
 
 // nameOf returns the name that an array has on this host. One that runs has
 // the name that it was started by. Of others with the same name in their
@@ -28,7 +25,7 @@ func (d *Daemon) nameOf(uuid raid.UUID) string {
 		return base
 	}
 
-	return base[:min(len(base), nameMax-uniqueLen-1)] + "_" + uuid.String()[:uniqueLen]
+	return base[:min(len(base), api.NameMax-uniqueLen-1)] + "_" + uuid.String()[:uniqueLen]
 }
 
 // baseName returns the name in the metadata of an array as it can be a file
@@ -36,7 +33,7 @@ func (d *Daemon) nameOf(uuid raid.UUID) string {
 func (d *Daemon) baseName(uuid raid.UUID) string {
 	for _, dk := range d.sortedDisks() {
 		if sb := dk.found.Superblock; sb != nil && sb.Array == uuid {
-			if name := sanitize(sb.Name); name != "" {
+			if name := api.SafeName(sb.Name); name != "" {
 				return name
 			}
 		}
@@ -56,26 +53,10 @@ func (d *Daemon) taken(uuid raid.UUID, name string) bool {
 	for _, dk := range d.disks {
 		sb := dk.found.Superblock
 		if sb != nil && d.running(sb.Array) == nil && slices.Compare(sb.Array[:], uuid[:]) < 0 &&
-			sanitize(sb.Name) == name {
+			api.SafeName(sb.Name) == name {
 			return true
 		}
 	}
 
 	return false
-}
-
-// sanitize makes a file name of a name that comes from a disk.
-func sanitize(name string) string {
-	clean := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
-			return r
-		default:
-			return '_'
-		}
-	}, name)
-
-	clean = strings.TrimLeft(clean, ".-")
-
-	return clean[:min(len(clean), nameMax)]
 }

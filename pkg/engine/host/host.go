@@ -144,6 +144,44 @@ func (h *Host) device(r *running, name string) (engine.DeviceID, *member.Device,
 	return engine.None, nil, fmt.Errorf("array %s has no device %q: %w", r.name, name, ErrNotFound)
 }
 
+// attached is a device that an array has.
+type attached struct {
+	*member.Device
+
+	id    engine.DeviceID
+	uuid  raid.UUID // of the array
+	array *running
+}
+
+// findMember returns the device that a request names.
+func (h *Host) findMember(array, device string) (attached, error) {
+	uuid, r, err := h.find(array)
+	if err != nil {
+		return attached{}, err
+	}
+
+	id, d, err := h.device(r, device)
+
+	return attached{d, id, uuid, r}, err
+}
+
+// mustBe checks that a member is in a state, to answer truly what became of a
+// request.
+func (m attached) mustBe(want raid.MemberState) error {
+	st, err := m.array.loop.Status()
+	if err != nil {
+		return err
+	}
+
+	for slot, s := range st.Members {
+		if s.Device == m.id && s.State != want {
+			return fmt.Errorf("%s in slot %d of %s is %s", m.Path, slot, m.array.name, s.State)
+		}
+	}
+
+	return nil
+}
+
 // Stop stops an array. Returns an error wrapping [ErrRefused] while it is in
 // use.
 func (h *Host) Stop(ctx context.Context, array string) error {
@@ -201,12 +239,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 
 // Fail takes a member out as faulty.
 func (h *Host) Fail(array, device, cause string) error {
-	_, r, err := h.find(array)
-	if err != nil {
-		return err
-	}
-
-	id, d, err := h.device(r, device)
+	m, err := h.findMember(array, device)
 	if err != nil {
 		return err
 	}
@@ -215,52 +248,30 @@ func (h *Host) Fail(array, device, cause string) error {
 		cause = "asked for"
 	}
 
-	if err := r.loop.Fail(id, cause); err != nil {
+	if err := m.array.loop.Fail(m.id, cause); err != nil {
 		return err
 	}
 
-	return h.mustBe(r, id, d, raid.Faulty)
-}
-
-// mustBe checks that a member is in a state, to answer truly what became of a
-// request.
-func (h *Host) mustBe(r *running, id engine.DeviceID, d *member.Device, want raid.MemberState) error {
-	st, err := r.loop.Status()
-	if err != nil {
-		return err
-	}
-
-	for slot, m := range st.Members {
-		if m.Device == id && m.State != want {
-			return fmt.Errorf("%s in slot %d of %s is %s", d.Path, slot, r.name, m.State)
-		}
-	}
-
-	return nil
+	return m.mustBe(raid.Faulty)
 }
 
 // Remove lets go of a faulty member or a spare.
-func (h *Host) Remove(ctx context.Context, array, device, cause string) error {
-	uuid, r, err := h.find(array)
+func (h *Host) Remove(array, device, cause string) error {
+	m, err := h.findMember(array, device)
 	if err != nil {
 		return err
 	}
 
-	id, d, err := h.device(r, device)
-	if err != nil {
-		return err
-	}
-
-	if err := r.loop.Remove(id); err != nil {
+	if err := m.array.loop.Remove(m.id); err != nil {
 		return fmt.Errorf("%w: %w", err, ErrRefused)
 	}
 
 	h.mu.Lock()
-	delete(r.devices, id)
+	delete(m.array.devices, m.id)
 	h.mu.Unlock()
 	h.cfg.Tell(journal.Event{
-		Kind: journal.MemberRemoved, Array: r.name, UUID: uuid.String(), Member: d.Path, Serial: d.Serial,
-		Reason: cause, Message: fmt.Sprintf("%s was let go of by %s", d.Path, r.name),
+		Kind: journal.MemberRemoved, Array: m.array.name, UUID: m.uuid.String(), Member: m.Path, Serial: m.Serial,
+		Reason: cause, Message: fmt.Sprintf("%s was let go of by %s", m.Path, m.array.name),
 	})
 	h.touch()
 

@@ -17,9 +17,9 @@ func (h *Host) Interface() varlink.Interface {
 			"Watch":  {Access: varlink.Read, Handle: h.serveWatch},
 			"Start":  {Handle: h.serveStart},
 			"Stop":   {Handle: h.serveStop},
-			"Add":    {Handle: h.serveMember((*Host).add)},
-			"Fail":   {Handle: h.serveMember((*Host).fail)},
-			"Remove": {Handle: h.serveMember((*Host).remove)},
+			"Add":    {Handle: serveMember(h.Add)},
+			"Fail":   {Handle: serveMember(h.Fail)},
+			"Remove": {Handle: serveMember(h.Remove)},
 		},
 	}
 }
@@ -73,26 +73,15 @@ func (h *Host) serveStop(ctx context.Context, call *varlink.Call) (any, error) {
 	return nil, reply(h.Stop(context.WithoutCancel(ctx), p.Array))
 }
 
-func (h *Host) add(_ context.Context, p api.MemberParameters) error {
-	return h.Add(p.Array, p.Device, p.Reason)
-}
-
-func (h *Host) fail(_ context.Context, p api.MemberParameters) error {
-	return h.Fail(p.Array, p.Device, p.Reason)
-}
-
-func (h *Host) remove(ctx context.Context, p api.MemberParameters) error {
-	return h.Remove(ctx, p.Array, p.Device, p.Reason)
-}
-
-func (h *Host) serveMember(f func(*Host, context.Context, api.MemberParameters) error) varlink.Handler {
-	return func(ctx context.Context, call *varlink.Call) (any, error) {
+// serveMember serves a request about a device and an array.
+func serveMember(f func(array, device, reason string) error) varlink.Handler {
+	return func(_ context.Context, call *varlink.Call) (any, error) {
 		var p api.MemberParameters
 		if err := call.Parameters(&p); err != nil {
 			return nil, err
 		}
 
-		return nil, reply(f(h, context.WithoutCancel(ctx), p))
+		return nil, reply(f(p.Array, p.Device, p.Reason))
 	}
 }
 

@@ -66,7 +66,7 @@ func (h *Host) reserve(uuid raid.UUID, name string) (*running, error) {
 		}
 	}
 
-	if !validName(name) {
+	if !api.ValidName(name) {
 		return nil, fmt.Errorf("%q cannot be the name of an array: %w", name, ErrRefused)
 	}
 
@@ -76,22 +76,6 @@ func (h *Host) reserve(uuid raid.UUID, name string) (*running, error) {
 	h.arrays[uuid] = r
 
 	return r, nil
-}
-
-// validName reports whether name can be a file name below /dev/raid.
-func validName(name string) bool {
-	if name == "" || len(name) > 64 || name[0] == '.' {
-		return false
-	}
-
-	for _, c := range []byte(name) {
-		ok := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
-		if !ok {
-			return false
-		}
-	}
-
-	return true
 }
 
 func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.StartParameters) error {

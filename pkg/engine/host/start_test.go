@@ -250,18 +250,6 @@ func TestFreshness(t *testing.T) {
 	}
 }
 
-func TestValidName(t *testing.T) {
-	for name, want := range map[string]bool{
-		"data": true, "a": true, "Data-1_x.y": true, "0": true, "-": true, strings.Repeat("n", 64): true,
-		"": false, ".": false, "..": false, ".hidden": false, "a/b": false, "a b": false, "a\n": false, "a\x00": false,
-		"ä": false, "a:b": false, "a=b": false, `a\b`: false, strings.Repeat("n", 65): false,
-	} {
-		if got := validName(name); got != want {
-			t.Errorf("validName(%q) = %v, want %v", name, got, want)
-		}
-	}
-}
-
 func TestReserve(t *testing.T) {
 	h := New(Config{})
 
