@@ -4,8 +4,8 @@
 //
 // [Array] is the whole of that decision logic and does no I/O: [Array.Step]
 // takes an [Event] and returns the [Effect]s to carry out, in order. The data
-// path, the rings and the clock live in the packages below; the queue thread of
-// the array (package loop) joins them.
+// path and the keeper of the metadata live in the packages below; package core
+// joins them, and package loop does what that says.
 package engine
 
 import (

@@ -1,7 +1,7 @@
-// Package loop is the thread of one array. It joins the state machine (package
-// engine), the data path (package stripe), the metadata keeper, the ublk queue
-// and the members in one ring and one loop, so that a request is taken, split,
-// written, recorded and answered without another thread having a say.
+// Package loop is the thread of one array. It carries out what package core
+// says: the ublk queue, the members and what other threads ask for meet in one
+// ring and one loop, so that a request is taken, split, written, recorded and
+// answered without another thread having a say.
 //
 // Whoever holds a write owns the superblock buffer and the entry of the ring
 // that its record needs: there is no second process to wait for.
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/core"
 	"raid-assembler/pkg/engine/geometry"
 	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/engine/stripe"
@@ -30,24 +31,21 @@ import (
 // Sizes of the I/O path of one array. Its memory is their product: the
 // buffers of requests, Depth x MaxIO, and of parity, pieces x pieceSize.
 const (
-	Depth     = 64
-	MaxIO     = 256 << 10
-	pieceSize = 128 << 10
-	pieces    = 48
-	// SlotMax is the highest number of a device that an array ever has.
-	SlotMax    = 255
+	Depth      = 64
+	MaxIO      = 256 << 10
+	pieceSize  = 128 << 10
+	pieces     = 48
 	recordSize = 8 << 10 // the most that one write of a record holds
-	recordOps  = SlotMax + 1
+	recordOps  = core.DeviceMax + 1
 )
 
 // The kinds of completions, in the top byte of their user data.
 const (
-	kindQueue    = 1 << 56
-	kindTransfer = 2 << 56
-	kindRecord   = 3 << 56
-	kindWake     = 4 << 56
-	kindTick     = 5 << 56
-	kindMask     = 0xff << 56
+	kindQueue  = 1 << 56
+	kindMember = 2 << 56
+	kindWake   = 3 << 56
+	kindTick   = 4 << 56
+	kindMask   = 0xff << 56
 )
 
 // tickEvery is how often the loop looks at the clock while it has a reason to.
@@ -68,6 +66,12 @@ type Notice struct {
 	Mismatched raid.Sectors   // by the last resync: what was not redundant
 	Cause      string
 }
+
+// Status is an array as it is now.
+type Status = core.Status
+
+// Progress is how far a sync has come.
+type Progress = core.Progress
 
 // Config is what an array is made of.
 type Config struct {
@@ -90,9 +94,8 @@ type Config struct {
 // Loop is a running array.
 type Loop struct {
 	cfg   Config
-	array *engine.Array
-	path  *stripe.Path
-	disks map[engine.DeviceID]Device
+	core  *core.Core
+	disks map[engine.DeviceID]*member.Device
 
 	device ublk.DeviceID
 	info   ublk.DevInfo
@@ -109,17 +112,10 @@ type Loop struct {
 	wakeMu     sync.Mutex
 	wakeClosed bool // by wakeMu
 
-	requests
-	recorder
-	syncer
-
-	cause    map[engine.DeviceID]string // why a device was failed on purpose
-	ticking  bool
-	leaving  bool // the wake is not to be armed again
-	asleep   bool // and it has completed
-	stopping bool
-	stopped  bool
-	now      time.Time
+	frozen  bool // being handed over: what comes is for the next engine
+	ticking bool
+	leaving bool // the wake is not to be armed again
+	asleep  bool // and it has completed
 }
 
 // Device returns the number of the array's block device.
@@ -199,7 +195,7 @@ func (l *Loop) Stop(ctx context.Context) error {
 // finished, those that come wait in the kernel for the next engine, and the
 // superblocks say clean.
 func (l *Loop) HandOver(ctx context.Context) error {
-	if err := l.Do(func() { l.frozen = true }); err != nil {
+	if err := l.Do(func() { l.frozen = true; l.core.Close() }); err != nil {
 		return err
 	}
 
@@ -250,7 +246,7 @@ func (l *Loop) serve() error {
 			return err
 		}
 
-		l.now = time.Now()
+		l.core.SetTime(time.Now())
 
 		for {
 			n := l.ring.Reap(batch[:])
@@ -280,7 +276,7 @@ func (l *Loop) serve() error {
 // finished reports whether the thread may end, and sees to it that it soon
 // may when the array has stopped.
 func (l *Loop) finished() bool {
-	if !l.stopped || l.recorder.active || (!l.queue.Stopped() && !l.frozen) {
+	if !l.core.Stopped() || (!l.queue.Stopped() && !l.frozen) {
 		return false
 	}
 
@@ -304,7 +300,7 @@ func (l *Loop) tearDown() error {
 
 	errs = append(errs, l.queue.Close(), l.ring.Close(), l.closeWake())
 	for _, d := range l.disks {
-		errs = append(errs, d.Member.Close())
+		errs = append(errs, d.Close())
 	}
 
 	return errors.Join(append(errs, l.arena.Close())...)
@@ -328,13 +324,17 @@ func (l *Loop) complete(cqe uring.CQE) error {
 	switch cqe.UserData & kindMask {
 	case kindQueue:
 		req, state := l.queue.HandleCQE(uint16(value), cqe.Res)
-		if state == ublk.Serving {
+
+		switch state {
+		case ublk.Serving:
 			return l.arrived(req)
+		case ublk.Answered:
+		case ublk.Stopped:
+			return l.tagStopped()
 		}
-	case kindTransfer:
-		l.transferred(int(value), cqe.Res)
-	case kindRecord:
-		l.recorded(int(value), cqe.Res)
+	case kindMember:
+		op, want := l.core.Expected(int(value))
+		l.core.Complete(int(value), member.Outcome(op, cqe.Res, want))
 	case kindWake:
 		if l.leaving {
 			l.asleep = true
@@ -343,6 +343,21 @@ func (l *Loop) complete(cqe uring.CQE) error {
 		}
 	case kindTick:
 		l.ticking = false
+	}
+
+	return nil
+}
+
+// tagStopped ends the array when the last tag has come back. A queue that
+// failed is not one that was stopped: the device is there still, and its
+// requests wait for an engine that serves them.
+func (l *Loop) tagStopped() error {
+	if err := l.queue.Err(); err != nil {
+		return err
+	}
+
+	if l.queue.Stopped() {
+		l.core.Close()
 	}
 
 	return nil
@@ -367,37 +382,27 @@ func (l *Loop) armWake() {
 	sqe.UserData = kindWake
 }
 
-// pump moves what has completed on, until there is nothing left to do but
-// wait.
+// pump carries out what is to be done, until there is nothing left but to wait.
 func (l *Loop) pump() error {
-	for {
-		for _, f := range l.path.Failures() {
-			l.step(engine.MemberFailed{Device: engine.DeviceID(f.Device)})
+	l.core.Advance()
+
+	ops := l.core.Operations()
+	for i := range ops {
+		l.operate(&ops[i])
+	}
+
+	for _, a := range l.core.Answers() {
+		errno := unix.Errno(0)
+		if !a.OK {
+			errno = unix.EIO
 		}
 
-		for _, res := range l.path.Results() {
-			if err := l.ended(res); err != nil {
-				return err
-			}
-		}
-
-		l.clock()
-
-		transfers := l.path.Transfers()
-		for i := range transfers {
-			l.transfer(&transfers[i])
-		}
-
-		if len(transfers) == 0 && l.settled() {
-			break
+		if err := l.queue.Commit(uint16(a.Tag), errno); err != nil {
+			return err
 		}
 	}
 
-	if err := l.answer(); err != nil {
-		return err
-	}
-
-	if l.needsTick() && !l.ticking {
+	if l.core.NeedsTime() && !l.ticking {
 		l.ticking = true
 		l.tick.Set(tickEvery)
 
@@ -409,8 +414,34 @@ func (l *Loop) pump() error {
 	return nil
 }
 
-// settled reports whether the data path has nothing more to say by itself.
-func (l *Loop) settled() bool { return !l.path.Pending() }
+// operate asks the ring for an operation on a member. One that was removed
+// since has no file, and the operation fails.
+func (l *Loop) operate(o *core.Operation) {
+	file := uring.Slot(fileSlot(o.Device))
+	offset := uint64(o.Sector.Bytes())
+	sqe := l.entry()
+
+	switch o.Op {
+	case stripe.Read:
+		sqe.PrepRead(file, o.Data, offset)
+	case stripe.Write:
+		flags := uint32(0)
+		if o.FUA {
+			flags = unix.RWF_DSYNC
+		}
+
+		sqe.PrepWrite(file, o.Data, offset, flags)
+	case stripe.Flush:
+		sqe.PrepFsync(file)
+	case stripe.Discard:
+		// What is discarded reads as zeroes then, on every member alike.
+		sqe.PrepFallocate(file, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, uint64(o.Sectors.Bytes()))
+	case stripe.WriteZeroes:
+		sqe.PrepFallocate(file, unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, offset, uint64(o.Sectors.Bytes()))
+	}
+
+	sqe.UserData = kindMember | uint64(o.ID)
+}
 
 // HandedOver reports whether the device was left to the next engine. It is
 // meaningful after Done.

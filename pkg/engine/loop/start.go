@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"raid-assembler/pkg/engine"
-	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/engine/core"
+	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/engine/uring"
 	"raid-assembler/pkg/raid"
@@ -18,8 +19,8 @@ import (
 // Start makes the array's block device and serves it.
 func Start(ctx context.Context, cfg Config) (*Loop, error) {
 	l := &Loop{
-		cfg: cfg, array: engine.NewArray(cfg.Setup), disks: make(map[engine.DeviceID]Device),
-		mail: make(chan func(), 64), done: make(chan struct{}), cause: make(map[engine.DeviceID]string),
+		cfg: cfg, disks: make(map[engine.DeviceID]*member.Device),
+		mail: make(chan func(), 64), done: make(chan struct{}),
 	}
 
 	if err := l.prepare(); err != nil {
@@ -46,8 +47,7 @@ func Start(ctx context.Context, cfg Config) (*Loop, error) {
 
 // prepare allocates all that the I/O path will use.
 func (l *Loop) prepare() error {
-	n := len(l.cfg.Setup.Members)
-	scratchPieces := max(pieces, n+2)
+	scratchPieces := max(pieces, len(l.cfg.Setup.Members)+2)
 
 	arena, err := uring.NewArena(uring.ArenaConfig{
 		Size: Depth*MaxIO + scratchPieces*pieceSize + recordOps*recordSize + 1<<16,
@@ -57,45 +57,49 @@ func (l *Loop) prepare() error {
 	}
 
 	l.arena = arena
-
-	scratch := make([][]byte, scratchPieces)
-	for i := range scratch {
-		if scratch[i], err = arena.Block(pieceSize); err != nil {
-			return err
-		}
+	cfg := core.Config{
+		Geometry: l.cfg.Geometry, Setup: l.cfg.Setup, Chunk: l.cfg.Chunk, Keeper: l.cfg.Keeper, Depth: Depth,
+		Notify: l.notice,
 	}
 
-	for i := range l.recorder.bufs {
-		if l.recorder.bufs[i], err = arena.Block(recordSize); err != nil {
-			return err
-		}
+	for _, d := range l.cfg.Devices {
+		l.disks[d.ID] = d.Member
+		cfg.Devices = append(cfg.Devices, core.Device{ID: d.ID, Offset: d.Offset})
+	}
+
+	if cfg.Scratch, err = blocks(arena, scratchPieces, pieceSize); err != nil {
+		return err
+	}
+
+	if cfg.Records, err = blocks(arena, recordOps, recordSize); err != nil {
+		return err
 	}
 
 	if l.tick, err = arena.Timespec(); err != nil {
 		return err
 	}
 
-	if l.wake, err = uring.NewWake(); err != nil {
+	if l.core, err = core.New(cfg); err != nil {
 		return err
 	}
 
-	l.path, err = stripe.New(stripe.Config{
-		Geometry: l.cfg.Geometry, Level: l.cfg.Setup.Level, Disks: n, Chunk: l.cfg.Chunk,
-		Depth: Depth, Scratch: scratch,
-	})
-	if err != nil {
-		return err
+	l.wake, err = uring.NewWake()
+
+	return err
+}
+
+// blocks returns n blocks of an arena.
+func blocks(arena *uring.Arena, n, size int) ([][]byte, error) {
+	list := make([][]byte, n)
+
+	for i := range list {
+		var err error
+		if list[i], err = arena.Block(size); err != nil {
+			return nil, err
+		}
 	}
 
-	for _, d := range l.cfg.Devices {
-		l.disks[d.ID] = d
-	}
-
-	for slot := range l.array.Members() {
-		l.setMember(raid.Slot(slot))
-	}
-
-	return nil
+	return list, nil
 }
 
 // addDevice makes the ublk device, or prepares the one that lost its server.
@@ -191,8 +195,8 @@ func (l *Loop) params() ublk.Params {
 	return p
 }
 
-// announce makes the block device appear. The thread serves already, since
-// the kernel reads partition tables before the command returns.
+// announce makes the block device appear. The thread serves already: whoever
+// hears of the device reads it at once.
 func (l *Loop) announce(ctx context.Context) error {
 	ctl := l.cfg.Control
 
@@ -228,7 +232,7 @@ func (l *Loop) setUp() (err error) {
 		return err
 	}
 
-	if err := l.ring.RegisterFiles(2 + SlotMax); err != nil {
+	if err := l.ring.RegisterFiles(2 + core.DeviceMax); err != nil {
 		return err
 	}
 
@@ -247,8 +251,8 @@ func (l *Loop) setUp() (err error) {
 		return err
 	}
 
-	for _, d := range l.disks {
-		if err := l.ring.UpdateFile(fileSlot(d.ID), d.Member.FD()); err != nil {
+	for id, d := range l.disks {
+		if err := l.ring.UpdateFile(fileSlot(id), d.FD()); err != nil {
 			return err
 		}
 	}
@@ -262,8 +266,7 @@ func (l *Loop) setUp() (err error) {
 	}
 
 	l.armWake()
-	l.now = time.Now()
-	l.step(engine.Started{})
+	l.core.Start(time.Now())
 
-	return l.ring.Submit()
+	return l.pump()
 }

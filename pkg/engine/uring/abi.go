@@ -48,6 +48,7 @@ const (
 	opPollAdd     = 6
 	opTimeout     = 11
 	opAsyncCancel = 14
+	opFallocate   = 17
 	opRead        = 22
 	opWrite       = 23
 	opMsgRing     = 40

@@ -48,6 +48,14 @@ func (s *SQE) PrepFsync(f File) {
 	s.OpFlags = fsyncDatasync
 }
 
+// PrepFallocate prepares fallocate(2) of n bytes; mode is of unix.FALLOC_FL_*. On a block device it discards or zeroes.
+func (s *SQE) PrepFallocate(f File, mode uint32, off, n uint64) {
+	s.prep(opFallocate, f)
+	s.Off = off
+	s.Addr = n
+	s.Len = mode
+}
+
 // PrepPollAdd prepares a wait, once, for events such as unix.POLLIN.
 func (s *SQE) PrepPollAdd(f File, events uint32) {
 	s.prep(opPollAdd, f)

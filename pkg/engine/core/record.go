@@ -1,10 +1,8 @@
-package loop
+package core
 
 import (
-	"golang.org/x/sys/unix"
-
 	"raid-assembler/pkg/engine"
-	"raid-assembler/pkg/engine/uring"
+	"raid-assembler/pkg/engine/stripe"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
@@ -18,26 +16,21 @@ type recorder struct {
 	wanted  bool
 	seq     uint64 // of the record under way
 	asked   uint64 // of the newest that was asked for
-	asks    int    // operations under way
-	ended   int    // of them
+	left    int    // operations under way
 	flushes bool
 	stages  [][]metadata.Write // those that are left
 	state   metadata.State
 	failed  []engine.DeviceID
 	parting []engine.DeviceID // to be forgotten when the record has ended
-	ops     [recordOps]recordOp
-	bufs    [recordOps][]byte
 }
 
-// recordOp is a flush or a write of the record.
-type recordOp struct {
-	device engine.DeviceID
-	want   int32 // the result that is success
+func newRecorder() recorder {
+	return recorder{state: metadata.State{Members: make(map[metadata.MemberID]metadata.MemberRecord)}}
 }
 
 // record begins a record, or remembers that another one is wanted.
-func (l *Loop) record(seq uint64) {
-	r := &l.recorder
+func (c *Core) record(seq uint64) {
+	r := &c.recorder
 	r.asked = seq
 
 	if r.active {
@@ -49,23 +42,19 @@ func (l *Loop) record(seq uint64) {
 	// What is recorded is taken before the flush: a position that is reached
 	// during it may not be on disk after it.
 	r.active, r.wanted, r.seq = true, false, seq
-	l.describe(l.array.Record())
-	l.flushMembers()
+	c.describe(c.array.Record())
+	c.flushMembers()
 
-	if r.flushes = r.asks > 0; !r.flushes {
-		l.flushed()
+	if r.flushes = r.left > 0; !r.flushes {
+		c.flushed()
 	}
 }
 
 // describe translates a record for the keeper.
-func (l *Loop) describe(rec engine.Record) {
-	st := &l.recorder.state
-	if st.Members == nil {
-		st.Members = make(map[metadata.MemberID]metadata.MemberRecord)
-	}
-
+func (c *Core) describe(rec engine.Record) {
+	st := &c.recorder.state
 	clear(st.Members)
-	st.ResyncOffset, st.Now = rec.ResyncOffset, l.now
+	st.ResyncOffset, st.Now = rec.ResyncOffset, c.now
 
 	for slot, m := range rec.Members {
 		if m.Device != engine.None {
@@ -81,23 +70,19 @@ func (l *Loop) describe(rec engine.Record) {
 }
 
 // flushMembers makes durable what the members in use have completed.
-func (l *Loop) flushMembers() {
-	for id, m := range l.recorder.state.Members {
+func (c *Core) flushMembers() {
+	for _, m := range c.array.Members() {
 		if m.State == raid.InSync || m.State == raid.Recovering {
-			l.recordOp(engine.DeviceID(id), 0).PrepFsync(uring.Slot(fileSlot(engine.DeviceID(id))))
+			c.recordOp(Operation{Device: m.Device, Op: stripe.Flush})
 		}
 	}
 }
 
-// recordOp returns an entry for an operation of the record.
-func (l *Loop) recordOp(device engine.DeviceID, want int32) *uring.SQE {
-	r := &l.recorder
-	sqe := l.entry()
-	sqe.UserData = kindRecord | uint64(r.asks)
-	r.ops[r.asks] = recordOp{device: device, want: want}
-	r.asks++
-
-	return sqe
+// recordOp asks for an operation of the record.
+func (c *Core) recordOp(o Operation) {
+	o.Record = true
+	c.recorder.left++
+	c.operate(o, 0)
 }
 
 // flushed goes on to the writes, unless a member could not be flushed. A record
@@ -106,93 +91,90 @@ func (l *Loop) recordOp(device engine.DeviceID, want int32) *uring.SQE {
 // array has taken it out. And nothing is written once the array is broken: who
 // is left, a member that is being filled perhaps, would say that those are gone
 // whose return is all it needs.
-func (l *Loop) flushed() {
-	if len(l.failed) > 0 || l.array.State() == raid.Broken {
-		l.recordDone(false)
+func (c *Core) flushed() {
+	if len(c.failed) > 0 || c.array.State() == raid.Broken {
+		c.recordDone(false)
 
 		return
 	}
 
-	l.stages = l.cfg.Keeper.Record(l.recorder.state)
-	l.nextWrites()
+	c.stages = c.cfg.Keeper.Record(c.recorder.state)
+	c.nextWrites()
 }
 
-// nextWrites submits writes of the stage that is due, as many as there are
+// nextWrites asks for writes of the stage that is due, as many as there are
 // buffers for, or ends the record.
-func (l *Loop) nextWrites() {
-	r := &l.recorder
+func (c *Core) nextWrites() {
+	r := &c.recorder
 
 	for len(r.stages) > 0 && len(r.stages[0]) == 0 {
 		r.stages = r.stages[1:]
 	}
 
 	if len(r.stages) == 0 {
-		l.recordDone(true)
+		c.recordDone(true)
 
 		return
 	}
 
-	n := min(len(r.stages[0]), recordOps)
+	n := min(len(r.stages[0]), len(c.cfg.Records))
 	for i, w := range r.stages[0][:n] {
-		buf := r.bufs[i][:len(w.Data)]
+		buf := c.cfg.Records[i][:len(w.Data)]
 		copy(buf, w.Data)
-
-		device := engine.DeviceID(w.Member)
-		l.recordOp(device, int32(len(buf))).PrepWrite(
-			uring.Slot(fileSlot(device)), buf, uint64(w.Sector.Bytes()), unix.RWF_DSYNC)
+		c.recordOp(Operation{
+			Device: engine.DeviceID(w.Member), Op: stripe.Write, Sector: w.Sector, Data: buf, FUA: true,
+		})
 	}
 
 	r.stages[0] = r.stages[0][n:]
 }
 
-// recorded takes the result of a flush or a write of the record.
-func (l *Loop) recorded(op int, res int32) {
-	r := &l.recorder
-	r.ended++
+// recorded takes the end of a flush or a write of the record.
+func (c *Core) recorded(device engine.DeviceID, fault stripe.Fault) {
+	r := &c.recorder
+	r.left--
 
-	if res != r.ops[op].want {
-		r.failed = append(r.failed, r.ops[op].device)
+	if fault != stripe.None {
+		r.failed = append(r.failed, device)
 	}
 
-	if r.ended < r.asks {
+	if r.left > 0 {
 		return
 	}
 
-	r.asks, r.ended = 0, 0
-
 	if r.flushes {
 		r.flushes = false
-		l.flushed()
+		c.flushed()
 	} else {
-		l.nextWrites()
+		c.nextWrites()
 	}
 }
 
 // recordDone tells the array of members that could not be written, and then
 // what is durable: not enough, if there were any, and the array has asked for
 // another record.
-func (l *Loop) recordDone(written bool) {
-	r := &l.recorder
+func (c *Core) recordDone(written bool) {
+	r := &c.recorder
 	r.active = false
 	// Of this record: what the array is told next may begin another.
 	seq, failed := r.seq, r.failed
 	r.failed = nil
 
 	for _, d := range r.parting {
-		l.cfg.Keeper.Forget(metadata.MemberID(d))
+		c.cfg.Keeper.Forget(metadata.MemberID(d))
 	}
 
 	r.parting = nil
 
 	for _, d := range failed {
-		l.step(engine.MemberFailed{Device: d})
+		c.step(engine.MemberFailed{Device: d})
 	}
 
 	if written {
-		l.step(engine.SuperblocksDurable{Seq: seq})
+		c.step(engine.SuperblocksDurable{Seq: seq})
 	}
 
-	if r.wanted && !r.active && l.array.State() != raid.Broken {
-		l.record(r.asked)
+	if r.wanted && !r.active && c.array.State() != raid.Broken {
+		c.record(r.asked)
 	}
 }

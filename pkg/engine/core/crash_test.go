@@ -1,4 +1,4 @@
-package engine_test
+package core
 
 import (
 	"cmp"
@@ -283,7 +283,8 @@ func (w *world) boot() bool {
 	}
 
 	attachments := make([]metadata.Attachment, 0, len(use))
-	drives := make(map[engine.DeviceID]attached)
+	drives := make(map[engine.DeviceID]*drive)
+	cfg := Config{Geometry: w.g, Setup: setup, Chunk: w.geo.Chunk}
 
 	for id, f := range use {
 		if w.m != nil && w.m.recorded[f.drive] {
@@ -293,17 +294,18 @@ func (w *world) boot() bool {
 		}
 
 		attachments = append(attachments, metadata.Attachment{Superblock: f.Superblock, Source: f.source()})
-		drives[engine.DeviceID(id)] = attached{drive: f.drive, offset: f.DataOffset}
+		drives[engine.DeviceID(id)] = f.drive
+		cfg.Devices = append(cfg.Devices, Device{ID: engine.DeviceID(id), Offset: f.DataOffset})
 	}
 
-	keeper, err := md1.Format{}.Keep(attachments)
-	if err != nil {
+	var err error
+	if cfg.Keeper, err = (md1.Format{}).Keep(attachments); err != nil {
 		w.t.Fatal(err)
 	}
 
 	w.forget(use[0].Events)
 
-	w.m = newMachine(w.t, w.rng, setup, w.geo, keeper, drives)
+	w.m = newMachine(w.t, w.rng, cfg, drives)
 	w.m.answered = w.answered
 
 	for _, f := range use {
@@ -461,7 +463,7 @@ func (w *world) live() {
 		w.failed = false
 	}
 
-	for n := w.rng.IntN(2) * 60; n > 0 && !w.m.rec.active; n-- {
+	for n := w.rng.IntN(2) * 60; n > 0 && !w.m.recorder.active; n-- {
 		w.event()
 	}
 
@@ -490,7 +492,7 @@ func (w *world) reviveCurrent() {
 	var dead []*drive
 
 	for _, member := range w.m.array.Members() {
-		d := w.m.drives[member.Device].drive
+		d := w.m.drives[member.Device]
 
 		switch {
 		case d == nil || w.m.recorded[d] || !broken && member.State != raid.InSync:
@@ -517,12 +519,10 @@ func (w *world) event() {
 	case n < 88:
 		w.m.complete()
 	case n < 92:
-		if w.m.idle() && w.m.array.State() == raid.Active {
-			w.m.step(engine.WentIdle{})
-			w.m.pump()
-		}
+		w.m.pass(safeMode)
+		w.m.pump()
 	case n < 94:
-		w.m.step(engine.CheckpointDue{})
+		w.m.pass(checkpointEvery)
 		w.m.pump()
 	case n < 96:
 		w.fail()
@@ -538,7 +538,7 @@ func (w *world) event() {
 func (w *world) fail() {
 	members := w.m.array.Members()
 	member := members[w.rng.IntN(len(members))]
-	d := w.m.drives[member.Device].drive
+	d := w.m.drives[member.Device]
 
 	if d == nil || d.dead {
 		return
@@ -551,7 +551,7 @@ func (w *world) fail() {
 	left := 0
 
 	for _, other := range members {
-		if o := w.m.drives[other.Device].drive; other.State == raid.InSync && o != nil && !o.dead {
+		if o := w.m.drives[other.Device]; other.State == raid.InSync && o != nil && !o.dead {
 			left++
 		}
 	}
@@ -563,14 +563,14 @@ func (w *world) fail() {
 	w.failed = true
 
 	if w.rng.IntN(3) == 0 {
-		w.m.step(engine.MemberFailed{Device: member.Device})
+		w.m.Fail(member.Device, "")
 		w.m.pump()
 	} else {
 		d.dead = true
 	}
 
 	// Or two at once, as when their cable is pulled.
-	if second := w.m.drives[members[w.rng.IntN(len(members))].Device].drive; second != nil && w.rng.IntN(15) == 0 {
+	if second := w.m.drives[members[w.rng.IntN(len(members))].Device]; second != nil && w.rng.IntN(15) == 0 {
 		second.dead = true
 	}
 }
@@ -586,11 +586,11 @@ func (w *world) add() {
 
 	for _, d := range w.drives {
 		used := false
-		for _, a := range w.m.drives {
-			used = used || a.drive == d
+		for _, other := range w.m.drives {
+			used = used || other == d
 		}
 
-		inFlight := slices.ContainsFunc(w.m.ops, func(o op) bool { return o.drive == d })
+		inFlight := slices.ContainsFunc(w.m.flying, func(o op) bool { return o.drive == d })
 		if !used && !inFlight && !d.dead {
 			free = append(free, d)
 		}

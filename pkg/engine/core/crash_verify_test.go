@@ -1,4 +1,4 @@
-package engine_test
+package core
 
 import (
 	"raid-assembler/pkg/engine/stripe"
@@ -8,14 +8,14 @@ import (
 // settle lets all that goes on end, and the array be made whole if it can be.
 func (w *world) settle() {
 	for range 20000 {
-		if w.m.idle() && len(w.m.ops) == 0 && !w.m.on && !w.m.rec.active && !w.m.path.Syncing() {
+		if w.m.atRest() {
 			return
 		}
 
 		w.m.complete()
 	}
 
-	w.t.Fatalf("never at rest: %v, %d operations in flight", w.m, len(w.m.ops))
+	w.t.Fatalf("never at rest: %v, %d operations in flight", w.m, len(w.m.flying))
 }
 
 // verify reads all there is, in every way that there is.
@@ -70,9 +70,9 @@ func (w *world) verify() {
 func (w *world) without(lost raid.Slot, s raid.Sectors) *block {
 	slot, at, _ := w.g.Locate(s)
 	disk := func(slot raid.Slot) *block {
-		a := w.m.drives[w.m.array.Members()[slot].Device]
+		id := w.m.array.Members()[slot].Device
 
-		return a.read(a.offset + at)
+		return w.m.drives[id].read(w.m.disks[id].Offset + at)
 	}
 
 	if w.geo.Level == raid.Level1 {
@@ -98,11 +98,11 @@ func (w *world) without(lost raid.Slot, s raid.Sectors) *block {
 
 // stop ends a life as it should end.
 func (w *world) stop() {
-	w.m.over = true
+	w.m.Close()
 	w.m.pump()
 	w.settle()
 
-	if !w.m.stopped {
+	if !w.m.Stopped() {
 		w.t.Fatalf("not stopped: %v", w.m)
 	}
 

@@ -1,6 +1,7 @@
-package loop
+package core
 
 import (
+	"cmp"
 	"time"
 
 	"raid-assembler/pkg/engine"
@@ -8,9 +9,10 @@ import (
 )
 
 const (
-	// slabSectors is how much of a component is synced at a time, while
-	// clients wait for that range.
+	// slabSectors is how much of a component is synced at a time.
 	slabSectors raid.Sectors = 1024
+	// syncPause is between two slabs while clients are busy.
+	syncPause = 50 * time.Millisecond
 	// checkpointEvery is how much time of a sync a crash may cost.
 	checkpointEvery = 5 * time.Second
 	// busyFor is how long after the last request clients still count as busy.
@@ -33,52 +35,53 @@ type syncer struct {
 }
 
 // startSync begins what the array says.
-func (l *Loop) startSync() {
-	s := &l.syncer
-	s.job = l.array.Syncing()
+func (c *Core) startSync() {
+	s := &c.syncer
+	s.job = c.array.Syncing()
 	s.generation++
 	s.on, s.at, s.mismatch = true, s.job.From, 0
-	s.began, s.beganAt, s.checkpoint, s.nextAt = l.now, s.at, l.now, l.now
+	s.began, s.beganAt, s.checkpoint, s.nextAt = c.now, s.at, c.now, c.now
 }
 
 // syncClock begins the next slab when it is time. While clients are busy it
-// takes a slab per tick, and all it can get otherwise.
-func (l *Loop) syncClock() {
-	s := &l.syncer
-	l.takeSlab()
+// takes a slab per pause, and all it can get otherwise.
+func (c *Core) syncClock() {
+	s := &c.syncer
+	c.takeSlab()
 
-	if !s.on || l.path.Syncing() || l.now.Before(s.nextAt) || l.stopping {
+	if !s.on || c.path.Syncing() || c.now.Before(s.nextAt) || c.stopping {
 		return
 	}
 
-	if l.now.Sub(s.checkpoint) >= checkpointEvery {
-		s.checkpoint = l.now
-		l.step(engine.CheckpointDue{})
+	if c.now.Sub(s.checkpoint) >= checkpointEvery {
+		s.checkpoint = c.now
+		c.step(engine.CheckpointDue{})
 	}
 
-	end := min(l.cfg.Setup.Size, s.at+l.slabSize())
+	end := min(c.cfg.Setup.Size, s.at+c.slabSize())
 	s.slab = s.generation
-	l.path.SyncSlab(s.job.Action, s.job.Slot, s.at, end)
+	c.path.SyncSlab(s.job.Action, s.job.Slot, s.at, end)
 }
 
 // slabSize is a whole number of chunks.
-func (l *Loop) slabSize() raid.Sectors {
-	chunk := max(l.cfg.Chunk, 8)
+func (c *Core) slabSize() raid.Sectors {
+	chunk := max(c.cfg.Chunk, 8)
+	slab := cmp.Or(c.cfg.Slab, slabSectors)
 
-	return max(chunk, slabSectors/chunk*chunk)
+	return max(chunk, slab/chunk*chunk)
 }
 
 // takeSlab takes what became of the last slab.
-func (l *Loop) takeSlab() {
-	s := &l.syncer
+func (c *Core) takeSlab() {
+	s := &c.syncer
 
-	slab, ended := l.path.TakeSlab()
+	slab, ended := c.path.TakeSlab()
 	if !ended || s.slab != s.generation || !s.on {
 		return
 	}
 
 	if !slab.OK {
-		l.step(engine.SyncFailed{})
+		c.step(engine.SyncFailed{})
 
 		return
 	}
@@ -86,11 +89,11 @@ func (l *Loop) takeSlab() {
 	s.at = slab.To
 	s.mismatch += slab.Mismatched
 
-	if l.writing+l.reading > 0 || l.now.Sub(l.lastAny) < busyFor {
-		s.nextAt = l.now.Add(tickEvery)
+	if c.writing+c.reading > 0 || c.now.Sub(c.lastAny) < busyFor {
+		s.nextAt = c.now.Add(syncPause)
 	}
 
-	l.step(engine.SyncReached{Offset: s.at})
+	c.step(engine.SyncReached{Offset: s.at})
 }
 
 // Progress is how far a sync has come.
@@ -102,14 +105,14 @@ type Progress struct {
 
 // progress returns how far the sync that goes on has come, at the mean rate
 // since it began.
-func (l *Loop) progress() Progress {
-	s := &l.syncer
+func (c *Core) progress() Progress {
+	s := &c.syncer
 	if !s.on {
 		return Progress{Action: raid.Idle}
 	}
 
-	p := Progress{Action: s.job.Action, Done: s.at, Total: l.cfg.Setup.Size}
-	if elapsed := l.now.Sub(s.began).Seconds(); elapsed > 0 {
+	p := Progress{Action: s.job.Action, Done: s.at, Total: c.cfg.Setup.Size}
+	if elapsed := c.now.Sub(s.began).Seconds(); elapsed > 0 {
 		p.Rate = raid.Sectors(float64(s.at-s.beganAt) / elapsed)
 	}
 

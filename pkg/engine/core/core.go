@@ -1,0 +1,328 @@
+// Package core is what the thread of one array does, but for the doing. It
+// joins the state machine (package engine), the data path (package stripe) and
+// the keeper of the metadata: it takes the requests of clients, the ends of
+// operations on members and the time, and gives operations on members and
+// answers to clients.
+//
+// It does no I/O and knows no clock, and so the simulation that cuts the power
+// runs the same code as the array's thread (package loop):
+//
+//	c.SetTime(now)
+//	c.Submit(...), c.Complete(...)   // whatever has happened since
+//	c.Advance()
+//	... c.Operations(), c.Answers()  // do these
+//
+// It allocates nothing for a request.
+package core
+
+import (
+	"fmt"
+	"time"
+
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/geometry"
+	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+// DeviceMax is the highest number of a device that an array ever has.
+const DeviceMax = 255
+
+// opsPerRequest is how many transfers a request has on each member at a time,
+// at most.
+const opsPerRequest = 4
+
+// Device is a device of the array.
+type Device struct {
+	ID     engine.DeviceID
+	Offset raid.Sectors // of the data area
+}
+
+// Notice is something to be told: an [engine.Report] and what it is about.
+type Notice struct {
+	engine.Report
+	Offset     raid.Sectors // of the component, where it matters
+	Mismatched raid.Sectors // by the last resync: what was not redundant
+	Cause      string       // why a device was failed on purpose
+}
+
+// Config is what a Core is made of.
+type Config struct {
+	Geometry *geometry.Map
+	Setup    engine.Setup
+	Chunk    raid.Sectors
+	Devices  []Device
+	Keeper   metadata.Keeper
+	Depth    int // requests at a time; their tags are below it
+	// Scratch is memory for parity; see stripe.Config.
+	Scratch [][]byte
+	// Records is memory for the writes of superblocks: each holds one.
+	Records [][]byte
+	// Slab is how much of a component is synced at a time, while clients wait
+	// for that range; 0 for as much as is usual.
+	Slab raid.Sectors
+	// Notify is called in the midst of a step and must not call back.
+	Notify func(Notice)
+}
+
+// Operation is something to be done with a device. Whatever is to be done may
+// be done at once, in any order.
+type Operation struct {
+	ID     int // to be given to Complete
+	Device engine.DeviceID
+	Op     stripe.Op
+	Sector raid.Sectors // from the start of the device
+	Data   []byte       // of a Read or a Write: whole sectors, to be left alone until Complete
+	// Sectors is the length; 0 for a Flush, which is for all of the device.
+	Sectors raid.Sectors
+	FUA     bool // what is written is to be on stable storage when it ends
+	Record  bool // of superblocks, not of the array's content
+}
+
+// Answer is what a client's request is to be answered with.
+type Answer struct {
+	Tag int
+	OK  bool // all of it was done; if not, the client is owed an I/O error
+}
+
+// flight is an operation that has not ended.
+type flight struct {
+	device engine.DeviceID
+	record bool
+	id     int // of the transfer, if it is no record
+	op     stripe.Op
+	want   int // bytes that are success
+}
+
+// Core is a running array. It is not safe for concurrent use.
+type Core struct {
+	cfg   Config
+	array *engine.Array
+	path  *stripe.Path
+	disks map[engine.DeviceID]Device
+
+	requests
+	recorder
+	syncer
+
+	now     time.Time
+	ops     []Operation // to be taken by Operations
+	flights []flight    // by ID
+	free    []int       // IDs
+
+	cause    map[engine.DeviceID]string // why a device was failed on purpose
+	closed   bool                       // no more requests come
+	stopping bool
+	stopped  bool
+}
+
+// New returns a Core that does nothing before [Core.Start].
+func New(cfg Config) (*Core, error) {
+	disks := len(cfg.Setup.Members)
+	c := &Core{
+		cfg: cfg, array: engine.NewArray(cfg.Setup), disks: make(map[engine.DeviceID]Device),
+		requests: newRequests(cfg.Depth), recorder: newRecorder(),
+		cause: make(map[engine.DeviceID]string),
+	}
+
+	var err error
+
+	c.path, err = stripe.New(stripe.Config{
+		Geometry: cfg.Geometry, Level: cfg.Setup.Level, Disks: disks, Chunk: cfg.Chunk,
+		Depth: cfg.Depth, Scratch: cfg.Scratch,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	n := (cfg.Depth+1)*opsPerRequest*disks + len(cfg.Records)
+	c.ops = make([]Operation, 0, n)
+	c.flights = make([]flight, 0, n)
+	c.free = make([]int, 0, n)
+
+	for _, d := range cfg.Devices {
+		c.disks[d.ID] = d
+	}
+
+	for slot := range c.array.Members() {
+		c.setMember(raid.Slot(slot))
+	}
+
+	return c, nil
+}
+
+// Start begins what there is to make right from the start.
+func (c *Core) Start(now time.Time) {
+	c.now = now
+	c.step(engine.Started{})
+}
+
+// SetTime says what time it is. Whatever is told next happened then.
+func (c *Core) SetTime(now time.Time) { c.now = now }
+
+// Close says that no more requests come. The array is stopped when those that
+// are there have been answered.
+func (c *Core) Close() { c.closed = true }
+
+// Stopped reports whether the superblocks are as they should stay.
+func (c *Core) Stopped() bool { return c.stopped && !c.recorder.active }
+
+// Advance moves what has happened on, until there is nothing left to do but
+// wait.
+func (c *Core) Advance() {
+	for {
+		for _, f := range c.path.Failures() {
+			c.step(engine.MemberFailed{Device: engine.DeviceID(f.Device)})
+		}
+
+		for _, res := range c.path.Results() {
+			c.ended(res)
+		}
+
+		c.clock()
+
+		transfers := c.path.Transfers()
+		for i := range transfers {
+			c.transfer(&transfers[i])
+		}
+
+		if len(transfers) == 0 && !c.path.Pending() {
+			break
+		}
+	}
+
+	c.answer()
+}
+
+// clock does what is due by time alone.
+func (c *Core) clock() {
+	idle := c.writing == 0 && len(c.held) == 0
+
+	if idle && c.array.State() == raid.Active && c.now.Sub(c.lastWrite) >= safeMode {
+		c.step(engine.WentIdle{})
+	}
+
+	c.syncClock()
+
+	switch {
+	case !c.closed || c.stopping:
+	case idle && c.reading == 0 && len(c.answers) == 0 && !c.path.Syncing():
+		c.stopping = true
+		c.step(engine.Stopping{})
+	default:
+		c.syncer.on = false // its last slab ends first
+	}
+}
+
+// NeedsTime reports whether something is to happen by time alone.
+func (c *Core) NeedsTime() bool {
+	return c.array.State() == raid.Active || c.syncer.on || (c.closed && !c.stopped)
+}
+
+// Operations returns what is to be done now, valid until the next call of any
+// method. Each must be completed once, in any order.
+func (c *Core) Operations() []Operation {
+	ops := c.ops
+	c.ops = c.ops[:0]
+
+	return ops
+}
+
+// Answers returns the requests that are to be answered now, valid until the
+// next call of any method.
+func (c *Core) Answers() []Answer {
+	due := c.due
+	c.due = c.due[:0]
+
+	return due
+}
+
+// operate asks for an operation.
+func (c *Core) operate(o Operation, transfer int) {
+	if n := len(c.free); n > 0 {
+		o.ID, c.free = c.free[n-1], c.free[:n-1]
+	} else {
+		o.ID = len(c.flights)
+		c.flights = append(c.flights, flight{})
+	}
+
+	c.flights[o.ID] = flight{device: o.Device, record: o.Record, id: transfer, op: o.Op, want: len(o.Data)}
+	c.ops = append(c.ops, o)
+}
+
+// transfer asks for a transfer of the data path. One with a device that was
+// removed since is asked for all the same, and fails.
+func (c *Core) transfer(t *stripe.Transfer) {
+	id := engine.DeviceID(t.Device)
+	c.operate(Operation{
+		Device: id, Op: t.Op, Sector: c.disks[id].Offset + t.Sector, Data: t.Data,
+		Sectors: t.Sectors, FUA: t.FUA,
+	}, t.ID)
+}
+
+// Expected returns what an operation that has not ended is, and how many bytes
+// it is when all goes well.
+func (c *Core) Expected(id int) (op stripe.Op, want int) {
+	return c.flights[id].op, c.flights[id].want
+}
+
+// Complete says how an operation went.
+func (c *Core) Complete(id int, fault stripe.Fault) {
+	f := c.flights[id]
+	c.free = append(c.free, id)
+
+	if f.record {
+		c.recorded(f.device, fault)
+	} else {
+		c.path.Complete(f.id, fault)
+	}
+}
+
+// step tells the state machine of an event, and does what it asks for.
+func (c *Core) step(ev engine.Event) {
+	for _, effect := range c.array.Step(ev) {
+		c.do(effect)
+	}
+}
+
+func (c *Core) do(effect engine.Effect) {
+	switch e := effect.(type) {
+	case engine.WriteSuperblocks:
+		c.record(e.Seq)
+	case engine.ReleaseWrites:
+		c.release()
+	case engine.Acknowledge:
+		// Advance answers what may be answered.
+	case engine.FailWrites:
+		c.refuse()
+	case engine.SetMember:
+		c.setMember(e.Slot)
+	case engine.StartSync:
+		c.startSync()
+	case engine.StopSync:
+		c.syncer.on = false
+	case engine.Report:
+		c.notice(e)
+	case engine.Stopped:
+		c.stopped = true
+	default:
+		panic(fmt.Sprintf("core: unknown effect %T", effect))
+	}
+}
+
+// setMember tells the data path what holds a slot.
+func (c *Core) setMember(slot raid.Slot) {
+	m := c.array.Members()[slot]
+	c.path.SetMember(slot, stripe.Member{Device: int(m.Device), State: m.State, Recovered: m.Recovered})
+	c.path.SetResynced(c.array.Resynced())
+}
+
+func (c *Core) notice(r engine.Report) {
+	// The data path is told in the same turn what a sync has made right.
+	c.path.SetResynced(c.array.Resynced())
+
+	if c.cfg.Notify != nil {
+		c.cfg.Notify(Notice{Report: r, Offset: c.at, Mismatched: c.mismatch, Cause: c.cause[r.Device]})
+	}
+}

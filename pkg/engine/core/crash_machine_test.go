@@ -1,0 +1,287 @@
+package core
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+const (
+	crashDepth   = 6
+	crashPiece   = 4096
+	crashSlab    = 32 // sectors
+	crashRecords = 16
+)
+
+// machine runs one array on drives in memory: the core, and what the thread of
+// an array does for it.
+type machine struct {
+	*Core
+
+	t      *testing.T
+	rng    *rand.Rand
+	keeper *witness
+	drives map[engine.DeviceID]*drive
+
+	flying []op                        // to end in any order
+	slow   bool                        // the operations of records are
+	reqs   [crashDepth]*stripe.Request // by tag, until answered
+	// answered is called for each request.
+	answered func(req *stripe.Request, ok bool)
+
+	recorded map[*drive]bool // that it failed
+	failed   map[*drive]bool // and the array was not broken by that
+	sound    map[*drive]bool // in sync, by the last record that is durable
+	behind   map[*drive]bool // when the array was started, and no record has been durable since
+}
+
+// op is an operation on a drive.
+type op struct {
+	Operation
+
+	drive *drive // nil if it was removed
+	mark  int    // flush: what it makes durable
+}
+
+// witness is a keeper that remembers what it was asked to record last.
+type witness struct {
+	metadata.Keeper
+
+	state metadata.State
+	left  int // writes of it that have not ended well
+}
+
+func (k *witness) Record(st metadata.State) [][]metadata.Write {
+	k.state = st
+	k.state.Members = maps.Clone(st.Members)
+	stages := k.Keeper.Record(st)
+	k.left = 0
+
+	for _, stage := range stages {
+		k.left += len(stage)
+	}
+
+	return stages
+}
+
+func newMachine(t *testing.T, rng *rand.Rand, cfg Config, drives map[engine.DeviceID]*drive) *machine {
+	t.Helper()
+
+	m := &machine{
+		t: t, rng: rng, keeper: &witness{Keeper: cfg.Keeper}, drives: drives,
+		slow: rng.IntN(2) == 0, sound: make(map[*drive]bool),
+		recorded: make(map[*drive]bool), failed: make(map[*drive]bool), behind: make(map[*drive]bool),
+	}
+
+	for _, member := range cfg.Setup.Members {
+		if member.State == raid.InSync {
+			m.sound[drives[member.Device]] = true
+		}
+	}
+
+	cfg.Keeper, cfg.Depth, cfg.Slab, cfg.Notify = m.keeper, crashDepth, crashSlab, m.notice
+	cfg.Scratch = memory(len(cfg.Setup.Members)+3, crashPiece)
+	cfg.Records = memory(crashRecords, crashPiece)
+
+	var err error
+	if m.Core, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+
+	m.Start(time.Unix(1e9, 0))
+	m.pump()
+
+	return m
+}
+
+func memory(n, size int) [][]byte {
+	all := make([]byte, n*size)
+	list := make([][]byte, n)
+
+	for i := range list {
+		list[i] = all[i*size : (i+1)*size : (i+1)*size]
+	}
+
+	return list
+}
+
+func (m *machine) notice(n Notice) {
+	if n.Note == engine.NoteFailed && m.array.State() != raid.Broken {
+		m.failed[m.drives[n.Device]] = true
+	}
+}
+
+// submit begins a request of a client.
+func (m *machine) submit(r stripe.Request) {
+	m.reqs[r.Tag] = &r
+	m.Submit(r)
+	m.pump()
+}
+
+// idle reports whether no request is in flight.
+func (m *machine) idle() bool { return m.writing+m.reading+len(m.held) == 0 }
+
+// atRest reports whether nothing goes on.
+func (m *machine) atRest() bool {
+	return m.idle() && len(m.flying) == 0 && !m.syncer.on && !m.recorder.active && !m.path.Syncing()
+}
+
+// pass lets some time go by.
+func (m *machine) pass(d time.Duration) { m.SetTime(m.now.Add(d)) }
+
+// pump moves what has completed on.
+func (m *machine) pump() {
+	m.Advance()
+
+	for _, o := range m.Operations() {
+		d := m.drives[o.Device]
+
+		mark := 0
+		if d != nil {
+			mark = d.seq
+		}
+
+		m.flying = append(m.flying, op{Operation: o, drive: d, mark: mark})
+	}
+
+	for _, a := range m.Answers() {
+		req := m.reqs[a.Tag]
+		m.reqs[a.Tag] = nil
+		m.answered(req, a.OK)
+	}
+}
+
+// witnessed takes what is known once a record is durable.
+func (m *machine) witnessed() {
+	if m.array.State() == raid.Broken {
+		return
+	}
+
+	clear(m.sound)
+	clear(m.behind)
+
+	for id, member := range m.keeper.state.Members {
+		if d := m.drives[engine.DeviceID(id)]; d != nil {
+			m.recorded[d] = m.recorded[d] || member.State == raid.Faulty
+			if member.State == raid.InSync {
+				m.sound[d] = true
+			}
+		}
+	}
+}
+
+// complete ends operations in flight, some at a time and in any order.
+func (m *machine) complete() {
+	m.pass(time.Duration(m.rng.IntN(20)) * time.Millisecond)
+
+	for n := 1 + m.rng.IntN(3); n > 0 && len(m.flying) > 0; n-- {
+		i := m.rng.IntN(len(m.flying))
+
+		o := m.flying[i]
+		if o.Record && m.slow && m.rng.IntN(5) > 0 {
+			continue
+		}
+
+		m.flying[i] = m.flying[len(m.flying)-1]
+		m.flying = m.flying[:len(m.flying)-1]
+
+		fault := stripe.None
+		if !m.carryOut(o) {
+			fault = stripe.Gone
+		}
+
+		if o.Record && o.Op == stripe.Write && fault == stripe.None {
+			if m.keeper.left--; m.keeper.left == 0 {
+				m.witnessed()
+			}
+		}
+
+		m.Complete(o.ID, fault)
+	}
+
+	m.pump()
+}
+
+// carryOut does what o asks for, which a drive that died on the way may have
+// done as well.
+func (m *machine) carryOut(o op) bool {
+	d := o.drive
+	if d == nil || d.dead && m.rng.IntN(2) == 0 {
+		return false
+	}
+
+	switch o.Op {
+	case stripe.Read:
+		for i := range len(o.Data) / raid.SectorSize {
+			copy(o.Data[i*raid.SectorSize:], d.read(o.Sector + raid.Sectors(i))[:])
+		}
+	case stripe.Write:
+		d.write(o.Sector, o.Data, o.FUA)
+	case stripe.Flush:
+		d.flush(o.mark)
+	}
+
+	return !d.dead
+}
+
+// add gives the array a drive as a spare.
+func (m *machine) add(d *drive, uuid raid.UUID) {
+	delete(m.recorded, d)
+	delete(m.failed, d)
+	delete(m.sound, d)
+
+	_, err := m.Add(d.source(), uuid, func(id engine.DeviceID) error {
+		m.drives[id] = d
+
+		return nil
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+
+	m.pump()
+}
+
+// remove lets go of a device that is faulty or a spare.
+func (m *machine) remove(id engine.DeviceID) {
+	if m.Remove(id) == nil {
+		delete(m.drives, id)
+	}
+
+	m.pump()
+}
+
+// cut takes the power: what is in flight may be there or not, in part.
+func (m *machine) cut(all []*drive) {
+	for _, o := range m.flying {
+		if o.Op == stripe.Write && o.drive != nil {
+			o.drive.write(o.Sector, o.Data, false)
+		}
+	}
+
+	keep := []int{0, 10, 50, 90, 100}[m.rng.IntN(5)]
+	for _, d := range all {
+		d.cut(m.rng, keep)
+	}
+}
+
+func (m *machine) String() string {
+	text := fmt.Sprintf("%s sync=%s", m.array.State(), m.array.Syncing().Action)
+
+	for slot, member := range m.array.Members() {
+		text += fmt.Sprintf(" %d:%s", slot, member.State)
+
+		if d := m.drives[member.Device]; d != nil {
+			text += fmt.Sprintf("(drive %d, dead %v)", d.name, d.dead)
+		}
+	}
+
+	return text
+}

@@ -1,0 +1,89 @@
+package loop
+
+import (
+	"fmt"
+
+	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/core"
+	"raid-assembler/pkg/engine/member"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+func (l *Loop) notice(n core.Notice) {
+	if l.cfg.Notify != nil {
+		l.cfg.Notify(Notice{
+			Report: n.Report, Member: l.disks[n.Device],
+			Offset: n.Offset, Mismatched: n.Mismatched, Cause: n.Cause,
+		})
+	}
+}
+
+// Status returns the array as it is now.
+func (l *Loop) Status() (st Status, err error) {
+	err = l.Do(func() { st = l.core.Status() })
+
+	return st, err
+}
+
+// Fail takes a device out as faulty, as an I/O error would.
+func (l *Loop) Fail(id engine.DeviceID, cause string) error {
+	return l.Do(func() { l.core.Fail(id, cause) })
+}
+
+// Add gives the array a device as a spare. Its superblock is written before
+// anything is copied to it.
+func (l *Loop) Add(d *member.Device, source metadata.Source, uuid raid.UUID) (id engine.DeviceID, err error) {
+	if d.Block > l.cfg.Block {
+		// What clients write is not always a whole block of it.
+		return engine.None, fmt.Errorf("loop: %s has blocks of %d bytes, the array has %d",
+			d.Path, d.Block, l.cfg.Block)
+	}
+
+	ended := l.Do(func() {
+		id, err = l.core.Add(source, uuid, func(id engine.DeviceID) error {
+			if err := l.ring.UpdateFile(fileSlot(id), d.FD()); err != nil {
+				return err
+			}
+
+			l.disks[id] = d
+
+			return nil
+		})
+	})
+	if ended != nil {
+		return engine.None, ended
+	}
+
+	if err != nil {
+		return engine.None, fmt.Errorf("loop: %s: %w", d.Path, err)
+	}
+
+	return id, nil
+}
+
+// Remove lets go of a faulty device or a spare, and closes it. What is in
+// flight on it keeps its file open until it ends.
+func (l *Loop) Remove(id engine.DeviceID) (err error) {
+	ended := l.Do(func() {
+		if err = l.core.Remove(id); err != nil {
+			return
+		}
+
+		d := l.disks[id]
+		delete(l.disks, id)
+
+		if err = l.ring.UpdateFile(fileSlot(id), -1); err == nil {
+			err = d.Close()
+		}
+	})
+	if ended != nil {
+		return ended
+	}
+
+	if err != nil {
+		return fmt.Errorf("loop: device %d: %w", id, err)
+	}
+
+	return nil
+}
