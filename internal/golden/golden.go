@@ -126,18 +126,31 @@ func (s Set) Extract(tb testing.TB, dir string) []string {
 // Check returns an error unless content, which lies at offset in the array, is
 // what the array was filled with. Preconditions: offset is a multiple of 8.
 func (s Set) Check(content []byte, offset int64) error {
-	const block = 4096
+	const (
+		block = 4096
+		word  = 8
+	)
 
-	word := make([]byte, 8)
+	var want [block]byte
 
-	for i := 0; i < len(content); i += len(word) {
-		at := offset + int64(i)
-		binary.LittleEndian.PutUint64(word, (uint64(at/block)+1)*0x9E3779B97F4A7C15^s.Seed)
+	for len(content) > 0 {
+		in := int(offset % block)
+		part := content[:min(len(content), block-in)]
 
-		part := content[i:min(i+len(word), len(content))]
-		if !bytes.Equal(part, word[:len(part)]) {
-			return fmt.Errorf("%s: byte %d is %x, want %x", s.Name, at, part, word[:len(part)])
+		for i := 0; i < block; i += word {
+			binary.LittleEndian.PutUint64(want[i:], (uint64(offset/block)+1)*0x9E3779B97F4A7C15^s.Seed)
 		}
+
+		if !bytes.Equal(part, want[:len(part)]) {
+			i := 0
+			for part[i] == want[i] {
+				i++
+			}
+
+			return fmt.Errorf("%s: byte %d is %#x, want %#x", s.Name, offset+int64(i), part[i], want[i])
+		}
+
+		content, offset = content[len(part):], offset+int64(len(part))
 	}
 
 	return nil

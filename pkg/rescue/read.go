@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"io"
 
-	"raid-assembler/pkg/engine/parity"
 	"raid-assembler/pkg/raid"
 )
 
-// readMax is how much is read from a member at once. It bounds the memory for
-// reconstruction, since the chunk size comes from the disk.
+// readMax is how much is read from a member at once.
 const readMax = 1 << 20
 
 // retrySize is the unit in which disks lose data: the largest sector.
@@ -41,70 +39,84 @@ func (a *Array) ReadAt(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// readRun reads what of p lies together on one member. Preconditions: at is
-// within the array.
+// readRun reads what of p lies together on each of the members. If that fails
+// it tries again in small pieces: each of two members may have bad sectors, as
+// long as they are not in the same place. Preconditions: at is within the
+// array.
 func (a *Array) readRun(p []byte, at int64) (int, error) {
-	within := at % raid.SectorSize
-	slot, sector, run := a.layout.Locate(raid.Sectors(at / raid.SectorSize))
+	p = p[:min(int64(len(p)), readMax, a.run(at))]
 
-	n := min(int64(len(p)), run.Bytes()-within, readMax)
-	offset := sector.Bytes() + within
-
-	// A recovering member is right only so far.
-	if c := a.slots[slot]; c.below != raid.MaxSectors && offset < c.below.Bytes() {
-		n = min(n, c.below.Bytes()-offset)
-	}
-
-	return int(n), a.readComponent(p[:n], slot, offset)
-}
-
-// readComponent reads from the component in slot. If that fails it tries again
-// in small pieces: each of two members may have bad sectors, as long as they
-// are not in the same place.
-func (a *Array) readComponent(p []byte, slot raid.Slot, offset int64) error {
-	err := a.readSomehow(p, slot, offset)
+	err := a.readSomehow(p, at)
 	if err == nil {
-		return nil
+		return len(p), nil
 	}
 
 	for done := 0; done < len(p); {
-		at := offset + int64(done)
-		n := min(len(p)-done, retrySize-int(at%retrySize))
+		n := min(len(p)-done, retrySize-int((at+int64(done))%retrySize))
 
-		if err := a.readSomehow(p[done:done+n], slot, at); err != nil {
-			return err
+		if err := a.readSomehow(p[done:done+n], at+int64(done)); err != nil {
+			return 0, err
 		}
 
 		done += n
 	}
 
-	return nil
+	return len(p), nil
 }
 
-// readSomehow reads from the component in slot, or makes its content from the
-// others if the member is missing or has a bad sector there.
-func (a *Array) readSomehow(p []byte, slot raid.Slot, offset int64) error {
-	err := a.readMember(p, slot, offset)
-	if err == nil {
-		return nil
+// run returns for how many bytes from at on the content lies together, and no
+// member turns from good to bad or back, by its own word.
+func (a *Array) run(at int64) int64 {
+	within := at % raid.SectorSize
+	sector := raid.Sectors(at / raid.SectorSize)
+	_, component, run := a.layout.Locate(sector)
+
+	if a.Superblock.Level.HasParity() {
+		for _, c := range a.slots { // to reconstruct from
+			run = min(run, c.same(component))
+		}
+
+		return run.Bytes() - within
 	}
 
-	var again error
-
-	switch level := a.Superblock.Level; {
-	case level == raid.Level1:
-		again = a.readMirrors(p, slot, offset)
-	case level.HasParity():
-		again = a.reconstruct(p, slot, offset)
-	default:
-		return err
+	for i := range a.layout.Copies() {
+		slot, component, _ := a.layout.Copy(sector, i)
+		run = min(run, a.slots[slot].same(component))
 	}
 
-	if again != nil {
-		return errors.Join(err, again)
+	return run.Bytes() - within
+}
+
+// readSomehow reads one run of the array from wherever it can be had.
+func (a *Array) readSomehow(p []byte, at int64) error {
+	var errs []error
+
+	within := at % raid.SectorSize
+	sector := raid.Sectors(at / raid.SectorSize)
+
+	for i := range a.layout.Copies() {
+		slot, component, _ := a.layout.Copy(sector, i)
+
+		err := a.readMember(p, slot, component.Bytes()+within)
+		if err == nil {
+			return nil
+		}
+
+		errs = append(errs, err)
 	}
 
-	return nil
+	if a.Superblock.Level.HasParity() {
+		slot, component, _ := a.layout.Locate(sector)
+
+		err := a.reconstruct(p, slot, component.Bytes()+within)
+		if err == nil {
+			return nil
+		}
+
+		errs = append(errs, err)
+	}
+
+	return errors.Join(errs...)
 }
 
 // readMember reads from the member in slot itself.
@@ -116,6 +128,8 @@ func (a *Array) readMember(p []byte, slot raid.Slot, offset int64) error {
 		return fmt.Errorf("slot %d has no member", slot)
 	case c.below != raid.MaxSectors && end > c.below.Bytes():
 		return fmt.Errorf("%s in slot %d was recovered only below byte %d, not %d", c.name, slot, c.below.Bytes(), end)
+	case c.badWithin(offset, end):
+		return fmt.Errorf("%s in slot %d has no valid data at byte %d: its bad block log says so", c.name, slot, offset)
 	}
 
 	n, err := c.source.ReadAt(p, c.start.Bytes()+offset)
@@ -124,46 +138,4 @@ func (a *Array) readMember(p []byte, slot raid.Slot, offset int64) error {
 	}
 
 	return fmt.Errorf("%s in slot %d, byte %d of the device: %w", c.name, slot, c.start.Bytes()+offset+int64(n), err)
-}
-
-// readMirrors reads from the first of the slots but except that has it.
-func (a *Array) readMirrors(p []byte, except raid.Slot, offset int64) error {
-	var errs []error
-
-	for slot := range raid.Slot(len(a.slots)) {
-		if slot == except {
-			continue
-		}
-
-		err := a.readMember(p, slot, offset)
-		if err == nil {
-			return nil
-		}
-
-		errs = append(errs, err)
-	}
-
-	return errors.Join(errs...)
-}
-
-// reconstruct makes the content of slot from that of all the others, parity or
-// data alike.
-func (a *Array) reconstruct(p []byte, slot raid.Slot, offset int64) error {
-	clear(p)
-
-	other := make([]byte, len(p))
-
-	for s := range raid.Slot(len(a.slots)) {
-		if s == slot {
-			continue
-		}
-
-		if err := a.readMember(other, s, offset); err != nil {
-			return err
-		}
-
-		parity.XORInto(p, other)
-	}
-
-	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"raid-assembler/pkg/engine/geometry"
 	"raid-assembler/pkg/metadata"
@@ -73,6 +74,7 @@ type Array struct {
 
 	layout *geometry.Map
 	slots  []component // by slot
+	rows   sync.Pool   // of *row
 }
 
 // component is the data area of the member in a slot; zero if it is missing.
@@ -81,9 +83,37 @@ type component struct {
 	source metadata.Source
 	start  raid.Sectors // of the data area
 	below  raid.Sectors // component offset below which it is right
+	bad    []raid.Range // component sectors that it has no valid data of, ascending
 }
 
 func (c component) present() bool { return c.below > 0 }
+
+func (c component) whole() bool { return c.below == raid.MaxSectors }
+
+// same returns for how many sectors from s on the member is right, or is not.
+func (c component) same(s raid.Sectors) raid.Sectors {
+	run := raid.MaxSectors
+	if s < c.below {
+		run = c.below - s
+	}
+
+	for _, r := range c.bad {
+		if s < r.From {
+			return min(run, r.From-s)
+		}
+
+		if s < r.To {
+			return min(run, r.To-s)
+		}
+	}
+
+	return run
+}
+
+// badWithin reports whether one of the bytes is on record as bad.
+func (c component) badWithin(from, to int64) bool {
+	return slices.ContainsFunc(c.bad, func(r raid.Range) bool { return from < r.To.Bytes() && to > r.From.Bytes() })
+}
 
 // Open chooses among members, which are all that there is of one array, in any
 // order.
@@ -107,10 +137,6 @@ func open(members []Member, opts Options) (*Array, error) {
 	}
 
 	best := chosen.freshest.Superblock
-	if best.Level == raid.Level6 || best.Level == raid.Level10 {
-		return nil, fmt.Errorf("%v is not supported", best.Level)
-	}
-
 	a := &Array{
 		Superblock: best,
 		LeftOut:    chosen.leftOut,
@@ -174,22 +200,27 @@ func (a *Array) checkComplete() error {
 	var partly []string
 
 	for slot, c := range a.slots {
-		if c.present() && c.below != raid.MaxSectors {
+		if c.present() && !c.whole() {
 			partly = append(partly,
 				fmt.Sprintf("%s in slot %d was recovered only below sector %d", c.name, slot, c.below))
 		}
 	}
 
-	lack := len(a.Missing) + len(partly)
-	survives := a.Superblock.Level.Redundancy(a.Superblock.Disks)
-
-	if lack <= survives {
+	best := a.Superblock
+	if best.Survives(func(slot raid.Slot) bool { return a.slots[slot].whole() }) {
 		return nil
 	}
 
-	why := []string{
-		fmt.Sprintf("%v of %d slots survives the loss of %d", a.Superblock.Level, a.Superblock.Disks, survives),
+	tolerance := fmt.Sprintf("%v of %d slots survives the loss of %d", best.Level, best.Disks, best.Redundancy())
+	if best.Level == raid.Level10 {
+		if _, err := best.Copies(); err != nil {
+			return err
+		}
+
+		tolerance = fmt.Sprintf("%v of %d slots has no copy left of some chunks", best.Level, best.Disks)
 	}
+
+	why := []string{tolerance}
 	if len(a.Missing) > 0 {
 		why = append(why, "no member for "+slotList(a.Missing))
 	}
