@@ -102,18 +102,14 @@ func TestAnyBadBlocks(t *testing.T) {
 			}
 
 			m.Source.ReaderAt = bytes.NewReader(disk)
+			m.Superblock.BadBlocks = slices.SortedFunc(slices.Values(lost[slot]), func(a, b raid.Range) int {
+				return int(a.From - b.From)
+			})
 		}
 
 		a, err := Open(members, Options{})
 		if err != nil {
 			t.Fatal(err)
-		}
-
-		for slot := range a.slots {
-			if logged {
-				a.slots[slot].bad = lost[slot]
-				slices.SortFunc(a.slots[slot].bad, func(a, b raid.Range) int { return int(a.From - b.From) })
-			}
 		}
 
 		got := make([]byte, len(content))
@@ -136,13 +132,13 @@ func TestTooManyBadBlocks(t *testing.T) {
 	} {
 		members, content := build(g)
 
+		for slot := range 3 { // of the first row
+			members[slot].Superblock.BadBlocks = []raid.Range{{From: 0, To: 1}}
+		}
+
 		a, err := Open(members, Options{})
 		if err != nil {
 			t.Fatal(err)
-		}
-
-		for slot := range 3 { // of the first row
-			a.slots[slot].bad = []raid.Range{{From: 0, To: 1}}
 		}
 
 		n, err := a.ReadAt(make([]byte, len(content)), 0)

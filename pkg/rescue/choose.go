@@ -37,7 +37,7 @@ func choose(members []Member, opts Options) (choice, error) {
 
 	c := choice{freshest: best, seats: make(map[raid.Slot]seat)}
 
-	var stale []seat
+	var stale, successors []seat
 
 	for _, m := range members {
 		slot, reason, isStale := judge(m, best)
@@ -47,6 +47,8 @@ func choose(members []Member, opts Options) (choice, error) {
 			stale = append(stale, seat{member: m, stale: reason})
 		case reason != "":
 			c.leave(m, reason)
+		case m.Superblock.Replacement:
+			successors = append(successors, seat{member: m})
 		case c.taken(slot):
 			return choice{}, fmt.Errorf("%s and %s are both for slot %d, give only one of them: %w",
 				c.seats[slot].member.Name, m.Name, slot, ErrAmbiguous)
@@ -57,6 +59,10 @@ func choose(members []Member, opts Options) (choice, error) {
 
 			c.seats[slot] = seat{member: m}
 		}
+	}
+
+	if err := c.seatSuccessors(successors); err != nil {
+		return choice{}, err
 	}
 
 	if err := c.seatStale(stale, opts); err != nil {
@@ -194,6 +200,28 @@ func described(role raid.Role) string {
 	}
 
 	return "it is a " + role.String()
+}
+
+// seatSuccessors puts members to use that are to replace others, where those
+// are not here. What they hold is right as far as they were filled.
+func (c *choice) seatSuccessors(successors []seat) error {
+	for _, s := range successors {
+		slot, _ := c.freshest.Superblock.Role(s.member.Superblock.Number).Slot()
+
+		if c.taken(slot) {
+			c.leave(s.member, fmt.Sprintf("it is to replace %s, which is here", c.seats[slot].member.Name))
+
+			continue
+		}
+
+		if err := sameShape(s.member, c.freshest); err != nil {
+			return err
+		}
+
+		c.seats[slot] = s
+	}
+
+	return nil
 }
 
 // seatStale puts stale members to use if they are forced, the freshest of each

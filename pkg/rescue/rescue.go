@@ -156,6 +156,7 @@ func open(members []Member, opts Options) (*Array, error) {
 			source: seat.member.Source,
 			start:  seat.member.Superblock.DataOffset,
 			below:  seat.member.Superblock.RecoveryOffset,
+			bad:    seat.member.Superblock.BadBlocks,
 		}
 		if c.below >= best.Size {
 			c.below = raid.MaxSectors

@@ -301,6 +301,8 @@ func role(number int, r raid.Role) func(*metadata.Superblock) {
 	return func(sb *metadata.Superblock) { sb.Roles[number] = r }
 }
 
+func replacement(sb *metadata.Superblock) { sb.Replacement = true }
+
 func recovered(s raid.Sectors) func(*metadata.Superblock) {
 	return func(sb *metadata.Superblock) { sb.RecoveryOffset = s }
 }
@@ -398,6 +400,16 @@ func TestWhoIsUsed(t *testing.T) {
 				of("ab", role(1, 0)), of("b", events(12)),
 			},
 			true, "0:b(stale) 2:c | a stale: c calls it faulty (20 events, it has 10); slot 0 has b",
+		},
+		{
+			"a member and its replacement", mirror(3),
+			[]edit{of("abc", role(2, 0)), of("c", replacement)},
+			false, "0:a 1:b | c it is to replace a, which is here",
+		},
+		{
+			"a replacement without the member", mirror(3),
+			[]edit{of("bc", role(2, 0)), of("c", replacement), of("c", recovered(24)), of("bc", events(12))},
+			false, "0:c(<24) 1:b | a stale: it has 10 events, b has 12",
 		},
 		{
 			"a slot that the array does not have", mirror(2),
