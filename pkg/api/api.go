@@ -56,11 +56,44 @@ type Array struct {
 	Device    string   `json:"device"`   // of the kernel: /dev/ublkb0; empty when inactive
 	Node      string   `json:"node"`     // the stable name: /dev/raid/NAME
 	Sync      *Sync    `json:"sync"`     // what goes on, or null
-	Members   []Member `json:"members"`  // by slot, then the spares
-	Reason    string   `json:"reason"`   // why it is in this state
+	Limits    Limits   `json:"limits"`
+	Bitmap    *Bitmap  `json:"bitmap"`  // null if it has none
+	Scrub     *Scrub   `json:"scrub"`   // the last one, since the array was started, or null
+	Members   []Member `json:"members"` // by slot, then the spares
+	Reason    string   `json:"reason"`  // why it is in this state
 }
 
-// Sync is the progress of a resync or a recovery.
+// Limits are how fast an array syncs.
+type Limits struct {
+	// Minimum is what a sync does in a second even while the array is in use.
+	Minimum int64 `json:"minimum_bytes_per_second"`
+	Maximum int64 `json:"maximum_bytes_per_second"` // 0 for as fast as it goes
+}
+
+// Bitmap is a write-intent bitmap: which parts of the array may not be
+// redundant after a crash, or were missed by a member that is gone.
+type Bitmap struct {
+	ChunkKiB   int64 `json:"chunk_kib"`   // that one bit stands for
+	DirtyBytes int64 `json:"dirty_bytes"` // that its bits stand for
+	TotalBytes int64 `json:"total_bytes"`
+}
+
+// Range is a part of an array or of a member, half open.
+type Range struct {
+	From int64 `json:"from_bytes"`
+	To   int64 `json:"to_bytes"`
+}
+
+// Scrub is what a check, a repair or a resync found that was not redundant.
+type Scrub struct {
+	Action          string  `json:"action"`
+	Done            bool    `json:"done"` // else it goes on, or was ended
+	MismatchedBytes int64   `json:"mismatched_bytes"`
+	Where           []Range `json:"where"` // of each member; the first ones if there are many
+}
+
+// Sync is the progress of a resync, a recovery, a check, a repair or a
+// replacement.
 type Sync struct {
 	Action         string `json:"action"` // a raid.SyncAction
 	DoneBytes      int64  `json:"done_bytes"`
@@ -75,6 +108,12 @@ type Member struct {
 	Serial string `json:"serial"`
 	Slot   *int   `json:"slot"`  // from 0; null for a spare
 	State  string `json:"state"` // a raid.MemberState
+	// Replaces says that it is to take the place of the member that has the slot.
+	Replaces    bool `json:"replaces"`
+	WriteMostly bool `json:"write_mostly"` // it is read only if no other can be
+	// BadBlocks are the parts of the member's data area that it has no valid
+	// data of.
+	BadBlocks []Range `json:"bad_blocks"`
 }
 
 // Idle is a device that belongs to no running array.
@@ -122,6 +161,7 @@ type StartParameters struct {
 	Name     string        `json:"name"` // for /dev/raid/NAME; unique on this host
 	Members  []StartMember `json:"members"`
 	Degraded bool          `json:"degraded"` // may lack members that the level survives
+	ReadOnly bool          `json:"read_only,omitempty"`
 }
 
 // ArrayParameters name an array: by its name or its UUID.
@@ -138,6 +178,47 @@ type MemberParameters struct {
 	Reason string `json:"reason"`
 }
 
+// SyncParameters ask for a sync, or for the end of one: Action is check,
+// repair, or idle. From and To bound it, in bytes of each member; a To of 0
+// stands for the end.
+type SyncParameters struct {
+	Array  string `json:"array"`
+	Action string `json:"action"`
+	From   int64  `json:"from_bytes"`
+	To     int64  `json:"to_bytes"`
+	Reason string `json:"reason"`
+}
+
+// ReplaceParameters ask for a member to be copied to another device, which
+// then takes its place. With is empty for a spare of the array's.
+type ReplaceParameters struct {
+	Array  string `json:"array"`
+	Device string `json:"device"`
+	With   string `json:"with"`
+	Reason string `json:"reason"`
+}
+
+// LimitParameters set how fast an array syncs, until it is stopped. Null
+// leaves a limit as it is, 0 makes it the default.
+type LimitParameters struct {
+	Array   string `json:"array"`
+	Minimum *int64 `json:"minimum_bytes_per_second"`
+	Maximum *int64 `json:"maximum_bytes_per_second"`
+}
+
+// AccessParameters make an array read-only, or writable again.
+type AccessParameters struct {
+	Array    string `json:"array"`
+	ReadOnly bool   `json:"read_only"`
+}
+
+// GrowParameters make an array use more of each member. A SizeBytes of 0
+// stands for all that the smallest has.
+type GrowParameters struct {
+	Array     string `json:"array"`
+	SizeBytes int64  `json:"size_bytes"`
+}
+
 // ArrayReply answers methods that return one array.
 type ArrayReply struct {
 	Array Array `json:"array"`
@@ -149,12 +230,18 @@ type ListReply struct {
 }
 
 // ChangeParameters ask the assembler for a change. DryRun says what would be
-// done, and does nothing.
+// done, and does nothing. What a change has no use for is left as it is.
 type ChangeParameters struct {
-	Array   string   `json:"array"`
-	Devices []string `json:"devices"`
-	Force   bool     `json:"force"`
-	DryRun  bool     `json:"dry_run"`
+	Array    string   `json:"array"`
+	Devices  []string `json:"devices"`
+	Force    bool     `json:"force"`
+	DryRun   bool     `json:"dry_run"`
+	ReadOnly bool     `json:"read_only,omitempty"`                // of Assemble and Access
+	From     int64    `json:"from_bytes,omitempty"`               // of Check and Repair, in bytes of each member
+	To       int64    `json:"to_bytes,omitempty"`                 // likewise; 0 for the end
+	Size     int64    `json:"size_bytes,omitempty"`               // of Grow, of each member; 0 for all there is
+	Minimum  *int64   `json:"minimum_bytes_per_second,omitempty"` // of Limit; null for as it is, 0 for the default
+	Maximum  *int64   `json:"maximum_bytes_per_second,omitempty"`
 }
 
 // CreateParameters ask the assembler for a new array.
@@ -168,7 +255,8 @@ type CreateParameters struct {
 	Disks       int      `json:"disks"`
 	Devices     []string `json:"devices"` // the members, then the spares
 	AssumeClean bool     `json:"assume_clean"`
-	Force       bool     `json:"force"` // overwrite what the devices hold
+	Bitmap      string   `json:"bitmap,omitempty"` // none or internal; empty for what fits the size
+	Force       bool     `json:"force"`            // overwrite what the devices hold
 	DryRun      bool     `json:"dry_run"`
 }
 

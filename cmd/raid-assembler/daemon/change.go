@@ -376,7 +376,7 @@ func (d *Daemon) stop(ctx context.Context, p api.ChangeParameters) (api.ChangeRe
 	}
 
 	if runs {
-		if err := d.cfg.Engine.Stop(ctx, uuid.String()); err != nil {
+		if err := d.cfg.Engine.Request(ctx, "Stop", api.ArrayParameters{Array: uuid.String()}); err != nil {
 			d.post(func() { d.held.release(uuid) })
 
 			return out, err

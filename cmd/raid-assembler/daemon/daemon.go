@@ -98,8 +98,8 @@ type Claimed interface {
 type Engine interface {
 	List(ctx context.Context) ([]api.Array, error)
 	Start(ctx context.Context, p api.StartParameters) error
-	Stop(ctx context.Context, array string) error
-	Change(ctx context.Context, method string, p api.MemberParameters) error // Add, Fail or Remove
+	// Request has it carry out any other method that answers nothing.
+	Request(ctx context.Context, method string, parameters any) error
 }
 
 // Config is what a daemon works with.

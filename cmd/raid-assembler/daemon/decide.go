@@ -173,11 +173,11 @@ func (d *Daemon) performOne(ctx context.Context, name string, dec policy.Decisio
 	case policy.Start:
 		return d.cfg.Engine.Start(ctx, startParameters(name, dec))
 	case policy.AddSpare:
-		return d.cfg.Engine.Change(ctx, "Add", p)
+		return d.cfg.Engine.Request(ctx, "Add", p)
 	case policy.FailMember:
-		return d.cfg.Engine.Change(ctx, "Fail", p)
+		return d.cfg.Engine.Request(ctx, "Fail", p)
 	case policy.RemoveMember:
-		return d.cfg.Engine.Change(ctx, "Remove", p)
+		return d.cfg.Engine.Request(ctx, "Remove", p)
 	case policy.LeaveAlone, policy.Wait, policy.Refuse:
 	}
 

@@ -37,24 +37,15 @@ func (e engineClient) List(ctx context.Context) ([]api.Array, error) {
 
 // Start implements [Engine].
 func (e engineClient) Start(ctx context.Context, p api.StartParameters) error {
-	return e.request(ctx, "Start", p)
+	return e.Request(ctx, "Start", p)
 }
 
-// Stop implements [Engine].
-func (e engineClient) Stop(ctx context.Context, array string) error {
-	return e.request(ctx, "Stop", api.ArrayParameters{Array: array})
-}
-
-// Change implements [Engine].
-func (e engineClient) Change(ctx context.Context, method string, p api.MemberParameters) error {
-	return e.request(ctx, method, p)
-}
-
-func (e engineClient) request(ctx context.Context, method string, in any) error {
+// Request implements [Engine].
+func (e engineClient) Request(ctx context.Context, method string, parameters any) error {
 	ctx, cancel := context.WithTimeout(ctx, operationMax)
 	defer cancel()
 
-	return e.call(ctx, method, in, nil)
+	return e.call(ctx, method, parameters, nil)
 }
 
 // watch calls hint whenever something changes at the engine, until ctx ends.

@@ -55,7 +55,12 @@ func (w *world) list() []api.Array {
 	for _, uuid := range slices.SortedFunc(maps.Keys(w.arrays), func(a, b raid.UUID) int {
 		return slices.Compare(a[:], b[:])
 	}) {
-		list = append(list, w.arrays[uuid].describe())
+		a := w.arrays[uuid].describe()
+		if w.tweak != nil {
+			w.tweak(&a)
+		}
+
+		list = append(list, a)
 	}
 
 	return list
@@ -203,8 +208,24 @@ func (a *fakeArray) write() {
 	}
 }
 
-// Stop implements [Engine].
-func (w *world) Stop(_ context.Context, array string) error {
+// Request implements [Engine].
+func (w *world) Request(_ context.Context, method string, parameters any) error {
+	switch p := parameters.(type) {
+	case api.ArrayParameters:
+		return w.stop(p.Array)
+	case api.MemberParameters:
+		return w.change(method, p)
+	default:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+
+		w.asked = append(w.asked, fmt.Sprintf("%s %+v", method, parameters))
+
+		return w.answer
+	}
+}
+
+func (w *world) stop(array string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
@@ -219,8 +240,8 @@ func (w *world) Stop(_ context.Context, array string) error {
 	return nil
 }
 
-// Change implements [Engine].
-func (w *world) Change(_ context.Context, method string, p api.MemberParameters) error {
+// change adds, fails or removes a member.
+func (w *world) change(method string, p api.MemberParameters) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
@@ -287,13 +308,13 @@ func (w *world) recovered() {
 // engineInterface is the fake engine as it is served on a socket.
 func (w *world) engineInterface() varlink.Interface {
 	change := func(method string) varlink.Method {
-		return varlink.Method{Handle: func(ctx context.Context, call *varlink.Call) (any, error) {
+		return varlink.Method{Handle: func(_ context.Context, call *varlink.Call) (any, error) {
 			var p api.MemberParameters
 			if err := call.Parameters(&p); err != nil {
 				return nil, err
 			}
 
-			return nil, w.Change(ctx, method, p)
+			return nil, w.change(method, p)
 		}}
 	}
 	list := func(ctx context.Context, _ *varlink.Call) (any, error) {
@@ -324,13 +345,13 @@ func (w *world) engineInterface() varlink.Interface {
 
 				return api.ArrayReply{}, w.Start(ctx, p)
 			}},
-			"Stop": {Handle: func(ctx context.Context, call *varlink.Call) (any, error) {
+			"Stop": {Handle: func(_ context.Context, call *varlink.Call) (any, error) {
 				var p api.ArrayParameters
 				if err := call.Parameters(&p); err != nil {
 					return nil, err
 				}
 
-				return nil, w.Stop(ctx, p.Array)
+				return nil, w.stop(p.Array)
 			}},
 			"Add": change("Add"), "Fail": change("Fail"), "Remove": change("Remove"),
 		},

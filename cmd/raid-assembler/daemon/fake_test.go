@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/journal"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/metadata/md1"
@@ -50,6 +51,9 @@ type world struct {
 	down     bool              // the engine does not answer
 	refuse   string            // why it starts nothing
 	starts   int               // requests to start
+	asked    []string          // other requests, but for members
+	answer   error             // to those
+	tweak    func(*api.Array)  // changes what the engine tells
 	journal  []journal.Event   // of all daemons
 	states   []string          // that the service manager was told
 	warned   []string          //

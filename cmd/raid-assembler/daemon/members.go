@@ -173,8 +173,8 @@ func (d *Daemon) changeMembers(
 			}
 		}
 
-		err := d.cfg.Engine.Change(ctx, method, api.MemberParameters{
-			Array: r.uuid.String(), Device: path, Reason: "asked for by the operator",
+		err := d.cfg.Engine.Request(ctx, method, api.MemberParameters{
+			Array: r.uuid.String(), Device: path, Reason: byOperator,
 		})
 		if err != nil {
 			return out, err

@@ -29,6 +29,13 @@ func (d *Daemon) Interface() varlink.Interface {
 			"Add":      {Handle: d.serveChange("add", d.add)},
 			"Fail":     {Handle: d.serveChange("fail", d.fail)},
 			"Remove":   {Handle: d.serveChange("remove", d.remove)},
+			"Check":    {Handle: d.serveChange("check", d.check)},
+			"Repair":   {Handle: d.serveChange("repair", d.repair)},
+			"Idle":     {Handle: d.serveChange("idle", d.idle)},
+			"Replace":  {Handle: d.serveChange("replace", d.replace)},
+			"Limit":    {Handle: d.serveChange("limit", d.limit)},
+			"Access":   {Handle: d.serveChange("access", d.access)},
+			"Grow":     {Handle: d.serveChange("grow", d.grow)},
 			"Create":   {Handle: d.serveCreate},
 		},
 	}

@@ -1,0 +1,163 @@
+package daemon
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/raid"
+)
+
+func (d *Daemon) upkeepOf(verb string) func(context.Context, api.ChangeParameters) (api.ChangeReply, error) {
+	return map[string]func(context.Context, api.ChangeParameters) (api.ChangeReply, error){
+		"check": d.check, "repair": d.repair, "idle": d.idle, "replace": d.replace, "limit": d.limit,
+		"access": d.access, "grow": d.grow,
+	}[verb]
+}
+
+func syncing(action raid.SyncAction) func(a *api.Array) {
+	return func(a *api.Array) { a.Sync = &api.Sync{Action: string(action)} }
+}
+
+func inState(s raid.ArrayState) func(a *api.Array) {
+	return func(a *api.Array) { a.State = string(s) }
+}
+
+// TestUpkeep checks what the engine is asked, and what it is not.
+func TestUpkeep(t *testing.T) {
+	const uuid = "64000000:00000000:00000000:00000000"
+
+	for _, tt := range []struct {
+		verb    string
+		name    string
+		level   raid.Level
+		tweak   func(a *api.Array)
+		p       api.ChangeParameters
+		asks    string // of the engine, or nothing
+		refused string // a piece of why it is not asked
+	}{
+		{verb: "check", asks: "Sync {Array:" + uuid + " Action:check From:0 To:0 Reason:asked for by the operator}"},
+		{
+			verb: "check", name: "a part", p: api.ChangeParameters{From: 4096, To: 8192},
+			asks: "Sync {Array:" + uuid + " Action:check From:4096 To:8192 Reason:asked for by the operator}",
+		},
+		{verb: "check", name: "no part", p: api.ChangeParameters{From: 8192, To: 4096}, refused: "there is nothing"},
+		{verb: "check", name: "raid0", level: raid.Level0, refused: "data is a raid0, which has nothing to compare"},
+		{verb: "check", name: "broken", tweak: inState(raid.Broken), refused: "data is broken"},
+		{verb: "check", name: "busy", tweak: syncing(raid.Recover), refused: "a recover of data goes on"},
+		{
+			verb: "check", name: "degraded raid5", level: raid.Level5, tweak: func(a *api.Array) { a.Degraded = 1 },
+			refused: "its parity has to stand in for what is missing",
+		},
+		{verb: "check", name: "read-only", tweak: inState(raid.ReadOnly), asks: "Sync {Array:" + uuid + " Action:check"},
+		{verb: "repair", asks: "Sync {Array:" + uuid + " Action:repair"},
+		{verb: "repair", name: "read-only", tweak: inState(raid.ReadOnly), refused: "raid-assembler readwrite data first"},
+		{verb: "idle", name: "check", tweak: syncing(raid.Check), asks: "Sync {Array:" + uuid + " Action:idle"},
+		{verb: "idle", name: "replace", tweak: syncing(raid.Replace), asks: "Sync {Array:" + uuid + " Action:idle"},
+		{verb: "idle", name: "nothing"},
+		{verb: "idle", name: "resync", tweak: syncing(raid.Resync), refused: "without which it is not redundant"},
+		{
+			verb: "replace", name: "by a spare", p: array("data", "/dev/sda"),
+			asks: "Replace {Array:" + uuid + " Device:/dev/sda With: Reason",
+		},
+		{
+			verb: "replace", name: "by serials", p: array("data", "data0", "FREE"),
+			asks: "Replace {Array:" + uuid + " Device:/dev/sda With:/dev/sdd Reason",
+		},
+		{
+			verb: "replace", name: "by its own spare", p: array("data", "/dev/sda", "/dev/sdc"),
+			asks: "Replace {Array:" + uuid + " Device:/dev/sda With:/dev/sdc Reason",
+		},
+		{verb: "replace", name: "nobody", p: array("data"), refused: "is to be named"},
+		{verb: "replace", name: "by itself", p: array("data", "/dev/sda", "/dev/sda"), refused: "is a member of a running array"},
+		{verb: "replace", name: "a spare", p: array("data", "/dev/sdc"), refused: "only a member in sync can be copied from"},
+		{verb: "replace", name: "no array", p: array("nothing", "/dev/sda"), refused: ""},
+		{
+			verb: "replace", name: "twice", p: array("data", "/dev/sda"),
+			tweak: func(a *api.Array) { a.Members[1].Replaces = true }, refused: "having a member replaced already",
+		},
+		{
+			verb: "replace", name: "without a spare", p: array("data", "/dev/sda"),
+			tweak: func(a *api.Array) { a.Members = a.Members[:2] }, refused: "name the device that replaces /dev/sda",
+		},
+		{
+			verb: "limit", p: api.ChangeParameters{Minimum: new(int64(1 << 20)), Maximum: new(int64(1 << 30))},
+			asks: "Limit {Array:" + uuid,
+		},
+		{verb: "limit", name: "the default", p: api.ChangeParameters{Maximum: new(int64(0))}, asks: "Limit {"},
+		{verb: "limit", name: "none", refused: "no limit is named"},
+		{
+			verb: "limit", name: "crossed", p: api.ChangeParameters{Minimum: new(int64(3)), Maximum: new(int64(2))},
+			refused: "at least 3 and at most 2 bytes a second cannot be",
+		},
+		{
+			verb: "limit", name: "crossed with what holds", p: api.ChangeParameters{Maximum: new(int64(2))},
+			tweak: func(a *api.Array) { a.Limits.Minimum = 3 }, refused: "at least 3 and at most 2",
+		},
+		{verb: "limit", name: "negative", p: api.ChangeParameters{Minimum: new(int64(-1))}, refused: "cannot be"},
+		{
+			verb: "access", name: "read-only", p: api.ChangeParameters{ReadOnly: true},
+			asks: "Access {Array:" + uuid + " ReadOnly:true}",
+		},
+		{verb: "access", name: "writable", tweak: inState(raid.ReadOnly), asks: "Access {Array:" + uuid + " ReadOnly:false}"},
+		{verb: "access", name: "read-only already", tweak: inState(raid.ReadOnly), p: api.ChangeParameters{ReadOnly: true}},
+		{verb: "access", name: "broken", tweak: inState(raid.Broken), refused: "data is broken"},
+		{verb: "grow", asks: "Grow {Array:" + uuid + " SizeBytes:0}"},
+		{verb: "grow", name: "busy", tweak: syncing(raid.Resync), refused: "a resync of data goes on"},
+		{verb: "grow", name: "negative", p: api.ChangeParameters{Size: -1}, refused: "-1 bytes are no size"},
+		{verb: "grow", name: "read-only", tweak: inState(raid.ReadOnly), refused: "data is readonly"},
+	} {
+		t.Run(tt.verb+" "+tt.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				if tt.level == 0 && tt.name != "raid0" {
+					tt.level = raid.Level1
+				}
+
+				spares := 0
+				if tt.level.HasRedundancy() {
+					spares = 1
+				}
+
+				w.plug(w.set("data", tt.level, 2+int(tt.level)/5, spares)...)
+				w.plug(w.disk("FREE"))
+				w.tweak = tt.tweak
+				w.run()
+				w.pass(time.Second)
+
+				if tt.p.Array == "" {
+					tt.p.Array = "data"
+				}
+
+				dry := tt.p
+				dry.DryRun = true
+
+				_, dryErr := w.daemon.upkeepOf(tt.verb)(t.Context(), dry)
+				if len(w.asked) > 0 {
+					t.Errorf("a dry run asked %q", w.asked)
+				}
+
+				out, err := w.daemon.upkeepOf(tt.verb)(t.Context(), tt.p)
+				if (err == nil) != (dryErr == nil) {
+					t.Errorf("dry run: %v, in earnest: %v", dryErr, err)
+				}
+
+				switch {
+				case tt.refused != "":
+					mustRefuse(t, err, tt.refused)
+				case tt.p.Array != "data":
+					if err == nil || !strings.Contains(reply(err).Error(), ".NotFound") {
+						t.Errorf("error = %v, want that there is no such array", err)
+					}
+				case err != nil || len(out.Done) != 1 || out.Array == nil:
+					t.Errorf("%+v, %v", out, err)
+				}
+
+				if got := strings.Join(w.asked, "; "); tt.asks == "" && got != "" || !strings.HasPrefix(got, tt.asks) {
+					t.Errorf("the engine was asked %q, want %q", got, tt.asks)
+				}
+			})
+		})
+	}
+}
