@@ -52,9 +52,10 @@ race: setup ## The unit tests under the race detector
 fuzz-smoke: setup ## Each fuzz target for a while (FUZZTIME)
 	tools/fuzz.sh $(or $(FUZZTIME),30s)
 
-bench: setup ## Compare parities with ISA-L
+bench: setup ## Compare parities with ISA-L, and what requests cost with md
 	tools/setup.sh libisal-dev
 	CGO_ENABLED=1 $(GO) run -tags isal ./bench/parity
+	$(GO) run ./bench/cost
 
 lint: $(LINTER) ## Run the linters
 	$(LINTER) run ./...

@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"path/filepath"
@@ -129,6 +130,10 @@ func tryLock(path string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("lab: lock %s: %w", path, err), f.Close())
 	}
 }
+
+// Slot waits until there is room for another guest on this machine, and takes it
+// until it is closed: for guests that [New] does not make.
+func Slot(w io.Writer) (io.Closer, error) { return takeSlot(logger(w)) }
 
 // takeSlot waits for one of the machine's slots, which are locks that end with
 // the process that has them.
