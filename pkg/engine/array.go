@@ -25,27 +25,38 @@ type Member struct {
 	Device    DeviceID
 	State     raid.MemberState
 	Recovered raid.Sectors // while Recovering: below it, the member is right
+	// ByBitmap says of a Recovering member that it was in sync in its slot
+	// before, and lacks only what the bitmap marks.
+	ByBitmap bool
 }
+
+// nobody holds a slot that is empty.
+var nobody = Member{Device: None, State: raid.Missing}
 
 // Array is the state machine of one array. It is not safe for concurrent use.
 //
 // Invariants, checked after every Step:
 //
 //   - durable <= seq
-//   - state is Broken if and only if more members are gone than the level
+//   - state is Broken if and only if more members are gone than the array
 //     survives
 //   - state is Active only if the superblocks on disk say dirty, for levels
 //     that can be dirty at all
-//   - at most one member is recovering, and only while a sync fills it or the
-//     array is broken
-//   - a device holds one slot or is a spare, never both
+//   - the slot that a recovery fills is held by a recovering member
+//   - a device holds one slot, or is a successor, a spare or retired: one of
+//     these
 type Array struct {
-	level   raid.Level
-	size    raid.Sectors // of the component: what a sync covers
-	state   raid.ArrayState
-	members []Member   // by slot
-	spares  []DeviceID // ready to take a slot
-	barred  []DeviceID // spares whose filling was given up; not tried again
+	level     raid.Level
+	geo       raid.Geometry
+	size      raid.Sectors // of the component: what a recovery covers
+	syncSize  raid.Sectors // what a resync covers
+	state     raid.ArrayState
+	members   []Member // by slot
+	successor Member   // is being filled to take over the slot heir
+	heir      raid.Slot
+	spares    []DeviceID // ready to take a slot
+	barred    []DeviceID // spares whose filling was given up; not tried again
+	retired   []DeviceID // faulty, and another device has their slot
 
 	seq     uint64 // of the newest superblocks asked for
 	durable uint64 // of the newest superblocks known to be on disk
@@ -54,37 +65,63 @@ type Array struct {
 
 	resynced raid.Sectors // below it redundancy is right; MaxSectors for all
 	sync     Sync
+	wanted   Sync   // a check or a repair that was asked for, until it begins
+	since    uint64 // seq of the record that first says who is filled now
+
+	readOnly bool
+	owing    bool // something was not recorded because the array was read-only
 	stopping bool
 	stopped  bool
 }
 
 // Sync is what an array does to its redundancy.
 type Sync struct {
-	Action raid.SyncAction
-	Slot   raid.Slot    // Recover: the slot that is filled
-	From   raid.Sectors // where it started
-	sole   bool         // Recover: only one member could be the source throughout
-	since  uint64       // Recover: seq of the record that says so first
-	filled bool         // Recover: but for that record, it has ended
+	Action   raid.SyncAction
+	Slot     raid.Slot    // Recover and Replace: the slot that is filled
+	From, To raid.Sectors // where it started, and where it ends
+	ByBitmap bool         // Recover: what the bitmap does not mark is there already
+	sole     bool         // Recover: only one source is left of what it writes
+	filled   bool         // Recover and Replace: but for the record of its start, it has ended
 }
+
+// idle is no sync at all.
+var idle = Sync{Action: raid.Idle, Slot: raid.NoSlot}
 
 // Setup is what an array is when it is started.
 type Setup struct {
-	Level    raid.Level
-	Size     raid.Sectors
+	Level  raid.Level
+	Layout raid.Layout
+	Size   raid.Sectors // of the component
+	// SyncSize is what a resync covers, if not the component: a RAID10's goes
+	// by sectors of the array.
+	SyncSize raid.Sectors
 	Members  []Member // by slot
-	Spares   []DeviceID
-	Resynced raid.Sectors
+	// Successor is being filled to take over the slot Heir, if HasSuccessor.
+	Successor    Member
+	Heir         raid.Slot
+	HasSuccessor bool
+	Spares       []DeviceID
+	Resynced     raid.Sectors
+	ReadOnly     bool
 }
 
 // NewArray returns an array as its superblocks describe it. Its first Step must
 // be [Started].
 func NewArray(s Setup) *Array {
 	a := &Array{
-		level: s.Level, size: s.Size, state: raid.Clean, resynced: s.Resynced,
-		members: append([]Member(nil), s.Members...),
-		spares:  append([]DeviceID(nil), s.Spares...),
-		sync:    Sync{Action: raid.Idle},
+		level: s.Level, geo: raid.Geometry{Level: s.Level, Layout: s.Layout, Disks: len(s.Members)},
+		size: s.Size, syncSize: s.SyncSize, state: raid.Clean, resynced: s.Resynced, readOnly: s.ReadOnly,
+		members:   append([]Member(nil), s.Members...),
+		spares:    append([]DeviceID(nil), s.Spares...),
+		successor: nobody, heir: raid.NoSlot, sync: idle, wanted: idle,
+	}
+
+	if s.SyncSize == 0 {
+		a.syncSize = s.Size
+	}
+
+	if s.HasSuccessor {
+		a.successor, a.heir = s.Successor, s.Heir
 	}
 
 	if !a.level.HasRedundancy() {
@@ -94,10 +131,10 @@ func NewArray(s Setup) *Array {
 	// What was in flight when the array was not stopped cleanly may have reached
 	// the source of a recovery and not the member that is filled.
 	for slot := range a.members {
-		if m := &a.members[slot]; m.State == raid.Recovering {
-			m.Recovered = min(m.Recovered, a.resynced)
-		}
+		a.distrust(&a.members[slot])
 	}
+
+	a.distrust(&a.successor)
 
 	if a.broken() {
 		a.state = raid.Broken
@@ -106,11 +143,36 @@ func NewArray(s Setup) *Array {
 	return a
 }
 
+// distrust takes the position of a member back to where redundancy is right.
+// The two are counted differently where a resync does not go by component.
+func (a *Array) distrust(m *Member) {
+	switch {
+	case m.State != raid.Recovering || a.resynced == raid.MaxSectors:
+	case a.syncSize == a.size:
+		m.Recovered = min(m.Recovered, a.resynced)
+	default:
+		m.Recovered = 0
+	}
+}
+
 // State returns the state of the array.
-func (a *Array) State() raid.ArrayState { return a.state }
+func (a *Array) State() raid.ArrayState {
+	if a.readOnly && a.state == raid.Clean {
+		return raid.ReadOnly
+	}
+
+	return a.state
+}
 
 // Members returns the slots, by number. The caller must not change them.
 func (a *Array) Members() []Member { return a.members }
+
+// Successor returns the member that is being filled to take over a slot, and
+// that slot. Its Device is None if there is none.
+func (a *Array) Successor() (raid.Slot, Member) { return a.heir, a.successor }
+
+// Retired returns the faulty devices whose slot another device has.
+func (a *Array) Retired() []DeviceID { return append([]DeviceID(nil), a.retired...) }
 
 // Spares returns the devices that wait for a slot, those included that could
 // not be filled.
@@ -121,7 +183,8 @@ func (a *Array) Spares() []DeviceID {
 // Syncing returns what goes on now.
 func (a *Array) Syncing() Sync { return a.sync }
 
-// Resynced returns the component offset below which redundancy is right.
+// Resynced returns the offset below which redundancy is right, in what a resync
+// covers.
 func (a *Array) Resynced() raid.Sectors { return a.resynced }
 
 // Degraded returns how many slots lack a member in sync.
@@ -140,12 +203,13 @@ func (a *Array) Degraded() int {
 // MayAcknowledge reports whether writes that have ended may be acknowledged:
 // not while a failure that they missed is not on the survivors' disks. Else a
 // crash could bring the failed member back as if it were fresh. If the array
-// is broken before that, they never may.
-func (a *Array) MayAcknowledge() bool { return a.durable >= a.unsafe }
+// is broken before that, they never may. A read-only array has nothing written
+// that a failed member could have missed.
+func (a *Array) MayAcknowledge() bool { return a.durable >= a.unsafe || a.readOnly }
 
 // MayWrite reports whether writes may be submitted to members.
 func (a *Array) MayWrite() bool {
-	return a.state == raid.Active && (a.dirty || !a.level.HasRedundancy())
+	return !a.readOnly && a.state == raid.Active && (a.dirty || !a.level.HasRedundancy())
 }
 
 // Step advances the array by ev and returns what must be done, in order.
@@ -156,6 +220,7 @@ func (a *Array) Step(ev Event) []Effect {
 	return effects
 }
 
+//nolint:gocyclo // a line for each event
 func (a *Array) step(ev Event) []Effect {
 	switch ev := ev.(type) {
 	case Started:
@@ -178,6 +243,14 @@ func (a *Array) step(ev Event) []Effect {
 		return a.checkpoint()
 	case SyncFailed:
 		return a.syncFailed()
+	case SyncRequested:
+		return a.syncRequested(ev)
+	case ReplaceRequested:
+		return a.replaceRequested(ev)
+	case BadBlocksFound:
+		return a.badBlocksFound()
+	case ReadOnlySet:
+		return a.readOnlySet(ev.On)
 	case Stopping:
 		return a.stop()
 	default:
@@ -185,10 +258,18 @@ func (a *Array) step(ev Event) []Effect {
 	}
 }
 
-// broken reports whether more members are gone than the level survives. A
+// broken reports whether more members are gone than the array survives. A
 // recovering member does not count: it is right in part only.
-func (a *Array) broken() bool {
-	return a.Degraded() > a.level.Redundancy(len(a.members))
+func (a *Array) broken() bool { return !a.geo.Survives(a.inSync) }
+
+func (a *Array) inSync(slot raid.Slot) bool { return a.members[slot].State == raid.InSync }
+
+// breaks reports whether the array would be broken if the member of lost was
+// gone and that of gained was in sync; either may be NoSlot.
+func (a *Array) breaks(lost, gained raid.Slot) bool {
+	return !a.geo.Survives(func(slot raid.Slot) bool {
+		return slot != lost && (slot == gained || a.inSync(slot))
+	})
 }
 
 // slotOf returns the slot that device holds.
@@ -215,28 +296,37 @@ func (a *Array) check() {
 		panic("engine: active with clean superblocks")
 	}
 
-	recovering := 0
+	if a.sync.Action == raid.Recover && a.members[a.sync.Slot].State != raid.Recovering {
+		panic(fmt.Sprintf("engine: recovery of slot %d, which is %s", a.sync.Slot, a.members[a.sync.Slot].State))
+	}
+
+	if a.sync.Action == raid.Replace && (a.successor.Device == None || a.heir != a.sync.Slot) {
+		panic(fmt.Sprintf("engine: slot %d is replaced by nobody", a.sync.Slot))
+	}
+
+	a.checkPlaces()
+}
+
+// checkPlaces panics if a device has two places.
+func (a *Array) checkPlaces() {
 	seen := make(map[DeviceID]bool)
+	see := func(d DeviceID) {
+		if d != None && seen[d] {
+			panic(fmt.Sprintf("engine: device %d has two places", d))
+		}
+
+		seen[d] = true
+	}
 
 	for _, m := range a.members {
-		if m.State == raid.Recovering {
-			recovering++
-		}
-
-		if m.Device != None && seen[m.Device] {
-			panic(fmt.Sprintf("engine: device %d holds two slots", m.Device))
-		}
-
-		seen[m.Device] = true
+		see(m.Device)
 	}
 
-	if recovering > 1 {
-		panic(fmt.Sprintf("engine: %d members are recovering", recovering))
-	}
+	see(a.successor.Device)
 
-	for _, d := range a.Spares() {
-		if seen[d] {
-			panic(fmt.Sprintf("engine: spare %d holds a slot", d))
+	for _, list := range [][]DeviceID{a.spares, a.barred, a.retired} {
+		for _, d := range list {
+			see(d)
 		}
 	}
 }

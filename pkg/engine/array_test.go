@@ -118,6 +118,18 @@ func event(t *testing.T, d *datadriven.TestData) Event {
 		return CheckpointDue{}
 	case "sync-failed":
 		return SyncFailed{}
+	case "check":
+		return SyncRequested{Action: raid.Check, Range: raid.Range{To: raid.MaxSectors}}
+	case "no-check":
+		return SyncRequested{Action: raid.Idle}
+	case "replace":
+		return ReplaceRequested{Slot: raid.Slot(n), Spare: None}
+	case "bad-blocks":
+		return BadBlocksFound{}
+	case "read-only":
+		return ReadOnlySet{On: true}
+	case "read-write":
+		return ReadOnlySet{}
 	case "stop":
 		return Stopping{}
 	default:
@@ -135,6 +147,14 @@ func summary(a *Array) string {
 
 	for _, m := range a.Members() {
 		fmt.Fprintf(&b, " %d:%s", m.Device, m.State)
+	}
+
+	if heir, m := a.Successor(); m.Device != None {
+		fmt.Fprintf(&b, " successor=%d of %d", m.Device, heir)
+	}
+
+	if r := a.Retired(); len(r) > 0 {
+		fmt.Fprintf(&b, " retired=%v", r)
 	}
 
 	fmt.Fprintf(&b, " spares=%v sync=%s records=%s ack=%v\n",
@@ -215,11 +235,21 @@ func TestBrokenBeforeTheRecord(t *testing.T) {
 // TestRandomWalk steps through random events; check panics if an invariant is
 // broken. Beside it a model holds what a crash at any moment must not lose.
 func TestRandomWalk(t *testing.T) {
-	for seed := range uint64(300) {
+	notes := make(map[Note]bool)
+
+	for seed := range uint64(600) {
 		rng := rand.New(rand.NewPCG(seed, 7))
-		level := []raid.Level{raid.Level0, raid.Level1, raid.Level5}[rng.IntN(3)]
+		level := []raid.Level{raid.Level0, raid.Level1, raid.Level5, raid.Level6, raid.Level10}[rng.IntN(5)]
 		disks := 2 + rng.IntN(3)
 		s := Setup{Level: level, Size: 1000, Resynced: raid.MaxSectors}
+
+		if level == raid.Level10 {
+			s.Layout, s.SyncSize = 0x102, 1500
+		}
+
+		if level == raid.Level6 {
+			disks += 2
+		}
 
 		if rng.IntN(2) == 0 {
 			s.Resynced = 0
@@ -235,6 +265,16 @@ func TestRandomWalk(t *testing.T) {
 		for range 200 {
 			w.random()
 		}
+
+		for _, e := range w.seen {
+			notes[e] = true
+		}
+	}
+
+	for n := range NoteRepairFailed + 1 {
+		if !notes[n] {
+			t.Errorf("the walk never met %v", n)
+		}
 	}
 }
 
@@ -248,6 +288,7 @@ type walk struct {
 	writing bool
 	pending []pending
 	disk    Record // what is durable
+	seen    []Note
 }
 
 type pending struct {
@@ -256,7 +297,7 @@ type pending struct {
 }
 
 func (w *walk) random() {
-	switch w.rng.IntN(9) {
+	switch w.rng.IntN(15) {
 	case 0, 1:
 		w.step(WriteArrived{})
 	case 2:
@@ -274,12 +315,31 @@ func (w *walk) random() {
 		w.durable()
 	case 7:
 		if s := w.a.Syncing(); s.Action != raid.Idle {
-			w.step(SyncReached{Offset: raid.Sectors(w.rng.IntN(1001))})
+			w.step(SyncReached{Offset: min(s.To, s.From+raid.Sectors(w.rng.IntN(1600)))})
 		}
 	case 8:
 		if w.writing = w.a.MayWrite() && w.rng.IntN(2) == 0; w.writing {
 			w.checkWrite()
 		}
+	case 9:
+		w.step(SyncRequested{
+			Action: []raid.SyncAction{raid.Check, raid.Repair, raid.Repair, raid.Idle}[w.rng.IntN(4)],
+			Range:  raid.Range{To: raid.MaxSectors},
+		})
+	case 10:
+		w.step(ReplaceRequested{Slot: raid.Slot(w.rng.IntN(len(w.a.Members()))), Spare: None})
+	case 11:
+		if w.rng.IntN(4) == 0 {
+			w.step(SyncFailed{})
+		}
+	case 12:
+		if !w.writing {
+			w.step(ReadOnlySet{On: w.rng.IntN(3) == 0})
+		}
+	case 13:
+		w.step(BadBlocksFound{})
+	case 14:
+		w.step(DeviceRemoved{Device: DeviceID(w.rng.IntN(int(w.next)))})
 	}
 }
 
@@ -297,6 +357,10 @@ func (w *walk) durable() {
 
 func (w *walk) step(ev Event) {
 	for _, e := range w.a.Step(ev) {
+		if r, ok := e.(Report); ok {
+			w.seen = append(w.seen, r.Note)
+		}
+
 		if e, ok := e.(WriteSuperblocks); ok {
 			rec := w.a.Record()
 			rec.Members = slices.Clone(rec.Members)
@@ -326,5 +390,15 @@ func (w *walk) checkWrite() {
 			w.t.Fatalf("seed %d: writes may be acknowledged while the disks call slot %d %s",
 				w.seed, slot, w.disk.Members[slot].State)
 		}
+
+		if old := w.disk.Members[slot]; slices.Contains(w.a.Retired(), old.Device) && old.State == raid.InSync {
+			w.t.Fatalf("seed %d: writes may be acknowledged while the disks call device %d in sync, which has retired",
+				w.seed, old.Device)
+		}
+	}
+
+	if s := w.disk.Successor; s.Device != None && slices.Contains(w.a.Retired(), s.Device) {
+		w.t.Fatalf("seed %d: writes may be acknowledged while the disks call device %d a successor, which has retired",
+			w.seed, s.Device)
 	}
 }

@@ -24,8 +24,8 @@ type (
 	// SuperblocksDurable says that the superblocks as they were at Seq have
 	// reached stable storage on every working member.
 	SuperblocksDurable struct{ Seq uint64 }
-	// SyncReached says that redundancy is right below a component offset, by
-	// the sync that goes on. The data was written, but perhaps not flushed.
+	// SyncReached says how far the sync that goes on has come. Its data was
+	// written, but perhaps not flushed.
 	SyncReached struct{ Offset raid.Sectors }
 	// CheckpointDue says that the position of the sync should be recorded, so
 	// that a crash does not cost all of it.
@@ -33,6 +33,25 @@ type (
 	// SyncFailed says that the sync cannot go on: what it needs cannot be
 	// read.
 	SyncFailed struct{}
+	// SyncRequested asks for a check or a repair of the range given, in the unit
+	// of a resync, or with Idle for the end of one. MaySync says whether that
+	// can be.
+	SyncRequested struct {
+		Action raid.SyncAction
+		Range  raid.Range
+	}
+	// ReplaceRequested asks for a spare to be filled with what is in Slot, and
+	// then to take its place. MayReplace says whether that can be.
+	ReplaceRequested struct {
+		Slot  raid.Slot
+		Spare DeviceID // None for any
+	}
+	// BadBlocksFound says that sectors of a member hold no valid data, and that
+	// no write may be acknowledged that bears on it before that is recorded.
+	BadBlocksFound struct{}
+	// ReadOnlySet says that nothing is to be written from now on, or that
+	// something may be again. Preconditions of On: no write is in flight.
+	ReadOnlySet struct{ On bool }
 	// Stopping says that no request is in flight, and none will come.
 	Stopping struct{}
 )
@@ -47,6 +66,10 @@ func (SuperblocksDurable) event() {}
 func (SyncReached) event()        {}
 func (CheckpointDue) event()      {}
 func (SyncFailed) event()         {}
+func (SyncRequested) event()      {}
+func (ReplaceRequested) event()   {}
+func (BadBlocksFound) event()     {}
+func (ReadOnlySet) event()        {}
 func (Stopping) event()           {}
 
 // Effect is something to be done outside the array.
@@ -69,6 +92,8 @@ type (
 	FailWrites struct{}
 	// SetMember says what holds a slot, from now on.
 	SetMember struct{ Slot raid.Slot }
+	// SetSuccessor says who is to take over which slot, from now on.
+	SetSuccessor struct{}
 	// StartSync starts what [Array.Syncing] says.
 	StartSync struct{}
 	// StopSync ends the sync that goes on; its last slab may still come.
@@ -88,6 +113,7 @@ func (ReleaseWrites) effect()    {}
 func (Acknowledge) effect()      {}
 func (FailWrites) effect()       {}
 func (SetMember) effect()        {}
+func (SetSuccessor) effect()     {}
 func (StartSync) effect()        {}
 func (StopSync) effect()         {}
 func (Report) effect()           {}
@@ -108,11 +134,22 @@ const (
 	NoteResyncStart
 	NoteResyncDone
 	NoteResyncFailed
+	NoteReplaceStart  // a successor is filled, from an offset
+	NoteReplaceDone   // and has taken over the slot
+	NoteReplaceFailed // or could not be filled
+	NoteCheckStart
+	NoteCheckDone
+	NoteCheckFailed // or was stopped
+	NoteRepairStart
+	NoteRepairDone
+	NoteRepairFailed // or was stopped
 )
 
 func (n Note) String() string {
 	return [...]string{
 		"failed", "broken", "spare-active", "no-spare", "recover-start", "recover-done",
 		"recover-failed", "resync-start", "resync-done", "resync-failed",
+		"replace-start", "replace-done", "replace-failed", "check-start", "check-done", "check-failed",
+		"repair-start", "repair-done", "repair-failed",
 	}[n]
 }

@@ -1,50 +1,109 @@
 package engine
 
-import "raid-assembler/pkg/raid"
+import (
+	"fmt"
+	"slices"
+
+	"raid-assembler/pkg/raid"
+)
 
 // next starts whatever the array needs most and can have now: redundancy for a
-// slot that lacks it, then redundancy that is right.
+// slot that lacks it, then redundancy that is right, then what was asked for.
+//
+//nolint:gocyclo // one table of what goes before what, in order
 func (a *Array) next() []Effect {
-	if a.sync.Action == raid.Recover || a.stopping || a.state == raid.Broken || !a.level.HasRedundancy() {
+	if a.stopping || a.readOnly || a.state == raid.Broken || !a.level.HasRedundancy() {
 		return nil
 	}
 
-	slot, vacant := a.vacant()
+	filling, vacant := a.choose(raid.Recovering), a.choose(raid.Missing, raid.Faulty)
 
-	switch {
-	case vacant && len(a.spares) > 0:
-		return append(a.endSync(), a.activate(slot)...) // a resync goes on from there later
-	case a.sync.Action != raid.Idle:
+	switch now := a.sync.Action; { // ordered
+	case now == raid.Recover:
+		return nil
+	case filling != raid.NoSlot:
+		return append(a.endSync(), a.recover(filling)...) // what was going on goes on from there later
+	case vacant != raid.NoSlot && len(a.spares) > 0:
+		return append(a.endSync(), a.activate(vacant)...)
+	case now == raid.Resync:
 		return nil
 	case a.canResync():
-		a.sync = Sync{Action: raid.Resync, Slot: raid.NoSlot, From: a.resynced}
+		return append(a.endSync(), a.start(
+			Sync{Action: raid.Resync, Slot: raid.NoSlot, From: a.resynced, To: a.syncSize}, NoteResyncStart)...)
+	case now == raid.Replace:
+		return nil
+	case a.successor.Device != None:
+		return append(a.endSync(), a.start(
+			Sync{Action: raid.Replace, Slot: a.heir, From: a.successor.Recovered, To: a.size}, NoteReplaceStart)...)
+	case now != raid.Idle:
+		return nil
+	case a.wanted.Action != raid.Idle:
+		wanted := a.wanted
+		a.wanted = idle
 
-		return []Effect{Report{Note: NoteResyncStart, Device: None, Slot: raid.NoSlot}, StartSync{}}
-	case vacant:
-		return []Effect{Report{Note: NoteNoSpare, Device: None, Slot: slot}}
+		return a.start(wanted, noteOf(wanted.Action, 0))
+	case vacant != raid.NoSlot:
+		return []Effect{Report{Note: NoteNoSpare, Device: None, Slot: vacant}}
 	default:
 		return nil
 	}
 }
 
-// vacant returns the first slot without a working member.
-func (a *Array) vacant() (raid.Slot, bool) {
+// start starts a sync.
+func (a *Array) start(s Sync, note Note) []Effect {
+	a.sync = s
+	device := None
+
+	if s.Action == raid.Replace {
+		device = a.successor.Device
+	}
+
+	return []Effect{Report{Note: note, Device: device, Slot: s.Slot}, StartSync{}}
+}
+
+// noteOf returns the note of a check or a repair: 0 for its start, 1 for its
+// end, 2 for its failure.
+func noteOf(action raid.SyncAction, step Note) Note {
+	if action == raid.Repair {
+		return NoteRepairStart + step
+	}
+
+	return NoteCheckStart + step
+}
+
+// choose returns the slot in one of the states given that, filled, leaves the
+// fewest members whose loss would break the array; NoSlot if there is none.
+func (a *Array) choose(states ...raid.MemberState) raid.Slot {
+	best, fewest := raid.NoSlot, 0
+
 	for slot, m := range a.members {
-		if m.State == raid.Missing || m.State == raid.Faulty {
-			return raid.Slot(slot), true
+		if !slices.Contains(states, m.State) {
+			continue
+		}
+
+		critical := 0
+
+		for other := range raid.Slot(len(a.members)) {
+			if a.breaks(other, raid.Slot(slot)) {
+				critical++
+			}
+		}
+
+		if best == raid.NoSlot || critical < fewest {
+			best, fewest = raid.Slot(slot), critical
 		}
 	}
 
-	return raid.NoSlot, false
+	return best
 }
 
 // canResync reports whether redundancy is wrong and there is some to be made
-// right: a parity array that lacks a member has none to spare.
-func (a *Array) canResync() bool {
-	if a.resynced == raid.MaxSectors {
-		return false
-	}
+// right.
+func (a *Array) canResync() bool { return a.resynced != raid.MaxSectors && a.hasTwice() }
 
+// hasTwice reports whether there is redundancy to be compared with something: a
+// parity array that lacks a member has none to spare.
+func (a *Array) hasTwice() bool {
 	if a.level.HasParity() {
 		return a.Degraded() == 0
 	}
@@ -57,15 +116,28 @@ func (a *Array) canResync() bool {
 func (a *Array) activate(slot raid.Slot) []Effect {
 	device := a.spares[0]
 	a.spares = a.spares[1:]
-	a.members[slot] = Member{Device: device, State: raid.Recovering}
-	a.sync = Sync{Action: raid.Recover, Slot: slot, sole: a.sole()}
-	recorded := a.writeSuperblocks()
-	a.sync.since = a.seq
 
-	return append([]Effect{SetMember{Slot: slot}}, append(recorded,
-		Report{Note: NoteSpareActive, Device: device, Slot: slot},
-		Report{Note: NoteRecoverStart, Device: device, Slot: slot},
-		StartSync{})...)
+	if old := a.members[slot].Device; old != None {
+		a.retired = append(a.retired, old)
+	}
+
+	a.members[slot] = Member{Device: device, State: raid.Recovering}
+	recorded := a.writeSuperblocks()
+	a.since = a.seq
+
+	return append(append(append([]Effect{SetMember{Slot: slot}}, recorded...),
+		Report{Note: NoteSpareActive, Device: device, Slot: slot}), a.recover(slot)...)
+}
+
+// recover fills the recovering member of slot from where it is.
+func (a *Array) recover(slot raid.Slot) []Effect {
+	m := a.members[slot]
+	a.sync = Sync{
+		Action: raid.Recover, Slot: slot, From: m.Recovered, To: a.size, ByBitmap: m.ByBitmap,
+		sole: a.sole() && m.Recovered == 0 && !m.ByBitmap,
+	}
+
+	return []Effect{Report{Note: NoteRecoverStart, Device: m.Device, Slot: slot}, StartSync{}}
 }
 
 // syncReached moves the position, and ends the sync when it has covered all.
@@ -74,22 +146,35 @@ func (a *Array) activate(slot raid.Slot) []Effect {
 func (a *Array) syncReached(offset raid.Sectors) []Effect {
 	switch a.sync.Action {
 	case raid.Recover:
+		// By the bitmap, what is above the position may be right, and what is
+		// below is as right as before.
 		a.members[a.sync.Slot].Recovered = offset
-
-		if offset >= a.size {
-			return a.recovered()
-		}
+	case raid.Replace:
+		a.successor.Recovered = offset
 	case raid.Resync:
 		a.resynced = offset
+	case raid.Check, raid.Repair:
+	case raid.Idle:
+		return nil // the last slab of a sync that was stopped
+	}
 
-		if offset >= a.size {
-			a.resynced = raid.MaxSectors
-			a.sync = Sync{Action: raid.Idle}
+	if offset < a.sync.To {
+		return nil
+	}
 
-			return append(append([]Effect{StopSync{}}, a.writeSuperblocks()...),
-				append([]Effect{Report{Note: NoteResyncDone, Device: None, Slot: raid.NoSlot}}, a.next()...)...)
-		}
-	case raid.Idle: // the last slab of a sync that was stopped
+	switch a.sync.Action {
+	case raid.Recover, raid.Replace:
+		return a.filled()
+	case raid.Resync:
+		a.resynced = raid.MaxSectors
+		effects := append(a.endSync(), a.writeSuperblocks()...)
+
+		return append(append(effects, Report{Note: NoteResyncDone, Device: None, Slot: raid.NoSlot}), a.next()...)
+	case raid.Check, raid.Repair:
+		note := noteOf(a.sync.Action, 1)
+
+		return append(append(a.endSync(), Report{Note: note, Device: None, Slot: raid.NoSlot}), a.next()...)
+	case raid.Idle:
 	}
 
 	return nil
@@ -104,26 +189,46 @@ func (a *Array) checkpoint() []Effect {
 	return a.writeSuperblocks()
 }
 
-// recovered makes a filled member one that counts, once it is recorded that it
+// filled makes a filled member one that counts, once it is recorded that it
 // has the slot. Else, after a crash in the midst of the record, a survivor that
 // missed it would not even know of the member that another one counts on.
-func (a *Array) recovered() []Effect {
-	if a.sync.filled = a.durable < a.sync.since; a.sync.filled {
+func (a *Array) filled() []Effect {
+	if a.sync.filled = a.durable < a.since; a.sync.filled {
 		return []Effect{StopSync{}}
+	}
+
+	if a.sync.Action == raid.Replace {
+		return a.succeeded()
 	}
 
 	slot := a.sync.Slot
 	m := &a.members[slot]
-	m.State = raid.InSync
+	m.State, m.ByBitmap = raid.InSync, false
 
 	if a.sync.sole && a.Degraded() == 0 {
 		a.resynced = raid.MaxSectors // what was just computed is redundant by construction
 	}
 
-	a.sync = Sync{Action: raid.Idle}
+	effects := append(a.endSync(), SetMember{Slot: slot})
 
-	return append(append([]Effect{StopSync{}, SetMember{Slot: slot}}, a.writeSuperblocks()...),
+	return append(append(effects, a.writeSuperblocks()...),
 		append([]Effect{Report{Note: NoteRecoverDone, Device: m.Device, Slot: slot}}, a.next()...)...)
+}
+
+// succeeded gives the slot to the successor. The old member misses all that is
+// written from now on, so that none of it may be acknowledged before that is
+// recorded.
+func (a *Array) succeeded() []Effect {
+	slot := a.heir
+	a.retired = append(a.retired, a.members[slot].Device)
+	a.members[slot] = Member{Device: a.successor.Device, State: raid.InSync}
+	a.successor, a.heir = nobody, raid.NoSlot
+
+	effects := append(a.endSync(), SetSuccessor{}, SetMember{Slot: slot})
+	effects = append(effects, a.writeUnsafe()...)
+
+	return append(append(effects,
+		Report{Note: NoteReplaceDone, Device: a.members[slot].Device, Slot: slot}), a.next()...)
 }
 
 // syncFailed gives up on the sync. A member that could not be filled is set
@@ -137,16 +242,22 @@ func (a *Array) syncFailed() []Effect {
 	case raid.Recover:
 		slot := a.sync.Slot
 		device := a.members[slot].Device
-		a.members[slot] = Member{Device: None, State: raid.Missing}
+		a.members[slot] = nobody
 		a.barred = append(a.barred, device)
-		a.sync = Sync{Action: raid.Idle}
 
-		return append(append([]Effect{StopSync{}, SetMember{Slot: slot}}, a.writeSuperblocks()...),
+		return append(append(append(a.endSync(), SetMember{Slot: slot}), a.writeSuperblocks()...),
 			append([]Effect{Report{Note: NoteRecoverFailed, Device: device, Slot: slot}}, a.next()...)...)
-	case raid.Resync:
-		a.sync = Sync{Action: raid.Idle}
+	case raid.Replace:
+		slot, device := a.heir, a.successor.Device
+		a.successor, a.heir = nobody, raid.NoSlot
+		a.barred = append(a.barred, device)
 
-		return []Effect{StopSync{}, Report{Note: NoteResyncFailed, Device: None, Slot: raid.NoSlot}}
+		return append(append(append(a.endSync(), SetSuccessor{}), a.writeSuperblocks()...),
+			append([]Effect{Report{Note: NoteReplaceFailed, Device: device, Slot: slot}}, a.next()...)...)
+	case raid.Resync:
+		return append(a.endSync(), Report{Note: NoteResyncFailed, Device: None, Slot: raid.NoSlot})
+	case raid.Check, raid.Repair:
+		return a.endRequested()
 	case raid.Idle:
 	}
 
@@ -159,21 +270,113 @@ func (a *Array) endSync() []Effect {
 		return nil
 	}
 
-	a.sync = Sync{Action: raid.Idle}
+	a.sync = idle
 
 	return []Effect{StopSync{}}
+}
+
+// endRequested ends a check or a repair before it is done.
+func (a *Array) endRequested() []Effect {
+	a.wanted = idle
+
+	action := a.sync.Action
+	if action != raid.Check && action != raid.Repair {
+		return nil
+	}
+
+	return append(a.endSync(), Report{Note: noteOf(action, 2), Device: None, Slot: raid.NoSlot})
+}
+
+// MaySync returns why a check or a repair cannot be asked for now, or nil.
+func (a *Array) MaySync(action raid.SyncAction) error {
+	switch {
+	case action == raid.Idle:
+		return nil
+	case action != raid.Check && action != raid.Repair:
+		return fmt.Errorf("engine: a %s begins by itself where it is needed", action)
+	case !a.level.HasRedundancy():
+		return fmt.Errorf("engine: %v has no redundancy to %s", a.level, action)
+	case a.readOnly:
+		return fmt.Errorf("engine: no %s of a read-only array", action)
+	case a.state == raid.Broken || !a.hasTwice():
+		return fmt.Errorf("engine: nothing to %s: %d of %d members are missing or not in sync",
+			action, a.Degraded(), len(a.members))
+	case a.wanted.Action != raid.Idle || a.sync.Action == raid.Check || a.sync.Action == raid.Repair:
+		return fmt.Errorf("engine: a check or a repair goes on already")
+	default:
+		return nil
+	}
+}
+
+func (a *Array) syncRequested(ev SyncRequested) []Effect {
+	if a.MaySync(ev.Action) != nil {
+		return nil
+	}
+
+	if ev.Action == raid.Idle {
+		return append(a.endRequested(), a.next()...)
+	}
+
+	a.wanted = Sync{
+		Action: ev.Action, Slot: raid.NoSlot, From: max(0, ev.Range.From), To: min(ev.Range.To, a.syncSize),
+	}
+
+	return a.next()
+}
+
+// MayReplace returns why the member of slot cannot be replaced by a spare now,
+// or nil.
+func (a *Array) MayReplace(slot raid.Slot, spare DeviceID) error {
+	switch {
+	case slot < 0 || int(slot) >= len(a.members) || !a.inSync(slot):
+		return fmt.Errorf("engine: slot %d has no member in sync", slot)
+	case !a.level.HasRedundancy():
+		return fmt.Errorf("engine: %v keeps no record of who replaces whom", a.level)
+	case a.readOnly || a.state == raid.Broken || a.stopping:
+		return fmt.Errorf("engine: no replacement while the array is %s", a.State())
+	case a.successor.Device != None:
+		return fmt.Errorf("engine: slot %d is being replaced already", a.heir)
+	case len(a.spares) == 0 || spare != None && !slices.Contains(a.spares, spare):
+		return fmt.Errorf("engine: no such spare")
+	default:
+		return nil
+	}
+}
+
+func (a *Array) replaceRequested(ev ReplaceRequested) []Effect {
+	if a.MayReplace(ev.Slot, ev.Spare) != nil {
+		return nil
+	}
+
+	spare := ev.Spare
+	if spare == None {
+		spare = a.spares[0]
+	}
+
+	a.spares = without(a.spares, spare)
+	a.successor, a.heir = Member{Device: spare, State: raid.Recovering}, ev.Slot
+	effects := append([]Effect{SetSuccessor{}}, a.writeSuperblocks()...)
+	a.since = a.seq
+
+	return append(effects, a.next()...)
 }
 
 // Record is what the superblocks are to say now.
 type Record struct {
 	ResyncOffset raid.Sectors // 0 while dirty, else where redundancy is right
 	Members      []Member     // by slot
+	Successor    Member
+	Heir         raid.Slot
 	Spares       []DeviceID
+	Retired      []DeviceID // faulty
 }
 
 // Record returns what the superblocks are to say now.
 func (a *Array) Record() Record {
-	r := Record{ResyncOffset: a.resynced, Members: a.members, Spares: a.Spares()}
+	r := Record{
+		ResyncOffset: a.resynced, Members: a.members, Successor: a.successor, Heir: a.heir,
+		Spares: a.Spares(), Retired: a.Retired(),
+	}
 	if a.state != raid.Clean && a.level.HasRedundancy() {
 		r.ResyncOffset = 0
 	}

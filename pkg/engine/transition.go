@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 
 	"raid-assembler/pkg/raid"
@@ -12,16 +13,8 @@ func (a *Array) started() []Effect {
 		return []Effect{FailWrites{}}
 	}
 
-	for slot, m := range a.members {
-		if m.State == raid.Recovering {
-			a.sync = Sync{
-				Action: raid.Recover, Slot: raid.Slot(slot), From: m.Recovered,
-				sole: a.sole() && m.Recovered == 0,
-			}
-
-			return append(a.writeSuperblocks(),
-				Report{Note: NoteRecoverStart, Device: m.Device, Slot: raid.Slot(slot)}, StartSync{})
-		}
+	if filling := a.choose(raid.Recovering); filling != raid.NoSlot && !a.readOnly {
+		return append(a.writeSuperblocks(), a.recover(filling)...)
 	}
 
 	// One mirror alone cannot differ from another. If there is one that is being
@@ -37,13 +30,17 @@ func (a *Array) started() []Effect {
 // sole reports whether what recovery computes can be wrong in no way that a
 // resync would mend: there is only one source for it.
 func (a *Array) sole() bool {
-	return a.level.HasParity() || a.Degraded() == len(a.members)-1
+	if a.level == raid.Level10 {
+		return false // it depends on the chunk
+	}
+
+	return a.Degraded() == a.geo.Redundancy()
 }
 
 // writeArrived marks the array dirty before its first write.
 func (a *Array) writeArrived() []Effect {
 	switch {
-	case a.state == raid.Broken:
+	case a.state == raid.Broken || a.readOnly:
 		return []Effect{FailWrites{}}
 	case !a.level.HasRedundancy():
 		a.state = raid.Active
@@ -84,6 +81,10 @@ func (a *Array) wentIdle() []Effect {
 // The failure that breaks an array is not recorded: nobody could use the record,
 // and without it all that is needed to go on is that the member comes back.
 func (a *Array) memberFailed(device DeviceID) []Effect {
+	if device == a.successor.Device && device != None {
+		return a.successorFailed()
+	}
+
 	slot, ok := a.slotOf(device)
 	if !ok {
 		return a.spareFailed(device)
@@ -94,7 +95,6 @@ func (a *Array) memberFailed(device DeviceID) []Effect {
 		return nil
 	}
 
-	wasRecovering := m.State == raid.Recovering
 	m.State = raid.Faulty
 	effects := []Effect{SetMember{Slot: slot}, Report{Note: NoteFailed, Device: device, Slot: slot}}
 
@@ -110,14 +110,83 @@ func (a *Array) memberFailed(device DeviceID) []Effect {
 		return effects
 	}
 
-	if wasRecovering || (a.sync.Action == raid.Resync && !a.canResync()) {
+	effects = append(effects, a.interrupt(slot)...)
+	promoted := slot == a.heir
+
+	if promoted {
+		effects = append(effects, a.promote()...)
+	}
+
+	effects = append(effects, a.writeUnsafe()...)
+
+	if promoted {
+		a.since = a.seq
+	}
+
+	return append(effects, a.next()...)
+}
+
+// interrupt ends the sync that cannot go on without the member of slot.
+func (a *Array) interrupt(slot raid.Slot) []Effect {
+	switch a.sync.Action {
+	case raid.Recover, raid.Replace:
+		if a.sync.Slot == slot {
+			return a.endSync()
+		}
+	case raid.Resync:
+		if !a.canResync() {
+			return a.endSync()
+		}
+	case raid.Check, raid.Repair:
+		return a.endRequested()
+	case raid.Idle:
+	}
+
+	return nil
+}
+
+// promote has the successor of a member that failed recover in its place, from
+// where it is.
+func (a *Array) promote() []Effect {
+	slot := a.heir
+	a.retired = append(a.retired, a.members[slot].Device)
+	a.members[slot] = a.successor
+	a.successor, a.heir = nobody, raid.NoSlot
+
+	return []Effect{SetSuccessor{}, SetMember{Slot: slot}}
+}
+
+// successorFailed goes on with the member that was to be replaced. The failure
+// is recorded before a write is acknowledged that the successor missed: it
+// could be brought back by a crash, and taken for right below its position.
+func (a *Array) successorFailed() []Effect {
+	slot, device := a.heir, a.successor.Device
+	a.successor, a.heir = nobody, raid.NoSlot
+	a.retired = append(a.retired, device)
+	effects := []Effect{SetSuccessor{}, Report{Note: NoteFailed, Device: device, Slot: slot}}
+
+	if a.sync.Action == raid.Replace {
 		effects = append(effects, a.endSync()...)
 	}
 
-	effects = append(effects, a.writeSuperblocks()...)
-	a.unsafe = a.seq
+	effects = append(effects, Report{Note: NoteReplaceFailed, Device: device, Slot: slot})
 
-	return append(effects, a.next()...)
+	if a.state == raid.Broken {
+		return effects
+	}
+
+	return append(append(effects, a.writeUnsafe()...), a.next()...)
+}
+
+// MayFail returns why a device cannot be taken out on purpose, or nil.
+func (a *Array) MayFail(device DeviceID) error {
+	slot, ok := a.slotOf(device)
+	if !ok || !a.inSync(slot) || a.state == raid.Broken || !a.breaks(slot, raid.NoSlot) {
+		return nil
+	}
+
+	return fmt.Errorf("engine: without slot %d there is content that no member holds: %d of %d members are in sync",
+		slot, len(a.members)-a.Degraded(), len(a.members))
 }
 
 // spareFailed lets go of a spare that does not answer.
@@ -161,6 +230,50 @@ func hasWrite(effects []Effect) bool {
 	})
 }
 
+// badBlocksFound records them.
+func (a *Array) badBlocksFound() []Effect {
+	if a.state == raid.Broken {
+		return nil
+	}
+
+	return a.writeUnsafe()
+}
+
+// readOnlySet ends all writing with a record that says so, or lets it begin
+// again.
+func (a *Array) readOnlySet(on bool) []Effect {
+	if a.readOnly == on || a.state == raid.Broken || a.stopping {
+		return nil
+	}
+
+	if on {
+		effects := append(a.endRequested(), a.endSync()...)
+
+		if a.state != raid.Clean {
+			a.state = raid.Clean
+
+			if a.level.HasRedundancy() {
+				effects = append(effects, a.writeSuperblocks()...)
+			}
+		}
+
+		a.readOnly = true
+
+		return effects
+	}
+
+	a.readOnly = false
+
+	var effects []Effect
+
+	if a.owing {
+		a.owing = false
+		effects = a.writeUnsafe()
+	}
+
+	return append(effects, a.next()...)
+}
+
 // deviceRemoved forgets a device that is no longer used. Preconditions: it is
 // faulty or a spare.
 func (a *Array) deviceRemoved(device DeviceID) []Effect {
@@ -171,12 +284,13 @@ func (a *Array) deviceRemoved(device DeviceID) []Effect {
 			return nil
 		}
 
-		a.members[slot] = Member{Device: None, State: raid.Missing}
+		a.members[slot] = nobody
 		effects = append(effects, SetMember{Slot: slot})
 	}
 
 	a.spares = without(a.spares, device)
 	a.barred = without(a.barred, device)
+	a.retired = without(a.retired, device)
 
 	if a.state == raid.Broken {
 		return effects
@@ -198,8 +312,8 @@ func (a *Array) superblocksDurable(seq uint64) []Effect {
 		effects = append(effects, Acknowledge{})
 	}
 
-	if a.sync.filled && a.durable >= a.sync.since {
-		return append(effects, a.recovered()...)
+	if a.sync.filled && a.durable >= a.since {
+		return append(effects, a.filled()...)
 	}
 
 	if a.durable != a.seq {
@@ -232,7 +346,7 @@ func (a *Array) stop() []Effect {
 
 	effects := a.endSync()
 
-	if !a.level.HasRedundancy() {
+	if !a.level.HasRedundancy() || a.readOnly {
 		return append(effects, Stopped{})
 	}
 
@@ -241,10 +355,25 @@ func (a *Array) stop() []Effect {
 	return append(effects, a.writeSuperblocks()...)
 }
 
-// writeSuperblocks moves the array to its next record. A level that can lose
-// no member has nothing to record while it runs.
+// writeSuperblocks moves the array to its next record. One that is read-only
+// owes it.
 func (a *Array) writeSuperblocks() []Effect {
+	if a.readOnly {
+		a.owing = true
+
+		return nil
+	}
+
 	a.seq++
 
 	return []Effect{WriteSuperblocks{Seq: a.seq}}
+}
+
+// writeUnsafe is writeSuperblocks for what must be recorded before any write is
+// acknowledged.
+func (a *Array) writeUnsafe() []Effect {
+	effects := a.writeSuperblocks()
+	a.unsafe = a.seq
+
+	return effects
 }

@@ -21,6 +21,7 @@ import (
 
 	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/geometry"
+	"raid-assembler/pkg/engine/intent"
 	"raid-assembler/pkg/engine/stripe"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
@@ -35,8 +36,12 @@ const opsPerRequest = 4
 
 // Device is a device of the array.
 type Device struct {
-	ID     engine.DeviceID
-	Offset raid.Sectors // of the data area
+	ID          engine.DeviceID
+	Offset      raid.Sectors // of the data area
+	WriteMostly bool
+	BadBlocks   []raid.Range // component sectors without valid data, ascending
+
+	bad *intent.BadBlocks // nil if there is no log to keep them in
 }
 
 // Notice is something to be told: an [engine.Report] and what it is about.
@@ -120,6 +125,10 @@ type Core struct {
 // New returns a Core that does nothing before [Core.Start].
 func New(cfg Config) (*Core, error) {
 	disks := len(cfg.Setup.Members)
+	if cfg.Setup.Level == raid.Level10 {
+		cfg.Setup.SyncSize = cfg.Geometry.SyncSectors()
+	}
+
 	c := &Core{
 		cfg: cfg, array: engine.NewArray(cfg.Setup), disks: make(map[engine.DeviceID]Device),
 		requests: newRequests(cfg.Depth), recorder: newRecorder(),
@@ -142,14 +151,36 @@ func New(cfg Config) (*Core, error) {
 	c.free = make([]int, 0, n)
 
 	for _, d := range cfg.Devices {
-		c.disks[d.ID] = d
+		if err := c.attach(d); err != nil {
+			return nil, err
+		}
 	}
 
 	for slot := range c.array.Members() {
 		c.setMember(raid.Slot(slot))
 	}
 
+	c.setSuccessor()
+
 	return c, nil
+}
+
+// attach makes a device known.
+func (c *Core) attach(d Device) error {
+	if room := c.cfg.Keeper.BadBlockRoom(metadata.MemberID(d.ID)); room > 0 {
+		d.bad = intent.NewBadBlocks(room)
+
+		for _, r := range d.BadBlocks {
+			if !d.bad.Add(r.From, r.To) {
+				return fmt.Errorf("core: device %d has %d runs of bad blocks, more than its log holds",
+					d.ID, len(d.BadBlocks))
+			}
+		}
+	}
+
+	c.disks[d.ID] = d
+
+	return nil
 }
 
 // Start begins what there is to make right from the start.
@@ -174,6 +205,13 @@ func (c *Core) Advance() {
 	for {
 		for _, f := range c.path.Failures() {
 			c.step(engine.MemberFailed{Device: engine.DeviceID(f.Device)})
+		}
+
+		for _, b := range c.path.BadBlocks() {
+			// That they are good again waits for the next record.
+			if !b.Cleared {
+				c.step(engine.BadBlocksFound{})
+			}
 		}
 
 		for _, res := range c.path.Results() {
@@ -298,6 +336,8 @@ func (c *Core) do(effect engine.Effect) {
 		c.refuse()
 	case engine.SetMember:
 		c.setMember(e.Slot)
+	case engine.SetSuccessor:
+		c.setSuccessor()
 	case engine.StartSync:
 		c.startSync()
 	case engine.StopSync:
@@ -313,9 +353,23 @@ func (c *Core) do(effect engine.Effect) {
 
 // setMember tells the data path what holds a slot.
 func (c *Core) setMember(slot raid.Slot) {
-	m := c.array.Members()[slot]
-	c.path.SetMember(slot, stripe.Member{Device: int(m.Device), State: m.State, Recovered: m.Recovered})
+	c.path.SetMember(slot, c.member(c.array.Members()[slot]))
 	c.path.SetResynced(c.array.Resynced())
+}
+
+// setSuccessor tells the data path who is to take over which slot.
+func (c *Core) setSuccessor() {
+	slot, m := c.array.Successor()
+	c.path.SetSuccessor(slot, c.member(m))
+}
+
+func (c *Core) member(m engine.Member) stripe.Member {
+	d := c.disks[m.Device]
+
+	return stripe.Member{
+		Device: int(m.Device), State: m.State, Recovered: m.Recovered,
+		WriteMostly: d.WriteMostly, Bad: d.bad,
+	}
 }
 
 func (c *Core) notice(r engine.Report) {

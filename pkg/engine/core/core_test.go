@@ -140,7 +140,7 @@ func TestNoRecordOfABrokenArray(t *testing.T) {
 	c, k := newMirror(t, 2)
 
 	c.step(engine.WriteArrived{})
-	c.Fail(1, "")
+	c.step(engine.MemberFailed{Device: 1})
 	c.step(engine.MemberFailed{Device: 0})
 
 	for c.recorder.active {
@@ -159,7 +159,7 @@ func TestRemoveDuringARecord(t *testing.T) {
 	c, k := newMirror(t, 3)
 
 	c.step(engine.WriteArrived{})
-	c.Fail(1, "")
+	c.step(engine.MemberFailed{Device: 1})
 
 	if err := c.Remove(1); err != nil {
 		t.Fatal(err)
@@ -251,7 +251,7 @@ func TestOperationOnARemovedDevice(t *testing.T) {
 		c.turn(nil)
 	}
 
-	c.Fail(1, "")
+	c.step(engine.MemberFailed{Device: 1})
 
 	if err := c.Remove(1); err != nil {
 		t.Fatal(err)

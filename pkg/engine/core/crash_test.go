@@ -563,7 +563,7 @@ func (w *world) fail() {
 	w.failed = true
 
 	if w.rng.IntN(3) == 0 {
-		w.m.Fail(member.Device, "")
+		_ = w.m.Fail(member.Device, "") // refused if it is one too many
 		w.m.pump()
 	} else {
 		d.dead = true

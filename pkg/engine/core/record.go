@@ -57,11 +57,13 @@ func (c *Core) describe(rec engine.Record) {
 	st.ResyncOffset, st.Now = rec.ResyncOffset, c.now
 
 	for slot, m := range rec.Members {
-		if m.Device != engine.None {
-			st.Members[metadata.MemberID(m.Device)] = metadata.MemberRecord{
-				State: m.State, Slot: raid.Slot(slot), Recovered: m.Recovered,
-			}
-		}
+		c.describeMember(raid.Slot(slot), m, false)
+	}
+
+	c.describeMember(rec.Heir, rec.Successor, true)
+
+	for _, d := range rec.Retired {
+		st.Members[metadata.MemberID(d)] = metadata.MemberRecord{State: raid.Faulty, Slot: raid.NoSlot}
 	}
 
 	for _, d := range rec.Spares {
@@ -69,12 +71,38 @@ func (c *Core) describe(rec engine.Record) {
 	}
 }
 
+// describeMember translates what holds a slot, or is to. Its bad blocks are
+// those of now: of what is good again from here on, nothing may be on disk
+// after the flush.
+func (c *Core) describeMember(slot raid.Slot, m engine.Member, successor bool) {
+	if m.Device == engine.None {
+		return
+	}
+
+	r := metadata.MemberRecord{
+		State: m.State, Slot: slot, Recovered: m.Recovered, Replacement: successor, ByBitmap: m.ByBitmap,
+	}
+
+	if bad := c.disks[m.Device].bad; bad != nil && !bad.Empty() {
+		r.BadBlocks = append(r.BadBlocks, bad.Ranges()...)
+	}
+
+	c.recorder.state.Members[metadata.MemberID(m.Device)] = r
+}
+
 // flushMembers makes durable what the members in use have completed.
 func (c *Core) flushMembers() {
 	for _, m := range c.array.Members() {
-		if m.State == raid.InSync || m.State == raid.Recovering {
-			c.recordOp(Operation{Device: m.Device, Op: stripe.Flush})
-		}
+		c.flushMember(m)
+	}
+
+	_, successor := c.array.Successor()
+	c.flushMember(successor)
+}
+
+func (c *Core) flushMember(m engine.Member) {
+	if m.State == raid.InSync || m.State == raid.Recovering {
+		c.recordOp(Operation{Device: m.Device, Op: stripe.Flush})
 	}
 }
 

@@ -19,6 +19,13 @@ const (
 	busyFor = 100 * time.Millisecond
 )
 
+// minGrain is what positions of a sync are multiples of: whole blocks of any
+// device.
+const minGrain raid.Sectors = 8
+
+// wrongMax is how many ranges that were not redundant are remembered.
+const wrongMax = 64
+
 // syncer drives a resync or a recovery, slab by slab.
 type syncer struct {
 	on         bool
@@ -32,6 +39,15 @@ type syncer struct {
 	began    time.Time
 	beganAt  raid.Sectors
 	mismatch raid.Sectors
+	last     Wrong
+}
+
+// Wrong is what a sync found not to be redundant.
+type Wrong struct {
+	Action  raid.SyncAction
+	Sectors raid.Sectors // in all
+	Where   []raid.Range // the first of them, as in stripe.Slab
+	Slots   []raid.Slot  // of each, whose content was wrong, or NoSlot if nobody can know
 }
 
 // startSync begins what the array says.
@@ -40,6 +56,7 @@ func (c *Core) startSync() {
 	s.job = c.array.Syncing()
 	s.generation++
 	s.on, s.at, s.mismatch = true, s.job.From, 0
+	s.last = Wrong{Action: s.job.Action}
 	s.began, s.beganAt, s.checkpoint, s.nextAt = c.now, s.at, c.now, c.now
 }
 
@@ -58,14 +75,14 @@ func (c *Core) syncClock() {
 		c.step(engine.CheckpointDue{})
 	}
 
-	end := min(c.cfg.Setup.Size, s.at+c.slabSize())
+	end := min(s.job.To, s.at+c.slabSize())
 	s.slab = s.generation
 	c.path.SyncSlab(s.job.Action, s.job.Slot, s.at, end)
 }
 
 // slabSize is a whole number of chunks.
 func (c *Core) slabSize() raid.Sectors {
-	chunk := max(c.cfg.Chunk, 8)
+	chunk := max(c.cfg.Chunk, minGrain)
 	slab := cmp.Or(c.cfg.Slab, slabSectors)
 
 	return max(chunk, slab/chunk*chunk)
@@ -88,6 +105,12 @@ func (c *Core) takeSlab() {
 
 	s.at = slab.To
 	s.mismatch += slab.Mismatched
+	s.last.Sectors = s.mismatch
+
+	for i := 0; i < len(slab.Where) && len(s.last.Where) < wrongMax; i++ {
+		s.last.Where = append(s.last.Where, slab.Where[i])
+		s.last.Slots = append(s.last.Slots, slab.Wrong[i])
+	}
 
 	if c.writing+c.reading > 0 || c.now.Sub(c.lastAny) < busyFor {
 		s.nextAt = c.now.Add(syncPause)
@@ -111,7 +134,7 @@ func (c *Core) progress() Progress {
 		return Progress{Action: raid.Idle}
 	}
 
-	p := Progress{Action: s.job.Action, Done: s.at, Total: c.cfg.Setup.Size}
+	p := Progress{Action: s.job.Action, Done: s.at, Total: s.job.To}
 	if elapsed := c.now.Sub(s.began).Seconds(); elapsed > 0 {
 		p.Rate = raid.Sectors(float64(s.at-s.beganAt) / elapsed)
 	}

@@ -48,6 +48,33 @@ var stories = map[engine.Note]story{
 	engine.NoteResyncFailed: {journal.ResyncFinished, func(array, _ string, at int64) string {
 		return fmt.Sprintf("resync of %s was given up at %d MiB", array, at)
 	}, "what it needs cannot be read"},
+	engine.NoteReplaceStart: {journal.RecoveryStarted, func(array, who string, at int64) string {
+		return fmt.Sprintf("%s of %s is filled to replace its member, from %d MiB", who, array, at)
+	}, ""},
+	engine.NoteReplaceDone: {journal.RecoveryFinished, func(array, who string, _ int64) string {
+		return fmt.Sprintf("%s of %s has replaced its member", who, array)
+	}, ""},
+	engine.NoteReplaceFailed: {journal.RecoveryFinished, func(array, who string, at int64) string {
+		return fmt.Sprintf("replacement by %s of %s was given up at %d MiB", who, array, at)
+	}, "it cannot be filled"},
+	engine.NoteCheckStart: {journal.ResyncStarted, func(array, _ string, _ int64) string {
+		return fmt.Sprintf("check of %s starts", array)
+	}, "it was asked for"},
+	engine.NoteCheckDone: {journal.ResyncFinished, func(array, _ string, _ int64) string {
+		return fmt.Sprintf("check of %s is done", array)
+	}, "all is redundant"},
+	engine.NoteCheckFailed: {journal.ResyncFinished, func(array, _ string, at int64) string {
+		return fmt.Sprintf("check of %s ended at %d MiB", array, at)
+	}, "it was stopped, or a member failed"},
+	engine.NoteRepairStart: {journal.ResyncStarted, func(array, _ string, _ int64) string {
+		return fmt.Sprintf("repair of %s starts", array)
+	}, "it was asked for"},
+	engine.NoteRepairDone: {journal.ResyncFinished, func(array, _ string, _ int64) string {
+		return fmt.Sprintf("repair of %s is done", array)
+	}, "all was redundant"},
+	engine.NoteRepairFailed: {journal.ResyncFinished, func(array, _ string, at int64) string {
+		return fmt.Sprintf("repair of %s ended at %d MiB", array, at)
+	}, "it was stopped, or a member failed"},
 }
 
 // notice puts what the engine says into the journal.
@@ -70,8 +97,12 @@ func (h *Host) notice(uuid raid.UUID, r *running, n loop.Notice) {
 		ev.Reason = s.reason
 	}
 
-	if n.Note == engine.NoteResyncDone && n.Mismatched > 0 {
+	switch {
+	case n.Mismatched == 0:
+	case n.Note == engine.NoteResyncDone || n.Note == engine.NoteRepairDone:
 		ev.Reason = fmt.Sprintf("%d KiB were not redundant and are now", n.Mismatched/2)
+	case n.Note == engine.NoteCheckDone:
+		ev.Reason = fmt.Sprintf("%d KiB are not redundant", n.Mismatched/2)
 	}
 
 	ev.Message = s.message(r.name, who, n.Offset.Bytes()>>20)

@@ -192,7 +192,7 @@ func byFreshness(a, b candidate) int { return cmp.Compare(b.freshness(), a.fresh
 // describes the array to be run.
 func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error) {
 	best := all[0].sb
-	setup := engine.Setup{Level: best.Level, Size: best.Size, Resynced: best.ResyncOffset}
+	setup := engine.Setup{Level: best.Level, Layout: best.Layout, Size: best.Size, Resynced: best.ResyncOffset}
 
 	for range best.Disks {
 		setup.Members = append(setup.Members, engine.Member{Device: engine.None, State: raid.Missing})

@@ -28,7 +28,7 @@ func (l *Loop) Status() (st Status, err error) {
 
 // Fail takes a device out as faulty, as an I/O error would.
 func (l *Loop) Fail(id engine.DeviceID, cause string) error {
-	return l.Do(func() { l.core.Fail(id, cause) })
+	return l.ask(func() error { return l.core.Fail(id, cause) })
 }
 
 // Add gives the array a device as a spare. Its superblock is written before
@@ -86,4 +86,31 @@ func (l *Loop) Remove(id engine.DeviceID) (err error) {
 	}
 
 	return nil
+}
+
+// Sync begins a check or a repair of a range, in the unit of a resync, or ends
+// one with Idle. Returns an error if that cannot be now.
+func (l *Loop) Sync(action raid.SyncAction, r raid.Range) error {
+	return l.ask(func() error { return l.core.Sync(action, r) })
+}
+
+// Replace has a spare filled with what is in slot, and then take it over;
+// engine.None is any spare. Returns an error if that cannot be now.
+func (l *Loop) Replace(slot raid.Slot, spare engine.DeviceID) error {
+	return l.ask(func() error { return l.core.Replace(slot, spare) })
+}
+
+// SetReadOnly has nothing written from now on, or lets it begin again. Returns
+// an error while writes are in flight.
+func (l *Loop) SetReadOnly(on bool) error {
+	return l.ask(func() error { return l.core.SetReadOnly(on) })
+}
+
+// ask runs f in the array's thread and returns what it does.
+func (l *Loop) ask(f func() error) (err error) {
+	if ended := l.Do(func() { err = f() }); ended != nil {
+		return ended
+	}
+
+	return err
 }
