@@ -59,6 +59,15 @@ func appendRun(all []place, slot raid.Slot, from, n raid.Sectors) []place {
 	return all
 }
 
+// shownByMD is what raid0_size of the kernel's drivers/md/raid0.c adds up.
+func shownByMD(g raid.Geometry, sizes []raid.Sectors) (sum raid.Sectors) {
+	for _, size := range sizes {
+		sum += size & ^(g.Chunk - 1)
+	}
+
+	return sum
+}
+
 // walkRAID0 lays row upon row over the members that still have room, turn by
 // turn.
 func walkRAID0(g raid.Geometry, sizes []raid.Sectors) []place {
@@ -78,7 +87,7 @@ func walkRAID0(g raid.Geometry, sizes []raid.Sectors) []place {
 		}
 
 		if len(roomy) == 0 {
-			return all
+			return all[:shownByMD(g, sizes)]
 		}
 
 		if len(roomy) != roomyBefore {
@@ -208,7 +217,7 @@ func TestRAID0Zones(t *testing.T) {
 		{"three zones", 1, []raid.Sectors{3, 1, 4}, "abccacac"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			g := raid.Geometry{Level: raid.Level0, Layout: tt.layout, Disks: len(tt.chunks), Chunk: 24}
+			g := raid.Geometry{Level: raid.Level0, Layout: tt.layout, Disks: len(tt.chunks), Chunk: 16}
 			for _, n := range tt.chunks {
 				g.Sizes = append(g.Sizes, n*g.Chunk+7) // the odd end is not used
 			}
@@ -461,8 +470,13 @@ func TestSizes(t *testing.T) {
 		},
 		{
 			"raid0 rounds each member",
-			raid.Geometry{Level: raid.Level0, Layout: 1, Disks: 2, Chunk: 100, Sizes: []raid.Sectors{250, 399}},
-			sizes{Array: 500, Chunk: 100, Data: 1},
+			raid.Geometry{Level: raid.Level0, Layout: 1, Disks: 2, Chunk: 128, Sizes: []raid.Sectors{300, 511}},
+			sizes{Array: 640, Chunk: 128, Data: 1},
+		},
+		{
+			"raid0 shows what md's mask leaves of members of two chunks of 12 KiB",
+			raid.Geometry{Level: raid.Level0, Layout: 1, Disks: 2, Chunk: 24, Sizes: []raid.Sectors{48, 48}},
+			sizes{Array: 2 * 32, Chunk: 24, Data: 1},
 		},
 		{
 			"linear without a chunk rounds nothing",

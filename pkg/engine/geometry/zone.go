@@ -11,7 +11,7 @@ import (
 // of them at first, then those that are larger than the smallest, and so on.
 // The zones of a linear array have one member each.
 type zone struct {
-	start, end raid.Sectors // in the array
+	start, end raid.Sectors // in the array, which may end before the last zone does
 	component  raid.Sectors // where the zone begins on its members
 	slots      []raid.Slot
 }
@@ -36,7 +36,7 @@ func (m *Map) fromSizes(g raid.Geometry) error {
 			return fmt.Errorf("slot %d has %d sectors, which makes the array too large", slot, size)
 		}
 
-		m.array += sizes[slot]
+		m.array += m.shown(sizes[slot])
 	}
 
 	if m.level == raid.LevelLinear {
@@ -48,6 +48,30 @@ func (m *Map) fromSizes(g raid.Geometry) error {
 	m.zones = stripedZones(sizes)
 
 	return m.checkRAID0Layout()
+}
+
+// shown returns how much of a member counts when md says how large the array
+// is. On a RAID0 it masks the size with a chunk less one, which drops more than
+// the rest of a chunk where that is no power of two. What md does not show must
+// not be used, or a partition table at the end would be out of its sight.
+func (m *Map) shown(size raid.Sectors) raid.Sectors {
+	if m.level != raid.Level0 {
+		return size
+	}
+
+	return size &^ (m.chunk - 1)
+}
+
+// cut ends the zones where the array ends.
+func cut(zones []zone, end raid.Sectors) []zone {
+	for zones[len(zones)-1].start >= end {
+		zones = zones[:len(zones)-1]
+	}
+
+	last := &zones[len(zones)-1]
+	last.end = min(last.end, end)
+
+	return zones
 }
 
 // checkRAID0Layout refuses a layout that is unknown where it matters. Guessing
@@ -126,5 +150,5 @@ func (m *Map) locateInZone(s raid.Sectors) (slot raid.Slot, component, run raid.
 		turn = s / m.chunk % width // of the array, not of the zone
 	}
 
-	return z.slots[turn], z.component + within/(m.chunk*width)*m.chunk + offset, m.chunk - offset
+	return z.slots[turn], z.component + within/(m.chunk*width)*m.chunk + offset, min(m.chunk-offset, m.array-s)
 }
