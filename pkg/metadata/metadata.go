@@ -139,7 +139,7 @@ type BitmapInfo struct {
 
 // Covers reports whether the bits tell all that a member missed that was in
 // sync when it had the event count given.
-func (b *BitmapInfo) Covers(events uint64) bool {
+func (b BitmapInfo) Covers(events uint64) bool {
 	return !b.Stale && events >= b.Cleared && events <= b.Events
 }
 
@@ -173,7 +173,8 @@ type MemberRecord struct {
 	// the bitmap says is copied to it.
 	ByBitmap bool
 	// BadBlocks are component sectors of which it has no valid data, ascending
-	// and apart. Preconditions: BadBlockRoom has room for them.
+	// and apart; nil if they are what they were. Preconditions: BadBlockRoom
+	// has room for them.
 	BadBlocks []raid.Range
 }
 

@@ -39,12 +39,17 @@ func (k *keeper) catchUp(raws []*Raw) {
 		record := metadata.MemberRecord{State: raid.InSync}
 		if raw.FeatureMap&FeatureRecoveryOffset != 0 {
 			record = metadata.MemberRecord{State: raid.Recovering, Recovered: sectorsOf(raw.RecoveryOffset)}
+			record.ByBitmap = raw.FeatureMap&FeatureRecoveryBitmap != 0
 		}
+
+		_, m.slotted = ownRole(raw).Slot()
+		record.Replacement = raw.FeatureMap&FeatureReplacement != 0
 
 		k.update(m, record, metadata.State{
 			ResyncOffset: sectorsOf(k.like.ResyncOffset), Now: timeOf(k.like.Utime),
 		})
 
+		m.slotted = false // no record has said so
 		m.late = []metadata.Write{{
 			Member: metadata.MemberID(i), Sector: m.at, Data: bytes.Clone(m.image[:written(k.maxDev, m.block)]),
 		}}
@@ -52,9 +57,12 @@ func (k *keeper) catchUp(raws []*Raw) {
 }
 
 // ownRole returns the role that a superblock gives its own member.
-func ownRole(raw *Raw) raid.Role {
-	if raw.DevNumber < uint32(len(raw.DevRoles)) {
-		return raw.DevRoles[raw.DevNumber]
+func ownRole(raw *Raw) raid.Role { return raw.role(raw.DevNumber) }
+
+// role returns the role that a superblock gives a number.
+func (r *Raw) role(number uint32) raid.Role {
+	if number < uint32(len(r.DevRoles)) {
+		return r.DevRoles[number]
 	}
 
 	return raid.RoleSpare

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
@@ -18,8 +17,8 @@ import (
 //   - No event count on any member, nor in a bitmap, is above events, once the
 //     first Record has been written.
 //
-// An internal bitmap is not kept, so md must not believe it. It does not if
-// the bitmap's event count is below the array's: it then takes every bit as
+// An internal bitmap that is not kept must not be believed by md. It is not if
+// the bitmap's event count is below the array's: md then takes every bit as
 // set, and after an unclean stop resyncs everything. The bitmap superblock is
 // written before the superblocks, so its count may be ahead of theirs by a
 // write that a crash cut off. events starts from the highest of all, and the
@@ -31,17 +30,22 @@ type keeper struct {
 	maxDev  int
 	roleMax int     // how many roles every member has room for
 	bitmap  *bitmap // to be copied to members that have none; nil if there is none
+	intent  *intent // nil if there is no bitmap that can be kept
 
 	members []*member // by MemberID; nil once forgotten
 	absent  [maxRoles]bool
 
 	// Reused by every Record, which may run while memory is short.
-	roles  [maxRoles]raid.Role
-	first  []metadata.Write
-	late   []metadata.Write
-	early  []metadata.Write
-	supers []metadata.Write
-	stages [][]metadata.Write
+	roles       [maxRoles]raid.Role
+	first       []metadata.Write
+	late        []metadata.Write
+	logs        [3][]metadata.Write
+	bitmapStale []metadata.Write
+	bitmapBody  []metadata.Write
+	bitmapHead  []metadata.Write
+	early       []metadata.Write
+	supers      []metadata.Write
+	stages      [][]metadata.Write
 }
 
 // member is an attached device.
@@ -54,6 +58,12 @@ type member struct {
 	late   []metadata.Write // after first, once: its superblock as it should have been
 	known  bool             // by its number, to a superblock somewhere
 	inSync bool             // by its own superblock
+	log    *badLog          // nil if it has none
+
+	slotted    bool // by the last Record
+	hasBitmap  bool // the same as all
+	bitmapAt   raid.Sectors
+	bitmapRoom int64 // bytes from there on that are the bitmap's to have
 }
 
 // eventsMax leaves room to count up from, whatever a disk says.
@@ -105,6 +115,7 @@ func (f Format) Keep(members []metadata.Attachment) (metadata.Keeper, error) {
 	}
 
 	k.addBitmaps(raws, members)
+	k.loadBitmap(raws, members)
 	k.catchUp(raws)
 
 	return k, nil
@@ -148,7 +159,9 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 			k.events = max(k.events, raw.Events+1)
 		} else {
 			k.events = max(k.events, b.events())
-			if k.bitmap == nil {
+
+			sectors := syncSectors(k.like)
+			if k.bitmap == nil || k.bitmap.valid(sectors) != nil && b.valid(sectors) == nil {
 				k.bitmap = b
 			}
 		}
@@ -168,6 +181,7 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 		at:     raid.Sectors(raw.SuperOffset),
 		known:  true,
 		inSync: inSyncBy(raw),
+		log:    newBadLog(raw, a.Source, raw.badEntries),
 	})
 
 	return raw, nil
@@ -246,40 +260,37 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	k.events++
 	k.setRoles(st)
 
-	k.first, k.late, k.early, k.supers, k.stages = k.first[:0], k.late[:0], k.early[:0], k.supers[:0], k.stages[:0]
+	k.first, k.late, k.early, k.supers = k.first[:0], k.late[:0], k.early[:0], k.supers[:0]
+	for i := range k.logs {
+		k.logs[i] = k.logs[i][:0]
+	}
 
 	for i, m := range k.members {
-		record, ok := st.Members[metadata.MemberID(i)]
-		if m == nil || !ok || record.State == raid.Faulty {
+		if m == nil {
 			continue
 		}
 
-		k.first = append(k.first, m.first...)
-		k.late = append(k.late, m.late...)
-		m.first, m.late, m.known = nil, nil, true
+		id := metadata.MemberID(i)
+		record, ok := st.Members[id]
 
-		k.update(m, record, st)
-
-		w := metadata.Write{
-			Member: metadata.MemberID(i),
-			Sector: m.at,
-			Data:   m.image[:written(k.maxDev, m.block)],
+		m.slotted = ok && (record.State == raid.InSync || record.State == raid.Recovering)
+		if ok && record.State != raid.Faulty {
+			k.recordMember(id, record, st)
 		}
+	}
 
-		// Only its own superblock says that a member is right everywhere, and
-		// it must do so before that of another counts on it.
-		if record.State == raid.InSync && !m.inSync {
-			k.early = append(k.early, w)
-		} else {
-			k.supers = append(k.supers, w)
-		}
-
-		m.inSync = record.State == raid.InSync
+	var bitmap [3][]metadata.Write
+	if k.intent != nil && k.intent.kept {
+		bitmap = k.intent.record()
 	}
 
 	// A member must not be one while it has another superblock as well, or no
-	// bitmap where all have one, nor ever be two records behind.
-	for _, stage := range [...][]metadata.Write{k.first, k.late, k.early, k.supers} {
+	// bitmap where all have one, nor ever be two records behind; what a
+	// superblock says is there must be.
+	k.stages = k.stages[:0]
+	for _, stage := range [...][]metadata.Write{
+		k.first, k.late, k.logs[0], k.logs[1], k.logs[2], bitmap[0], bitmap[1], bitmap[2], k.early, k.supers,
+	} {
 		if len(stage) > 0 {
 			k.stages = append(k.stages, stage)
 		}
@@ -288,9 +299,42 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	return k.stages
 }
 
+// recordMember prepares the writes of a device that is to be written.
+func (k *keeper) recordMember(id metadata.MemberID, record metadata.MemberRecord, st metadata.State) {
+	m := k.members[id]
+
+	k.first = append(k.first, m.first...)
+	k.late = append(k.late, m.late...)
+	m.first, m.late, m.known = nil, nil, true
+
+	if m.log != nil && record.BadBlocks != nil {
+		for i, image := range m.log.set(record.BadBlocks) {
+			k.logs[i] = append(k.logs[i], metadata.Write{Member: id, Sector: m.log.at, Data: image})
+		}
+	} else if m.log == nil && len(record.BadBlocks) > 0 {
+		panic(fmt.Sprintf("md1: bad blocks %v of a device without a log", record.BadBlocks))
+	}
+
+	k.update(m, record, st)
+
+	w := metadata.Write{Member: id, Sector: m.at, Data: m.image[:written(k.maxDev, m.block)]}
+
+	// Only its own superblock says that a member is right everywhere, and
+	// it must do so before that of another counts on it.
+	if record.State == raid.InSync && !m.inSync {
+		k.early = append(k.early, w)
+	} else {
+		k.supers = append(k.supers, w)
+	}
+
+	m.inSync = record.State == raid.InSync
+}
+
 // setRoles computes the role table that st asks for. A number that no device
 // has is a spare's, as md writes it.
 func (k *keeper) setRoles(st metadata.State) {
+	var taken [maxRoles][2]bool // by a member and by its replacement
+
 	roles := k.roles[:k.maxDev]
 	for number := range roles {
 		roles[number] = raid.RoleSpare
@@ -302,12 +346,24 @@ func (k *keeper) setRoles(st metadata.State) {
 			continue
 		}
 
+		roles[m.number] = role(record)
+
+		slot, ok := role(record).Slot()
+		if !ok {
+			continue
+		}
+
+		as := 0
+		if record.Replacement {
+			as = 1
+		}
+
 		// md would take one of them for the replacement of the other.
-		if slot, ok := role(record).Slot(); ok && slices.Contains(roles, raid.Role(slot)) {
+		if taken[slot][as] {
 			panic(fmt.Sprintf("md1: two members in slot %d", slot))
 		}
 
-		roles[m.number] = role(record)
+		taken[slot][as] = true
 	}
 }
 
@@ -335,6 +391,19 @@ func (k *keeper) update(m *member, record metadata.MemberRecord, st metadata.Sta
 	if record.State == raid.Recovering {
 		features |= FeatureRecoveryOffset
 		recovered = diskOffset(record.Recovered)
+
+		// md keeps in mind which slot it had only if this is set.
+		if record.ByBitmap {
+			features |= FeatureRecoveryBitmap
+		}
+	}
+
+	if record.Replacement && m.slotted {
+		features |= FeatureReplacement
+	}
+
+	if m.log != nil && m.log.on {
+		features |= FeatureBadBlocks
 	}
 
 	// Without redundancy there is nothing to resync, and the field keeps what
@@ -368,8 +437,20 @@ func (k *keeper) Add(
 		return 0, 0, 0, fmt.Errorf("md1: %w", err)
 	}
 
-	number, err := k.freeNumber()
-	if err != nil {
+	m := &member{
+		image: image(fresh, k.like),
+		block: src.Block,
+		at:    raid.Sectors(fresh.SuperOffset),
+		log:   newBadLog(fresh, src, nil),
+	}
+
+	m.placeBitmap(fresh, src)
+
+	if err := k.bitmapRoom(m); err != nil {
+		return 0, 0, 0, fmt.Errorf("md1: %w", err)
+	}
+
+	if m.number, err = k.freeNumber(); err != nil {
 		return 0, 0, 0, fmt.Errorf("md1: %w", err)
 	}
 
@@ -384,13 +465,8 @@ func (k *keeper) Add(
 		first[i].Member = id
 	}
 
-	k.members = append(k.members, &member{
-		image:  image(fresh, k.like),
-		number: number,
-		block:  src.Block,
-		at:     raid.Sectors(fresh.SuperOffset),
-		first:  first,
-	})
+	m.first = first
+	k.members = append(k.members, m)
 
 	return id, raid.Sectors(fresh.DataOffset), raid.Sectors(fresh.DataSize), nil
 }
@@ -410,26 +486,55 @@ func (k *keeper) Forget(id metadata.MemberID) {
 func (k *keeper) Events() uint64 { return k.events }
 
 // BadBlockRoom implements [metadata.Keeper].
-func (k *keeper) BadBlockRoom(id metadata.MemberID) int { return 0 }
-
-// Bitmap implements [metadata.Keeper].
-func (k *keeper) Bitmap() metadata.Bitmap { return nil }
+func (k *keeper) BadBlockRoom(id metadata.MemberID) int { return k.members[id].log.available() }
 
 // Attach implements [metadata.Keeper].
 func (k *keeper) Attach(a metadata.Attachment) (metadata.MemberID, error) {
-	if _, err := k.attach(a); err != nil {
+	roleMax, events, bitmap := k.roleMax, k.events, k.bitmap
+
+	raw, err := k.attach(a)
+	if err == nil {
+		err = k.admit(raw, a)
+	}
+
+	if err != nil {
+		k.roleMax, k.events, k.bitmap = roleMax, events, bitmap
+
 		return 0, fmt.Errorf("md1: %w", err)
 	}
 
-	id := metadata.MemberID(len(k.members) - 1)
-	if m := k.members[id]; m.number == unnumbered {
-		var err error
-		if m.number, err = k.freeNumber(); err != nil {
-			k.members = k.members[:id]
+	return metadata.MemberID(len(k.members) - 1), nil
+}
 
-			return 0, fmt.Errorf("md1: %w", err)
-		}
+// admit finds a number and the place of the bitmap for the device that was
+// attached last, or detaches it.
+func (k *keeper) admit(raw *Raw, a metadata.Attachment) error {
+	last := len(k.members) - 1
+	m := k.members[last]
+
+	m.placeBitmap(k.inArray(raw), a.Source)
+
+	err := k.bitmapRoom(m)
+	if err == nil && k.events > eventsMax {
+		err = fmt.Errorf("event count %d leaves no room above it", k.events)
 	}
 
-	return id, nil
+	if err == nil && m.number == unnumbered {
+		m.number, err = k.freeNumber()
+	}
+
+	if err != nil {
+		k.members = k.members[:last]
+	}
+
+	return err
+}
+
+// bitmapRoom verifies that the bitmap of the array can be kept on m as well.
+func (k *keeper) bitmapRoom(m *member) error {
+	if k.intent != nil && m.bitmapRoom < k.intent.bytes() {
+		return fmt.Errorf("no room for a bitmap of %d bytes, but for %d", k.intent.bytes(), m.bitmapRoom)
+	}
+
+	return nil
 }

@@ -83,7 +83,8 @@ func newMember(like *Raw, m minor, src metadata.Source, device raid.UUID) (*Raw,
 	}
 
 	raw := *like
-	raw.tail = nil
+	raw.tail, raw.badEntries = nil, nil
+	raw.FeatureMap &^= FeatureBadBlocks | FeatureReplacement
 	raw.SuperOffset = uint64(at)
 	raw.DeviceUUID = UUID(device)
 	raw.RecoveryOffset, raw.CntCorrectedRead, raw.Devflags = 0, 0, 0
@@ -170,18 +171,9 @@ func erasures(keep minor, src metadata.Source) ([]metadata.Write, error) {
 // bitmapWrite returns the write that makes b, as a stale bitmap, that of raw.
 func bitmapWrite(raw *Raw, b *bitmap, block int) (metadata.Write, error) {
 	data := b.staleBlock(block)
-	at := bitmapPlace(raw)
-	end := at + raid.Sectors(len(data)/raid.SectorSize)
-
-	super := raid.Sectors(raw.SuperOffset)
-	first, last := raid.Sectors(raw.DataOffset), raid.Sectors(raw.DataOffset+raw.DataSize)
-
-	switch {
-	case at < 0 || at.Bytes()%int64(len(data)) != 0:
-		return metadata.Write{}, fmt.Errorf("a bitmap at sector %d, in blocks of %d bytes", at, block)
-	case at < last && first < end, at < super+blockSize/raid.SectorSize && super < end:
-		return metadata.Write{}, fmt.Errorf("a bitmap at sector %d would lie over the data or the superblock", at)
+	if err := bitmapFits(raw, math.MaxInt64/raid.SectorSize, int64(len(data)), block); err != nil {
+		return metadata.Write{}, err
 	}
 
-	return metadata.Write{Sector: at, Data: data}, nil
+	return metadata.Write{Sector: bitmapPlace(raw), Data: data}, nil
 }

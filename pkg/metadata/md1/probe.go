@@ -58,7 +58,7 @@ func (f finding) String() string {
 	return fmt.Sprintf("a %v superblock at sector %d (array %v, %d events)", f.minor, f.at, f.sb.Array, f.sb.Events)
 }
 
-// Probe implements [metadata.Format]. It reads at most four blocks of 4 KiB.
+// Probe implements [metadata.Format]. It reads at most nine blocks of 4 KiB.
 //
 // A device with superblocks at more than one place is corrupt: the older may
 // be left over, but so may the newer, and the wrong guess starts an array that
@@ -128,6 +128,12 @@ func probeAt(src metadata.Source, m minor, at raid.Sectors) (*metadata.Superbloc
 
 	if err := acceptable(raw, m, src); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, metadata.ErrCorrupt)
+	}
+
+	if raw.FeatureMap&FeatureBadBlocks != 0 {
+		if raw.badEntries, err = readBadLog(raw, src); err != nil {
+			return nil, err
+		}
 	}
 
 	return superblock(raw, m, src), nil
@@ -305,7 +311,14 @@ func superblock(raw *Raw, m minor, src metadata.Source) *metadata.Superblock {
 
 	if raw.FeatureMap&FeatureRecoveryOffset != 0 {
 		sb.RecoveryOffset = sectorsOf(raw.RecoveryOffset)
+		sb.ByBitmap = raw.FeatureMap&FeatureRecoveryBitmap != 0
 	}
+
+	sb.WriteMostly, sb.FailFast = raw.Devflags&devWriteMostly != 0, raw.Devflags&devFailFast != 0
+	sb.Replacement = raw.FeatureMap&FeatureReplacement != 0
+	sb.BadBlocks, _ = badBlocks(raw, raw.badEntries)
+	sb.Bitmap = bitmapInfo(raw, src)
+	sb.PPL = pplPlace(raw)
 
 	sb.Unsupported, sb.Unreadable = unsupported(raw, src)
 

@@ -43,6 +43,12 @@ const (
 	featuresKnown = FeatureRAID0Layout<<1 - 1
 )
 
+// The bits of devflags.
+const (
+	devWriteMostly = 1 << iota // to be read only if no other can be
+	devFailFast                // not to be asked again when it fails
+)
+
 // UUID is a UUID that prints as mdadm prints it.
 type UUID raid.UUID
 
@@ -139,6 +145,9 @@ type Raw struct {
 	// tail is what follows the roles in the block that was decoded. md leaves
 	// it alone, and so do we.
 	tail []byte
+
+	// badEntries are those of the bad block log, which lies elsewhere.
+	badEntries []uint64
 }
 
 // Decode decodes the superblock at the start of buf, wherever buf came from:

@@ -13,8 +13,18 @@ import (
 type obstacle struct {
 	is     bool
 	reason string
-	hides  bool // the content as well: it moves, or is not all where it should be
+	what   hindrance
 }
+
+// hindrance says what an obstacle is in the way of.
+type hindrance int
+
+const (
+	running hindrance = 1 << iota
+	reading           // the content moves, or is not all where it should be
+
+	everything = running | reading
+)
 
 // obstacles returns what may keep an array with the superblock given from
 // being run.
@@ -22,6 +32,8 @@ func obstacles(raw *Raw, src metadata.Source) []obstacle {
 	has := func(f Feature) bool { return raw.FeatureMap&f != 0 }
 	unknown := raw.FeatureMap &^ featuresKnown
 	blocks := fmt.Sprintf("logical blocks of %d bytes are larger than a superblock", src.Block)
+
+	_, hasBadLog := badPlace(raw, src)
 
 	var version uint32
 
@@ -32,21 +44,20 @@ func obstacles(raw *Raw, src metadata.Source) []obstacle {
 	}
 
 	return []obstacle{
-		{unknown != 0, fmt.Sprintf("unknown feature bits %#x", uint32(unknown)), true},
+		{unknown != 0, fmt.Sprintf("unknown feature bits %#x", uint32(unknown)), everything},
 		// The kernel takes these for features that it does not know.
-		{raw.Pad0 != 0 || raw.Pad3 != [28]byte{}, "reserved bytes are not zero", true},
-		{has(FeatureReshapeActive | FeatureReshapeBackwards | FeatureNewOffset), "a reshape is active", true},
-		{has(FeatureJournal) || hasJournal(raw), "the array has a journal device", true},
-		{has(FeaturePPL | FeatureMultiplePPLs), "the array has a partial parity log", false},
-		{has(FeatureClustered), "the array is shared by a cluster", false},
-		{has(FeatureBadBlocks), "the bad block log is not empty", true},
-		// The slot's first member is whole; this one has as much as was copied.
-		{has(FeatureReplacement), "this member is the replacement of another", true},
-		{!has(FeatureReplacement) && hasTwoInASlot(raw), "a member is being replaced while it is in use", false},
+		{raw.Pad0 != 0 || raw.Pad3 != [28]byte{}, "reserved bytes are not zero", everything},
+		{has(FeatureReshapeActive | FeatureReshapeBackwards | FeatureNewOffset), "a reshape is active", everything},
+		{has(FeatureJournal) || hasJournal(raw), "the array has a journal device", everything},
+		{has(FeaturePPL | FeatureMultiplePPLs), "the array has a partial parity log", running},
+		{has(FeatureClustered), "the array is shared by a cluster", running},
+		{has(FeatureBadBlocks) && !hasBadLog, "the bad block log has no place of its own", running},
+		{has(FeatureReplacement), "this member is the replacement of another", running},
+		{!has(FeatureReplacement) && hasTwoInASlot(raw), "a member is being replaced while it is in use", running},
 		// It knows of parts whose parity was never computed.
-		{version == bitmapLockless, "the bitmap is lockless (version 6)", true},
-		{version == bitmapClustered, "the bitmap is clustered (version 5)", false},
-		{src.Block > blockSize, blocks, false},
+		{version == bitmapLockless, "the bitmap is lockless (version 6)", everything},
+		{version == bitmapClustered, "the bitmap is clustered (version 5)", running},
+		{src.Block > blockSize, blocks, running},
 	}
 }
 
@@ -60,9 +71,11 @@ func unsupported(raw *Raw, src metadata.Source) (run, read string) {
 			continue
 		}
 
-		notRun = append(notRun, o.reason)
+		if o.what&running != 0 {
+			notRun = append(notRun, o.reason)
+		}
 
-		if o.hides {
+		if o.what&reading != 0 {
 			notRead = append(notRead, o.reason)
 		}
 	}
