@@ -62,18 +62,6 @@ func (m *Map) shown(size raid.Sectors) raid.Sectors {
 	return size &^ (m.chunk - 1)
 }
 
-// cut ends the zones where the array ends.
-func cut(zones []zone, end raid.Sectors) []zone {
-	for zones[len(zones)-1].start >= end {
-		zones = zones[:len(zones)-1]
-	}
-
-	last := &zones[len(zones)-1]
-	last.end = min(last.end, end)
-
-	return zones
-}
-
 // checkRAID0Layout refuses a layout that is unknown where it matters. Guessing
 // would show wrong data that looks right as far as the smallest member reaches.
 func (m *Map) checkRAID0Layout() error {
