@@ -42,11 +42,7 @@ func statusText(s api.Status) string {
 func arrayText(b *strings.Builder, a api.Array) {
 	fmt.Fprintf(b, "%s  %s  %s  %s", word(a.Name), shape(a), size(a.SizeBytes), word(a.State))
 
-	if a.Degraded > 0 {
-		fmt.Fprintf(b, ", degraded: %s missing", count(a.Degraded, "member"))
-	}
-
-	fmt.Fprintln(b)
+	fmt.Fprintln(b, degraded(a))
 
 	if a.Device != "" {
 		fmt.Fprintf(b, "    %s  %s  %s\n", word(a.Node), word(a.Device), word(a.UUID))
@@ -68,8 +64,26 @@ func arrayText(b *strings.Builder, a api.Array) {
 		fmt.Fprintf(b, "    %s\n", syncText(*a.Sync))
 	}
 
+	if s := a.Scrub; s != nil && (s.MismatchedBytes > 0 || s.Done) {
+		fmt.Fprintf(b, "    last %s\n", scrubText(*s))
+	}
+
+	if m := a.Bitmap; m != nil {
+		fmt.Fprintf(b, "    bitmap: %s of %s may differ, %dK chunks\n",
+			size(m.DirtyBytes), size(m.TotalBytes), m.ChunkKiB)
+	}
+
 	reasonText(b, a.Reason)
 	nextText(b, nextStep(a))
+}
+
+// degraded says how many members an array lacks, if any.
+func degraded(a api.Array) string {
+	if a.Degraded == 0 {
+		return ""
+	}
+
+	return fmt.Sprintf(", degraded: %s missing", count(a.Degraded, "member"))
 }
 
 // shape returns level, layout, chunk and metadata, as far as there are any.
@@ -93,7 +107,7 @@ func slotLetters(a api.Array) string {
 
 	for _, m := range a.Members {
 		switch {
-		case m.Slot == nil:
+		case m.Slot == nil || m.Replaces:
 		case m.State == string(raid.InSync):
 			letters.WriteByte('U')
 		default:
@@ -118,11 +132,74 @@ func memberText(m api.Member) string {
 		name = fmt.Sprintf("%d:%s", *m.Slot, name)
 	}
 
+	var notes []string
 	if m.State != string(raid.InSync) {
-		name += " (" + word(m.State) + ")"
+		notes = append(notes, word(m.State))
+	}
+
+	if m.Replaces {
+		notes = append(notes, "successor")
+	}
+
+	if m.WriteMostly {
+		notes = append(notes, "write-mostly")
+	}
+
+	if bad := length(m.BadBlocks); bad > 0 {
+		notes = append(notes, size(bad)+" bad")
+	}
+
+	if len(notes) > 0 {
+		name += " (" + strings.Join(notes, ", ") + ")"
 	}
 
 	return name
+}
+
+// length returns how much ranges cover.
+func length(ranges []api.Range) int64 {
+	var bytes int64
+	for _, r := range ranges {
+		bytes += r.To - r.From
+	}
+
+	return bytes
+}
+
+// scrubText says what a check, a repair or a resync found. The places are
+// offsets in bytes, for that is what other tools take.
+func scrubText(s api.Scrub) string {
+	text := word(s.Action)
+	if !s.Done {
+		text += " (not of all)"
+	}
+
+	if s.MismatchedBytes == 0 {
+		return text + ": all agrees"
+	}
+
+	text += fmt.Sprintf(": %s of each member did not agree", size(s.MismatchedBytes))
+
+	const shown = 3
+
+	for i, r := range s.Where {
+		separator := ", "
+
+		switch i {
+		case 0:
+			separator = ", at bytes "
+		case shown:
+			return text + " and elsewhere"
+		}
+
+		text += fmt.Sprintf("%s%d to %d", separator, r.From, r.To)
+	}
+
+	if length(s.Where) < s.MismatchedBytes {
+		text += " and elsewhere"
+	}
+
+	return text
 }
 
 func syncText(s api.Sync) string {
@@ -167,9 +244,26 @@ func nextStep(a api.Array) string {
 		return "give it a disk: raid-assembler add " + name + " DEVICE"
 	case a.Sync != nil:
 		return "nothing: it ends by itself"
+	case a.Scrub != nil && a.Scrub.Action == string(raid.Check) && a.Scrub.MismatchedBytes > 0:
+		return "raid-assembler repair " + name
+	case len(badMembers(a)) > 0:
+		return "replace what wears out: raid-assembler replace " + name + " " + badMembers(a)[0] + " DEVICE"
 	default:
 		return ""
 	}
+}
+
+// badMembers returns the members in sync that have bad blocks.
+func badMembers(a api.Array) []string {
+	var names []string
+
+	for _, m := range a.Members {
+		if m.State == string(raid.InSync) && len(m.BadBlocks) > 0 {
+			names = append(names, word(m.Device))
+		}
+	}
+
+	return names
 }
 
 func idleText(b *strings.Builder, kind string, devices []api.Idle) {

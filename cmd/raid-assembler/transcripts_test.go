@@ -110,8 +110,8 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // cmdDaemon is "daemon assembler|engine REPLIES": a daemon that answers as the
-// JSON file REPLIES says, an object by method; {"error": NAME, "reason": TEXT}
-// is an error. It listens at ./raid-assembler/s or ./raid-engine/s, and writes
+// JSON file REPLIES says, an object by method, or a list of them to be given in
+// turn; {"error": NAME, "reason": TEXT} is an error. It listens at ./raid-assembler/s or ./raid-engine/s, and writes
 // what it was asked to ./asked.
 func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
@@ -166,6 +166,11 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 // answerFrom returns a handler that notes what it was asked and gives the
 // reply.
 func answerFrom(asked, iface string, reply json.RawMessage) varlink.Handler {
+	var replies []json.RawMessage
+	if json.Unmarshal(reply, &replies) != nil {
+		replies = []json.RawMessage{reply}
+	}
+
 	return func(_ context.Context, c *varlink.Call) (any, error) {
 		method := strings.TrimPrefix(c.Method, iface+".")
 
@@ -181,6 +186,11 @@ func answerFrom(asked, iface string, reply json.RawMessage) varlink.Handler {
 
 		if err := os.WriteFile(asked, []byte(method+" "+string(text)+"\n"), 0o644); err != nil {
 			return nil, err
+		}
+
+		reply := replies[0]
+		if len(replies) > 1 {
+			replies = replies[1:]
 		}
 
 		var refusal struct{ Error, Reason string }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"raid-assembler/pkg/api"
 )
@@ -23,10 +26,20 @@ type change struct {
 	long   string
 	force  string // what --force does; empty if there is no such flag
 	args   cobra.PositionalArgs
+
+	// flags adds flags, and apply puts what they say into the request.
+	flags func(flags *pflag.FlagSet)
+	apply func(in *api.ChangeParameters) error
+	// wait says what became of it when nothing goes on at the array any more;
+	// nil if there is nothing to wait for.
+	wait func(a api.Array) (string, exitCode, error)
 }
 
 func (p *program) changeVerb(c change) *cobra.Command {
-	var in api.ChangeParameters
+	var (
+		in   api.ChangeParameters
+		wait bool
+	)
 
 	cmd := &cobra.Command{
 		Use:   c.use,
@@ -38,13 +51,31 @@ func (p *program) changeVerb(c change) *cobra.Command {
 				in.Array, in.Devices = args[0], deviceArguments(args[1:])
 			}
 
+			if c.apply != nil {
+				if err := c.apply(&in); err != nil {
+					return exitUsage, err
+				}
+			}
+
 			var out api.ChangeReply
 			if err := p.callAssembler(cmd.Context(), c.method, in, &out); err != nil {
 				return answer(err)
 			}
 
+			if wait && !in.DryRun {
+				return p.printAwaited(cmd.Context(), in.Array, out, c.wait)
+			}
+
 			return exitDone, p.printChange(out)
 		}),
+	}
+
+	if c.flags != nil {
+		c.flags(cmd.Flags())
+	}
+
+	if c.wait != nil {
+		cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is done, and tell how far it is")
 	}
 
 	cmd.Flags().BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and do nothing")
@@ -70,7 +101,53 @@ func (p *program) printChange(out api.ChangeReply) error {
 	return nil
 }
 
+// printAwaited waits until what was asked for is done, and prints what came of
+// it.
+func (p *program) printAwaited(
+	ctx context.Context, array string, out api.ChangeReply, became func(api.Array) (string, exitCode, error),
+) (exitCode, error) {
+	if !p.json {
+		if err := p.printChange(out); err != nil {
+			return exitFailed, err
+		}
+	}
+
+	arrays, code, err := p.await(ctx, []string{array})
+	if err != nil {
+		return code, err
+	}
+
+	line, code, err := became(arrays[0])
+
+	switch {
+	case p.json:
+		out.Array = &arrays[0]
+		if line != "" {
+			out.Done = append(out.Done, line)
+		}
+
+		return code, firstOf(err, p.printChange(out))
+	case line != "":
+		p.printf("%s\n", word(line))
+	}
+
+	return code, err
+}
+
+// firstOf returns the first error that there is.
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
 func (p *program) assembleVerb() *cobra.Command {
+	var readOnly bool
+
 	return p.changeVerb(change{
 		method: "Assemble",
 		use:    "assemble [ARRAY [DEVICE...]]",
@@ -81,6 +158,14 @@ themselves; this is for the others. With devices, from these alone: of halves
 that went on apart, it chooses the one that counts.`,
 		force: "start it degraded now, before its deadline",
 		args:  cobra.ArbitraryArgs,
+		flags: func(flags *pflag.FlagSet) {
+			flags.BoolVar(&readOnly, "readonly", false, "take no writes until raid-assembler readwrite")
+		},
+		apply: func(in *api.ChangeParameters) error {
+			in.ReadOnly = readOnly
+
+			return nil
+		},
 	})
 }
 

@@ -26,8 +26,9 @@ letter for each slot: U is a member in sync, _ is none.
 If the daemon does not run, the arrays that the engine runs are shown, and that
 is said on stderr.
 
-Exit status: 0 if all is well; 1 if an array is degraded, being synced, stopped
-or waited for, or the daemon does not run; 2 if an array is broken; 4 if it
+Exit status: 0 if all is well; 1 if an array is degraded, being synced (a check
+does not count), stopped or waited for, if a check found differences or a member
+has bad blocks, or the daemon does not run; 2 if an array is broken; 4 if it
 could not be told.
 
 With --json the output is one object: "version" (1), "arrays", "spares",
@@ -35,11 +36,18 @@ With --json the output is one object: "version" (1), "arrays", "spares",
 "layout", "chunk_kib", "size_bytes", "state" (clean, active, write-pending,
 readonly, inactive, broken), "degraded" (members missing), "device", "node",
 "sync" (null, or "action", "done_bytes", "total_bytes", "bytes_per_second",
-"seconds_left" which is -1 while unknown), "members" ("device", "serial", "slot"
-from 0 or null for a spare, "state": in-sync, spare, recovering, faulty, missing,
-stale) and "reason". Spares and unused devices have "device", "serial", "array"
-and "reason"; what is waited for has "name", "uuid", "present", "needed",
-"seconds_left" (-1 if no deadline will start it) and "reason".`,
+"seconds_left" which is -1 while unknown), "limits" (of a sync:
+"minimum_bytes_per_second", "maximum_bytes_per_second"), "bitmap" (null, or
+"chunk_kib", "dirty_bytes", "total_bytes"), "scrub" (what the last check, repair
+or resync found since the start: null, or "action", "done", "mismatched_bytes",
+"where": ranges of each member, "from_bytes" and "to_bytes"), "members"
+("device", "serial", "slot" from 0 or null for a spare, "state": in-sync, spare,
+recovering, faulty, missing, stale; "replaces" if it is to take the place of the
+one that has the slot, "write_mostly", "bad_blocks": ranges) and "reason".
+
+Spares and unused devices have "device", "serial", "array" and "reason"; what is
+waited for has "name", "uuid", "present", "needed", "seconds_left" (-1 if no
+deadline will start it) and "reason".`,
 		Args: cobra.NoArgs,
 		RunE: verb(p.status),
 	}
@@ -85,12 +93,23 @@ func (p *program) status(cmd *cobra.Command, _ []string) (exitCode, error) {
 func complete(s *api.Status) {
 	s.Arrays = append([]api.Array{}, s.Arrays...)
 	for i := range s.Arrays {
-		s.Arrays[i].Members = append([]api.Member{}, s.Arrays[i].Members...)
+		completeArray(&s.Arrays[i])
 	}
 
 	s.Spares = append([]api.Idle{}, s.Spares...)
 	s.Waiting = append([]api.Waiting{}, s.Waiting...)
 	s.Unused = append([]api.Idle{}, s.Unused...)
+}
+
+func completeArray(a *api.Array) {
+	a.Members = append([]api.Member{}, a.Members...)
+	for i := range a.Members {
+		a.Members[i].BadBlocks = append([]api.Range{}, a.Members[i].BadBlocks...)
+	}
+
+	if a.Scrub != nil {
+		a.Scrub.Where = append([]api.Range{}, a.Scrub.Where...)
+	}
 }
 
 // health returns the exit code for s.
@@ -104,7 +123,9 @@ func health(s api.Status) exitCode {
 		switch {
 		case a.State == string(raid.Broken):
 			return exitFailed
-		case a.Degraded > 0 || a.Sync != nil || a.State == string(raid.Inactive):
+		case a.Degraded > 0 || a.State == string(raid.Inactive) || len(badMembers(a)) > 0,
+			a.Sync != nil && a.Sync.Action != string(raid.Check),
+			a.Scrub != nil && a.Scrub.Action == string(raid.Check) && a.Scrub.MismatchedBytes > 0:
 			code = exitAttention
 		}
 	}
