@@ -20,7 +20,9 @@ import (
 //  2. Before Tick the members are flushed. A bit is cleared a pass after its
 //     last write has ended, and so what was written is on disk by then. Else a
 //     member that loses power as it fails lacks what no bit tells of.
-//  3. No two writes of a block are in flight, those of a record among them.
+//  3. MemberLeft comes before the next Tick. Else the same is lost if the member
+//     was brought up to date by the bits in between.
+//  4. No two writes of a block are in flight, those of a record among them.
 //
 // Invariants, which check in its tests holds it to:
 //   - A chunk with a write in flight is marked.
@@ -190,6 +192,11 @@ func (m *Map) End(r raid.Range, missed bool) {
 	}
 }
 
+// MemberLeft says that a member in sync has failed or was taken out. What the
+// last pass found idle may have been in its cache and nowhere else, so that it
+// counts as missed until the next pass has found it idle again.
+func (m *Map) MemberLeft() { clear(m.aged) }
+
 // Tick is a pass that clears marks: those that the last pass found idle, with
 // no write since. Nothing is cleared while the array is degraded: the marks
 // are what its absent members missed. events is the array's event count; no
@@ -197,8 +204,6 @@ func (m *Map) End(r raid.Range, missed bool) {
 // than that can not be brought up to date by the bits that are left.
 func (m *Map) Tick(events uint64, degraded bool) {
 	if degraded {
-		clear(m.aged)
-
 		return
 	}
 
