@@ -183,6 +183,11 @@ func (a *Array) Spares() []DeviceID {
 // Syncing returns what goes on now.
 func (a *Array) Syncing() Sync { return a.sync }
 
+// Vacant reports whether slot has no working member.
+func (a *Array) Vacant(slot raid.Slot) bool {
+	return a.members[slot].State == raid.Missing || a.members[slot].State == raid.Faulty
+}
+
 // Resynced returns the offset below which redundancy is right, in what a resync
 // covers.
 func (a *Array) Resynced() raid.Sectors { return a.resynced }
@@ -233,6 +238,8 @@ func (a *Array) step(ev Event) []Effect {
 		return a.memberFailed(ev.Device)
 	case SpareAdded:
 		return a.spareAdded(ev.Device)
+	case MemberReturned:
+		return a.memberReturned(ev.Device, ev.Slot)
 	case DeviceRemoved:
 		return a.deviceRemoved(ev.Device)
 	case SuperblocksDurable:

@@ -271,7 +271,7 @@ func TestRandomWalk(t *testing.T) {
 		}
 	}
 
-	for n := range NoteRepairFailed + 1 {
+	for n := range NoteReturned + 1 {
 		if !notes[n] {
 			t.Errorf("the walk never met %v", n)
 		}
@@ -297,7 +297,7 @@ type pending struct {
 }
 
 func (w *walk) random() {
-	switch w.rng.IntN(15) {
+	switch w.rng.IntN(16) {
 	case 0, 1:
 		w.step(WriteArrived{})
 	case 2:
@@ -340,6 +340,11 @@ func (w *walk) random() {
 		w.step(BadBlocksFound{})
 	case 14:
 		w.step(DeviceRemoved{Device: DeviceID(w.rng.IntN(int(w.next)))})
+	case 15:
+		if slot := raid.Slot(w.rng.IntN(len(w.a.Members()))); w.a.Vacant(slot) {
+			w.step(MemberReturned{Device: w.next, Slot: slot})
+			w.next++
+		}
 	}
 }
 

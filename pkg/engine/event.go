@@ -19,6 +19,12 @@ type (
 	MemberFailed struct{ Device DeviceID }
 	// SpareAdded says that a device is ready to take a slot.
 	SpareAdded struct{ Device DeviceID }
+	// MemberReturned says that a device is back that was in sync in a slot which
+	// is vacant, and that the bitmap marks all that it missed.
+	MemberReturned struct {
+		Device DeviceID
+		Slot   raid.Slot
+	}
 	// DeviceRemoved says that a faulty device or a spare is let go of.
 	DeviceRemoved struct{ Device DeviceID }
 	// SuperblocksDurable says that the superblocks as they were at Seq have
@@ -61,6 +67,7 @@ func (WriteArrived) event()       {}
 func (WentIdle) event()           {}
 func (MemberFailed) event()       {}
 func (SpareAdded) event()         {}
+func (MemberReturned) event()     {}
 func (DeviceRemoved) event()      {}
 func (SuperblocksDurable) event() {}
 func (SyncReached) event()        {}
@@ -143,6 +150,7 @@ const (
 	NoteRepairStart
 	NoteRepairDone
 	NoteRepairFailed // or was stopped
+	NoteReturned     // a member is back and is given what it missed
 )
 
 func (n Note) String() string {
@@ -150,6 +158,6 @@ func (n Note) String() string {
 		"failed", "broken", "spare-active", "no-spare", "recover-start", "recover-done",
 		"recover-failed", "resync-start", "resync-done", "resync-failed",
 		"replace-start", "replace-done", "replace-failed", "check-start", "check-done", "check-failed",
-		"repair-start", "repair-done", "repair-failed",
+		"repair-start", "repair-done", "repair-failed", "returned",
 	}[n]
 }

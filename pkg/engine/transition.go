@@ -222,6 +222,27 @@ func (a *Array) spareAdded(device DeviceID) []Effect {
 	return append(a.writeSuperblocks(), effects...)
 }
 
+// memberReturned gives a device its slot back. As with a spare that is put to
+// work, the superblocks say so before it counts for anything. Preconditions: the
+// slot is vacant.
+func (a *Array) memberReturned(device DeviceID, slot raid.Slot) []Effect {
+	if a.state == raid.Broken {
+		a.spares = append(a.spares, device)
+
+		return nil
+	}
+
+	if old := a.members[slot].Device; old != None {
+		a.retired = append(a.retired, old)
+	}
+
+	a.members[slot] = Member{Device: device, State: raid.Recovering, ByBitmap: true}
+	effects := append([]Effect{SetMember{Slot: slot}}, a.writeSuperblocks()...)
+	a.since = a.seq
+
+	return append(append(effects, Report{Note: NoteReturned, Device: device, Slot: slot}), a.next()...)
+}
+
 func hasWrite(effects []Effect) bool {
 	return slices.ContainsFunc(effects, func(e Effect) bool {
 		_, ok := e.(WriteSuperblocks)

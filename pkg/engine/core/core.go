@@ -91,11 +91,21 @@ type Answer struct {
 	OK  bool // all of it was done; if not, the client is owed an I/O error
 }
 
+// kind is what an operation is part of.
+type kind uint8
+
+const (
+	transferring kind = iota // a transfer of the data path
+	recording                // a record
+	marking                  // a block of the bitmap
+	passing                  // the flush before marks are cleared
+)
+
 // flight is an operation that has not ended.
 type flight struct {
+	kind   kind
 	device engine.DeviceID
-	record bool
-	id     int // of the transfer, if it is no record
+	id     int // of the transfer
 	op     stripe.Op
 	want   int // bytes that are success
 }
@@ -109,6 +119,7 @@ type Core struct {
 
 	requests
 	recorder
+	marker
 	syncer
 
 	now     time.Time
@@ -127,6 +138,10 @@ func New(cfg Config) (*Core, error) {
 	disks := len(cfg.Setup.Members)
 	if cfg.Setup.Level == raid.Level10 {
 		cfg.Setup.SyncSize = cfg.Geometry.SyncSectors()
+	}
+
+	if len(cfg.Records) <= disks {
+		return nil, fmt.Errorf("core: memory for %d writes of superblocks of %d slots", len(cfg.Records), disks)
 	}
 
 	c := &Core{
@@ -161,6 +176,7 @@ func New(cfg Config) (*Core, error) {
 	}
 
 	c.setSuccessor()
+	c.marker = newMarker(&cfg, c.array.Degraded() > 0)
 
 	return c, nil
 }
@@ -197,7 +213,9 @@ func (c *Core) SetTime(now time.Time) { c.now = now }
 func (c *Core) Close() { c.closed = true }
 
 // Stopped reports whether the superblocks are as they should stay.
-func (c *Core) Stopped() bool { return c.stopped && !c.recorder.active }
+func (c *Core) Stopped() bool {
+	return c.stopped && !c.recorder.active && c.marker.left+c.marker.flushing == 0
+}
 
 // Advance moves what has happened on, until there is nothing left to do but
 // wait.
@@ -235,12 +253,13 @@ func (c *Core) Advance() {
 
 // clock does what is due by time alone.
 func (c *Core) clock() {
-	idle := c.writing == 0 && len(c.held) == 0
+	idle := c.writing == 0 && len(c.held) == 0 && len(c.marker.waiting) == 0
 
 	if idle && c.array.State() == raid.Active && c.now.Sub(c.lastWrite) >= safeMode {
 		c.step(engine.WentIdle{})
 	}
 
+	c.markClock()
 	c.syncClock()
 
 	switch {
@@ -255,7 +274,8 @@ func (c *Core) clock() {
 
 // NeedsTime reports whether something is to happen by time alone.
 func (c *Core) NeedsTime() bool {
-	return c.array.State() == raid.Active || c.syncer.on || (c.closed && !c.stopped)
+	return c.array.State() == raid.Active || c.syncer.on || (c.closed && !c.stopped) ||
+		c.bits != nil && !c.bits.Idle()
 }
 
 // Operations returns what is to be done now, valid until the next call of any
@@ -276,8 +296,8 @@ func (c *Core) Answers() []Answer {
 	return due
 }
 
-// operate asks for an operation.
-func (c *Core) operate(o Operation, transfer int) {
+// operate asks for an operation, which f says whose it is.
+func (c *Core) operate(o Operation, f flight) {
 	if n := len(c.free); n > 0 {
 		o.ID, c.free = c.free[n-1], c.free[:n-1]
 	} else {
@@ -285,7 +305,8 @@ func (c *Core) operate(o Operation, transfer int) {
 		c.flights = append(c.flights, flight{})
 	}
 
-	c.flights[o.ID] = flight{device: o.Device, record: o.Record, id: transfer, op: o.Op, want: len(o.Data)}
+	f.device, f.op, f.want = o.Device, o.Op, len(o.Data)
+	c.flights[o.ID] = f
 	c.ops = append(c.ops, o)
 }
 
@@ -296,7 +317,7 @@ func (c *Core) transfer(t *stripe.Transfer) {
 	c.operate(Operation{
 		Device: id, Op: t.Op, Sector: c.disks[id].Offset + t.Sector, Data: t.Data,
 		Sectors: t.Sectors, FUA: t.FUA,
-	}, t.ID)
+	}, flight{kind: transferring, id: t.ID})
 }
 
 // Expected returns what an operation that has not ended is, and how many bytes
@@ -310,10 +331,15 @@ func (c *Core) Complete(id int, fault stripe.Fault) {
 	f := c.flights[id]
 	c.free = append(c.free, id)
 
-	if f.record {
-		c.recorded(f.device, fault)
-	} else {
+	switch f.kind {
+	case transferring:
 		c.path.Complete(f.id, fault)
+	case recording:
+		c.recorded(f.device, fault)
+	case marking:
+		c.marked(f.device, fault)
+	case passing:
+		c.passed(f.device, fault)
 	}
 }
 
@@ -375,6 +401,12 @@ func (c *Core) member(m engine.Member) stripe.Member {
 func (c *Core) notice(r engine.Report) {
 	// The data path is told in the same turn what a sync has made right.
 	c.path.SetResynced(c.array.Resynced())
+
+	if r.Note == engine.NoteRecoverDone && c.bits != nil && c.array.Resynced() == raid.MaxSectors {
+		// What an absent member missed it has, if there is none any more.
+		c.bits.BeginSync()
+		c.synced(raid.MaxSectors)
+	}
 
 	if c.cfg.Notify != nil {
 		c.cfg.Notify(Notice{Report: r, Offset: c.at, Mismatched: c.mismatch, Cause: c.cause[r.Device]})

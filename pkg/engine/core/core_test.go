@@ -70,7 +70,7 @@ func newMirror(t *testing.T, disks int) (*Core, *keeper) {
 	cfg := Config{
 		Geometry: geo, Keeper: k, Depth: 8,
 		Setup:   engine.Setup{Level: raid.Level1, Size: size, Resynced: raid.MaxSectors},
-		Scratch: memory(disks+2, 4096), Records: memory(disks, 4096),
+		Scratch: memory(disks+2, 4096), Records: memory(disks+1, 4096),
 	}
 
 	for slot := range disks {

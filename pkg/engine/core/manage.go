@@ -1,7 +1,9 @@
 package core
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"raid-assembler/pkg/engine"
@@ -36,7 +38,7 @@ func (c *Core) Status() Status {
 		State: c.array.State(), Degraded: c.array.Degraded(),
 		Members: append([]engine.Member(nil), c.array.Members()...),
 		Spares:  c.array.Spares(), Sync: c.progress(), Events: c.cfg.Keeper.Events(),
-		Busy: c.writing+c.reading+len(c.held) > 0 || c.now.Sub(c.lastAny) < stillBusy,
+		Busy: c.writing+c.reading+len(c.held)+len(c.marker.waiting) > 0 || c.now.Sub(c.lastAny) < stillBusy,
 	}
 }
 
@@ -60,7 +62,7 @@ func (c *Core) Sync(action raid.SyncAction, r raid.Range) error {
 		return err
 	}
 
-	grain := max(c.cfg.Chunk, minGrain)
+	grain := c.grain()
 	r.From -= r.From % grain
 
 	if r.To < raid.MaxSectors-grain {
@@ -91,8 +93,8 @@ func (c *Core) Replace(slot raid.Slot, spare engine.DeviceID) error {
 // SetReadOnly has nothing written from now on, or lets it begin again. Returns
 // an error while writes are in flight.
 func (c *Core) SetReadOnly(on bool) error {
-	if on && c.writing+len(c.held) > 0 {
-		return fmt.Errorf("core: %d writes are in flight", c.writing+len(c.held))
+	if n := c.writing + len(c.held) + len(c.marker.waiting); on && n > 0 {
+		return fmt.Errorf("core: %d writes are in flight", n)
 	}
 
 	c.step(engine.ReadOnlySet{On: on})
@@ -133,6 +135,90 @@ func (c *Core) Add(src metadata.Source, uuid raid.UUID, open func(engine.DeviceI
 	c.step(engine.SpareAdded{Device: id})
 
 	return id, nil
+}
+
+// Readd gives a device that was in sync in its slot before back that slot, to
+// be filled with no more than what it missed. open makes it fit for operations
+// under its number. Returns an error wrapping [ErrStale], with nothing changed,
+// if nobody can know what it missed: it can be added as a spare then.
+func (c *Core) Readd(m metadata.Attachment, open func(engine.DeviceID) error) (engine.DeviceID, error) {
+	slot, err := c.missedLittle(m.Superblock)
+	if err != nil {
+		return engine.None, err
+	}
+
+	member, err := c.cfg.Keeper.Attach(m)
+	if err != nil {
+		return engine.None, err
+	}
+
+	id := engine.DeviceID(member)
+
+	err = fmt.Errorf("core: it would be device %d, at most %d is served", id, DeviceMax)
+	if id <= DeviceMax {
+		err = open(id)
+	}
+
+	if err == nil {
+		err = c.attach(Device{
+			ID: id, Offset: m.Superblock.DataOffset, WriteMostly: m.Superblock.WriteMostly,
+			BadBlocks: m.Superblock.BadBlocks,
+		})
+	}
+
+	if err != nil {
+		c.cfg.Keeper.Forget(member)
+
+		return engine.None, err
+	}
+
+	c.step(engine.MemberReturned{Device: id, Slot: slot})
+
+	return id, nil
+}
+
+// ErrStale says that it is not known what a device missed.
+var ErrStale = errors.New("what it missed is not known")
+
+// missedLittle returns the slot of a device by its own superblock, if the marks
+// tell all that it missed since.
+func (c *Core) missedLittle(sb *metadata.Superblock) (raid.Slot, error) {
+	slot, slotted := sb.Role(sb.Number).Slot()
+
+	switch {
+	case c.bits == nil:
+		return slot, fmt.Errorf("core: the array has no bitmap: %w", ErrStale)
+	case !slotted || int(slot) >= len(c.array.Members()):
+		return slot, fmt.Errorf("core: it is %v by its superblock: %w", sb.Role(sb.Number), ErrStale)
+	case sb.Replacement || sb.RecoveryOffset < c.cfg.Setup.Size:
+		return slot, fmt.Errorf("core: it was being filled: %w", ErrStale)
+	case !c.array.Vacant(slot):
+		return slot, fmt.Errorf("core: slot %d has another member: %w", slot, ErrStale)
+	case sb.DataSize < c.cfg.Setup.Size:
+		return slot, fmt.Errorf("core: it holds %d sectors, want %d: %w", sb.DataSize, c.cfg.Setup.Size, ErrStale)
+	}
+
+	info := c.cfg.Keeper.Bitmap().Info()
+	info.Events = c.cfg.Keeper.Events()
+
+	if !info.Covers(sb.Events) {
+		return slot, fmt.Errorf("core: its event count is %d, the marks are of %d to %d: %w",
+			sb.Events, info.Cleared, info.Events, ErrStale)
+	}
+
+	// If it was run without one of those that are here, it has content of its
+	// own that no mark of theirs tells of.
+	for other, m := range c.array.Members() {
+		if m.State == raid.InSync && !slices.ContainsFunc(sb.Roles, func(r raid.Role) bool {
+			held, ok := r.Slot()
+
+			return ok && held == raid.Slot(other)
+		}) {
+			return slot, fmt.Errorf("core: it was run without slot %d: %w", other, ErrStale)
+		}
+	}
+
+	return slot, nil
 }
 
 // Remove lets go of a faulty device or a spare. Operations on it that have not

@@ -14,6 +14,7 @@ import (
 type recorder struct {
 	active  bool
 	wanted  bool
+	blocked bool   // it waits for the bitmap
 	seq     uint64 // of the record under way
 	asked   uint64 // of the newest that was asked for
 	left    int    // operations under way
@@ -43,7 +44,7 @@ func (c *Core) record(seq uint64) {
 	// during it may not be on disk after it.
 	r.active, r.wanted, r.seq = true, false, seq
 	c.describe(c.array.Record())
-	c.flushMembers()
+	c.flushMembers(recording)
 
 	if r.flushes = r.left > 0; !r.flushes {
 		c.flushed()
@@ -90,27 +91,36 @@ func (c *Core) describeMember(slot raid.Slot, m engine.Member, successor bool) {
 	c.recorder.state.Members[metadata.MemberID(m.Device)] = r
 }
 
-// flushMembers makes durable what the members in use have completed.
-func (c *Core) flushMembers() {
+// flushMembers makes durable what the members in use have completed, for a
+// record or for a pass over the marks.
+func (c *Core) flushMembers(what kind) {
 	for _, m := range c.array.Members() {
-		c.flushMember(m)
+		c.flushMember(m, what)
 	}
 
 	_, successor := c.array.Successor()
-	c.flushMember(successor)
+	c.flushMember(successor, what)
 }
 
-func (c *Core) flushMember(m engine.Member) {
-	if m.State == raid.InSync || m.State == raid.Recovering {
-		c.recordOp(Operation{Device: m.Device, Op: stripe.Flush})
+func (c *Core) flushMember(m engine.Member, what kind) {
+	if m.State != raid.InSync && m.State != raid.Recovering {
+		return
 	}
+
+	if what == recording {
+		c.recorder.left++
+	} else {
+		c.marker.flushing++
+	}
+
+	c.operate(Operation{Device: m.Device, Op: stripe.Flush, Record: true}, flight{kind: what})
 }
 
 // recordOp asks for an operation of the record.
 func (c *Core) recordOp(o Operation) {
 	o.Record = true
 	c.recorder.left++
-	c.operate(o, 0)
+	c.operate(o, flight{kind: recording})
 }
 
 // flushed goes on to the writes, unless a member could not be flushed. A record
@@ -118,9 +128,16 @@ func (c *Core) recordOp(o Operation) {
 // bring the member back without what it lost; so nothing is written before the
 // array has taken it out. And nothing is written once the array is broken: who
 // is left, a member that is being filled perhaps, would say that those are gone
-// whose return is all it needs.
+// whose return is all it needs. The blocks of the bitmap that are being written
+// come first.
 func (c *Core) flushed() {
-	if len(c.failed) > 0 || c.array.State() == raid.Broken {
+	if c.marker.left > 0 {
+		c.recorder.blocked = true
+
+		return
+	}
+
+	if len(c.recorder.failed) > 0 || c.array.State() == raid.Broken {
 		c.recordDone(false)
 
 		return

@@ -14,7 +14,7 @@ const safeMode = 200 * time.Millisecond
 // requests is what is known of the clients' requests.
 //
 // Every request is in one place: held here because the array is not dirty yet,
-// in the data path, or ended and held until a failure is recorded.
+// held by the marker, in the data path, or ended and held until a failure is recorded.
 type requests struct {
 	held      []stripe.Request // writes that wait for the superblocks to say dirty
 	kinds     []stripe.Op      // by tag
@@ -45,26 +45,32 @@ func (c *Core) Submit(r stripe.Request) {
 		return
 	}
 
-	if r.Op == stripe.Write && !c.array.MayWrite() {
+	switch {
+	case !changes(r.Op):
+		c.submit(r)
+	case c.array.MayWrite():
+		c.mark(r)
+	default:
 		c.held = append(c.held, r)
 		c.step(engine.WriteArrived{})
-
-		return
 	}
+}
 
-	c.submit(r)
+// changes reports whether an operation changes what is in the array.
+func changes(op stripe.Op) bool {
+	return op == stripe.Write || op == stripe.Discard || op == stripe.WriteZeroes
 }
 
 // within reports whether r moves something, and all of it is in the array.
 func within(r stripe.Request, size raid.Sectors) bool {
-	n := raid.Sectors(len(r.Data) / raid.SectorSize)
+	n := r.Sectors + raid.Sectors(len(r.Data)/raid.SectorSize)
 
 	return n > 0 && n <= size && r.Sector >= 0 && r.Sector <= size-n
 }
 
 // submit gives a request to the data path.
 func (c *Core) submit(r stripe.Request) {
-	if r.Op == stripe.Write {
+	if changes(r.Op) {
 		c.writing++
 	} else {
 		c.reading++
@@ -76,7 +82,7 @@ func (c *Core) submit(r stripe.Request) {
 // release lets the writes through that waited for the superblocks.
 func (c *Core) release() {
 	for _, r := range c.held {
-		c.submit(r)
+		c.mark(r)
 	}
 
 	c.held = c.held[:0]
@@ -89,13 +95,21 @@ func (c *Core) refuse() {
 	}
 
 	c.held = c.held[:0]
+
+	for _, r := range c.marker.waiting {
+		c.unmark(r.Tag)
+		c.answers = append(c.answers, Answer{Tag: r.Tag})
+	}
+
+	c.marker.waiting = c.marker.waiting[:0]
 }
 
 // ended takes what the data path has finished.
 func (c *Core) ended(res stripe.Result) {
 	c.lastAny = c.now
 
-	if res.Op == stripe.Write {
+	if changes(res.Op) {
+		c.unmark(res.Tag)
 		c.writing--
 		c.lastWrite = c.now
 	} else {

@@ -57,6 +57,10 @@ func (c *Core) startSync() {
 	s.generation++
 	s.on, s.at, s.mismatch = true, s.job.From, 0
 	s.last = Wrong{Action: s.job.Action}
+
+	if c.bits != nil {
+		c.bits.BeginSync()
+	}
 	s.began, s.beganAt, s.checkpoint, s.nextAt = c.now, s.at, c.now, c.now
 }
 
@@ -75,6 +79,12 @@ func (c *Core) syncClock() {
 		c.step(engine.CheckpointDue{})
 	}
 
+	if at := c.unmarked(s.at); at > s.at {
+		c.skipped(at)
+
+		return
+	}
+
 	end := min(s.job.To, s.at+c.slabSize())
 	s.slab = s.generation
 	c.path.SyncSlab(s.job.Action, s.job.Slot, s.at, end)
@@ -82,7 +92,7 @@ func (c *Core) syncClock() {
 
 // slabSize is a whole number of chunks.
 func (c *Core) slabSize() raid.Sectors {
-	chunk := max(c.cfg.Chunk, minGrain)
+	chunk := c.grain()
 	slab := cmp.Or(c.cfg.Slab, slabSectors)
 
 	return max(chunk, slab/chunk*chunk)
@@ -103,7 +113,6 @@ func (c *Core) takeSlab() {
 		return
 	}
 
-	s.at = slab.To
 	s.mismatch += slab.Mismatched
 	s.last.Sectors = s.mismatch
 
@@ -116,7 +125,32 @@ func (c *Core) takeSlab() {
 		s.nextAt = c.now.Add(syncPause)
 	}
 
-	c.step(engine.SyncReached{Offset: s.at})
+	c.reached(slab.To)
+}
+
+// reached moves the position of the sync.
+func (c *Core) reached(at raid.Sectors) {
+	c.syncer.at = at
+
+	if c.syncer.job.Action == raid.Resync {
+		c.synced(at)
+	}
+
+	c.step(engine.SyncReached{Offset: at})
+}
+
+// skipped moves the position of the sync over what has no marks, and tells the
+// data path, which has not been there: what is written there from now on is
+// for the member that is filled as well.
+func (c *Core) skipped(at raid.Sectors) {
+	job := c.syncer.job
+	c.reached(at)
+
+	if job.Action == raid.Recover {
+		c.setMember(job.Slot)
+	} else {
+		c.path.SetResynced(c.array.Resynced())
+	}
 }
 
 // Progress is how far a sync has come.

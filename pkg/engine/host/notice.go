@@ -48,6 +48,9 @@ var stories = map[engine.Note]story{
 	engine.NoteResyncFailed: {journal.ResyncFinished, func(array, _ string, at int64) string {
 		return fmt.Sprintf("resync of %s was given up at %d MiB", array, at)
 	}, "what it needs cannot be read"},
+	engine.NoteReturned: {journal.SpareActivated, func(array, who string, _ int64) string {
+		return fmt.Sprintf("%s is back in %s", who, array)
+	}, "the bitmap tells what it missed"},
 	engine.NoteReplaceStart: {journal.RecoveryStarted, func(array, who string, at int64) string {
 		return fmt.Sprintf("%s of %s is filled to replace its member, from %d MiB", who, array, at)
 	}, ""},

@@ -35,31 +35,59 @@ func (l *Loop) Fail(id engine.DeviceID, cause string) error {
 // anything is copied to it.
 func (l *Loop) Add(d *member.Device, source metadata.Source, uuid raid.UUID) (id engine.DeviceID, err error) {
 	if d.Block > l.cfg.Block {
-		// What clients write is not always a whole block of it.
-		return engine.None, fmt.Errorf("loop: %s has blocks of %d bytes, the array has %d",
-			d.Path, d.Block, l.cfg.Block)
+		return engine.None, l.largeBlocks(d)
 	}
 
-	ended := l.Do(func() {
-		id, err = l.core.Add(source, uuid, func(id engine.DeviceID) error {
-			if err := l.ring.UpdateFile(fileSlot(id), d.FD()); err != nil {
-				return err
-			}
+	err = l.ask(func() (err error) {
+		id, err = l.core.Add(source, uuid, l.opener(d))
 
-			l.disks[id] = d
-
-			return nil
-		})
+		return err
 	})
-	if ended != nil {
-		return engine.None, ended
-	}
-
 	if err != nil {
 		return engine.None, fmt.Errorf("loop: %s: %w", d.Path, err)
 	}
 
 	return id, nil
+}
+
+// Readd gives a device that was in sync in its slot before back that slot, to
+// be filled with no more than what it missed. Returns an error wrapping
+// [core.ErrStale], with nothing changed, if nobody can know what that is: it can
+// be added as a spare then.
+func (l *Loop) Readd(d *member.Device, m metadata.Attachment) (id engine.DeviceID, err error) {
+	if d.Block > l.cfg.Block {
+		return engine.None, l.largeBlocks(d)
+	}
+
+	err = l.ask(func() (err error) {
+		id, err = l.core.Readd(m, l.opener(d))
+
+		return err
+	})
+	if err != nil {
+		return engine.None, fmt.Errorf("loop: %s: %w", d.Path, err)
+	}
+
+	return id, nil
+}
+
+// largeBlocks is why a device does not fit: what clients write is not always a
+// whole block of it.
+func (l *Loop) largeBlocks(d *member.Device) error {
+	return fmt.Errorf("loop: %s has blocks of %d bytes, the array has %d", d.Path, d.Block, l.cfg.Block)
+}
+
+// opener returns what makes a device fit for operations.
+func (l *Loop) opener(d *member.Device) func(engine.DeviceID) error {
+	return func(id engine.DeviceID) error {
+		if err := l.ring.UpdateFile(fileSlot(id), d.FD()); err != nil {
+			return err
+		}
+
+		l.disks[id] = d
+
+		return nil
+	}
 }
 
 // Remove lets go of a faulty device or a spare, and closes it. What is in
