@@ -15,8 +15,8 @@ import (
 type portion struct{ from, to string }
 
 func (o *portion) flags(flags *pflag.FlagSet) {
-	flags.StringVar(&o.from, "from", "", "where to begin in each member, such as 20G (default at its beginning)")
-	flags.StringVar(&o.to, "to", "", "where to end, likewise (default at its end)")
+	flags.StringVar(&o.from, "from", "", "where to begin in each member (at raid10: in the array), such as 20G")
+	flags.StringVar(&o.to, "to", "", "where to end, likewise")
 }
 
 func (o *portion) apply(in *api.ChangeParameters) (err error) {
@@ -96,9 +96,10 @@ func (p *program) idleVerb() *cobra.Command {
 	return p.changeVerb(change{
 		method: "Idle",
 		use:    "idle ARRAY",
-		short:  "end a check, a repair or a replacement",
-		long: `End the check, the repair or the replacement of a member that goes on. A resync
-and a recovery make the array redundant, and are not ended: see limit.`,
+		short:  "end a check or a repair",
+		long: `End the check or the repair that goes on. A resync and a recovery make the array
+redundant, and are not ended: see limit. The replacement of a member ends when
+its successor is taken out: see fail.`,
 		args: cobra.ExactArgs(1),
 	})
 }

@@ -152,7 +152,7 @@ type RunningMember struct {
 	Path    string // empty if missing
 	Serial  string
 	DiskSeq uint64    // as [Device] has it
-	Slot    raid.Slot // NoSlot for a spare
+	Slot    raid.Slot // NoSlot for a spare, and for one that is being filled to replace a member
 	State   raid.MemberState
 }
 

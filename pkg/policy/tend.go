@@ -224,7 +224,7 @@ func (t *tender) vacant() []raid.Slot {
 				vacant = append(vacant, m.Slot)
 			}
 		case raid.InSync, raid.Recovering:
-			if gone {
+			if gone && m.Slot != raid.NoSlot {
 				vacant = append(vacant, m.Slot)
 			}
 		case raid.Spare:

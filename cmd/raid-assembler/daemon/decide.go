@@ -103,7 +103,7 @@ func (d *Daemon) runs(a api.Array) (policy.Running, error) {
 
 	for _, m := range a.Members {
 		slot := raid.NoSlot
-		if m.Slot != nil {
+		if m.Slot != nil && !m.Replaces { // a successor has none before it takes over
 			slot = raid.Slot(*m.Slot)
 		}
 

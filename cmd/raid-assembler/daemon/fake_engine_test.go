@@ -305,6 +305,18 @@ func (w *world) recovered() {
 	}
 }
 
+// other is a method that the fake engine only notes.
+func other[P any](w *world, name string) varlink.Method {
+	return varlink.Method{Handle: func(ctx context.Context, call *varlink.Call) (any, error) {
+		var p P
+		if err := call.Parameters(&p); err != nil {
+			return nil, err
+		}
+
+		return nil, w.Request(ctx, name, p)
+	}}
+}
+
 // engineInterface is the fake engine as it is served on a socket.
 func (w *world) engineInterface() varlink.Interface {
 	change := func(method string) varlink.Method {
@@ -354,6 +366,8 @@ func (w *world) engineInterface() varlink.Interface {
 				return nil, w.stop(p.Array)
 			}},
 			"Add": change("Add"), "Fail": change("Fail"), "Remove": change("Remove"),
+			"Sync": other[api.SyncParameters](w, "Sync"), "Replace": other[api.ReplaceParameters](w, "Replace"),
+			"Access": other[api.AccessParameters](w, "Access"),
 		},
 	}
 }

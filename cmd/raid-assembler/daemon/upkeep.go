@@ -86,7 +86,7 @@ func (d *Daemon) scrub(ctx context.Context, p api.ChangeParameters, action raid.
 			return errand{}, fmt.Errorf("from byte %d to byte %d there is nothing: %w", p.From, p.To, errRefused)
 		}
 
-		if err := scrubbable(a, action); err != nil {
+		if err := scrubbable(a); err != nil {
 			return errand{}, err
 		}
 
@@ -101,7 +101,7 @@ func (d *Daemon) scrub(ctx context.Context, p api.ChangeParameters, action raid.
 }
 
 // scrubbable says why an array has nothing to compare now, if so.
-func scrubbable(a *api.Array, action raid.SyncAction) error {
+func scrubbable(a *api.Array) error {
 	level, err := raid.ParseLevel(a.Level)
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func scrubbable(a *api.Array, action raid.SyncAction) error {
 		return fmt.Errorf("%s is a %v, which has nothing to compare: %w", a.Name, level, errRefused)
 	case a.State == string(raid.Broken):
 		return fmt.Errorf("%s is broken: %w", a.Name, errRefused)
-	case a.State == string(raid.ReadOnly) && action == raid.Repair:
+	case a.State == string(raid.ReadOnly):
 		return fmt.Errorf("%s is read-only: raid-assembler readwrite %s first: %w", a.Name, a.Name, errRefused)
 	case a.Sync != nil:
 		return fmt.Errorf("a %s of %s goes on: wait for it, with raid-assembler wait %s: %w",
@@ -133,18 +133,31 @@ func (d *Daemon) idle(ctx context.Context, p api.ChangeParameters) (api.ChangeRe
 		}
 
 		switch action := raid.SyncAction(a.Sync.Action); action {
-		case raid.Check, raid.Repair, raid.Replace:
+		case raid.Check, raid.Repair:
 			return errand{
 				method:     "Sync",
 				parameters: api.SyncParameters{Array: uuid.String(), Action: string(raid.Idle), Reason: byOperator},
 				done:       fmt.Sprintf("the %s of %s is ended", action, a.Name),
 			}, nil
+		case raid.Replace:
+			return errand{}, fmt.Errorf("%s is having a member replaced: raid-assembler fail %s %s ends that: %w",
+				a.Name, a.Name, successorOf(a), errRefused)
 		case raid.Idle, raid.Resync, raid.Recover:
 		}
 
 		return errand{}, fmt.Errorf("a %s of %s goes on, without which it is not redundant; raid-assembler limit %s "+
 			"makes it slower: %w", a.Sync.Action, a.Name, a.Name, errRefused)
 	})
+}
+
+// successorOf returns the device that is to take a member's place.
+func successorOf(a *api.Array) string {
+	i := slices.IndexFunc(a.Members, func(m api.Member) bool { return m.Replaces })
+	if i < 0 {
+		return "SUCCESSOR"
+	}
+
+	return a.Members[i].Device
 }
 
 // replace has a member copied to another device that takes its place.

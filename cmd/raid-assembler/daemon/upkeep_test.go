@@ -51,11 +51,11 @@ func TestUpkeep(t *testing.T) {
 			verb: "check", name: "degraded raid5", level: raid.Level5, tweak: func(a *api.Array) { a.Degraded = 1 },
 			refused: "its parity has to stand in for what is missing",
 		},
-		{verb: "check", name: "read-only", tweak: inState(raid.ReadOnly), asks: "Sync {Array:" + uuid + " Action:check"},
+		{verb: "check", name: "read-only", tweak: inState(raid.ReadOnly), refused: "raid-assembler readwrite data first"},
 		{verb: "repair", asks: "Sync {Array:" + uuid + " Action:repair"},
 		{verb: "repair", name: "read-only", tweak: inState(raid.ReadOnly), refused: "raid-assembler readwrite data first"},
 		{verb: "idle", name: "check", tweak: syncing(raid.Check), asks: "Sync {Array:" + uuid + " Action:idle"},
-		{verb: "idle", name: "replace", tweak: syncing(raid.Replace), asks: "Sync {Array:" + uuid + " Action:idle"},
+		{verb: "idle", name: "replace", tweak: syncing(raid.Replace), refused: "raid-assembler fail data SUCCESSOR ends that"},
 		{verb: "idle", name: "nothing"},
 		{verb: "idle", name: "resync", tweak: syncing(raid.Resync), refused: "without which it is not redundant"},
 		{

@@ -32,17 +32,18 @@ func (h *Host) describe(uuid raid.UUID, r *running) (api.Array, error) {
 	}
 
 	for slot, m := range st.Members {
-		entry := api.Member{Slot: &slot, State: string(m.State)}
-		if d := r.devices[m.Device]; d != nil && m.Device != engine.None {
-			entry.Device, entry.Serial = d.Path, d.Serial
-		}
+		a.Members = append(a.Members, r.describeMember(raid.Slot(slot), m))
 
-		a.Members = append(a.Members, entry)
+		if raid.Slot(slot) == st.Heir && st.Successor.Device != engine.None {
+			successor := r.describeMember(st.Heir, st.Successor)
+			successor.Replaces = true
+			a.Members = append(a.Members, successor)
+		}
 	}
 
 	for _, id := range slices.Sorted(maps.Keys(r.devices)) {
 		// A spare has its slot, and it waits to be let go of.
-		if !slices.Contains(st.Spares, id) && !holdsSlot(st.Members, id) {
+		if !slices.Contains(st.Spares, id) && !holdsSlot(st.Members, id) && id != st.Successor.Device {
 			d := r.devices[id]
 			a.Members = append(a.Members, api.Member{Device: d.Path, Serial: d.Serial, State: string(raid.Faulty)})
 		}
@@ -59,6 +60,18 @@ func (h *Host) describe(uuid raid.UUID, r *running) (api.Array, error) {
 	}
 
 	return a, nil
+}
+
+// describeMember describes what holds a slot, or is to.
+func (r *running) describeMember(slot raid.Slot, m engine.Member) api.Member {
+	number := int(slot)
+	entry := api.Member{Slot: &number, State: string(m.State), BadBlocks: []api.Range{}}
+
+	if d := r.devices[m.Device]; d != nil && m.Device != engine.None {
+		entry.Device, entry.Serial = d.Path, d.Serial
+	}
+
+	return entry
 }
 
 func holdsSlot(members []engine.Member, id engine.DeviceID) bool {

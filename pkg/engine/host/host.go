@@ -248,7 +248,7 @@ func (h *Host) Fail(array, device, cause string) error {
 		cause = "asked for"
 	}
 
-	if err := m.array.loop.Fail(m.id, cause); err != nil {
+	if err := refusal(m.array, m.array.loop.Fail(m.id, cause)); err != nil {
 		return err
 	}
 
@@ -262,8 +262,8 @@ func (h *Host) Remove(array, device, cause string) error {
 		return err
 	}
 
-	if err := m.array.loop.Remove(m.id); err != nil {
-		return fmt.Errorf("%w: %w", err, ErrRefused)
+	if err := refusal(m.array, m.array.loop.Remove(m.id)); err != nil {
+		return err
 	}
 
 	h.mu.Lock()

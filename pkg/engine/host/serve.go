@@ -13,13 +13,16 @@ func (h *Host) Interface() varlink.Interface {
 	return varlink.Interface{
 		Name: api.EngineInterface, Description: api.EngineDescription,
 		Methods: map[string]varlink.Method{
-			"List":   {Access: varlink.Read, Handle: h.serveList},
-			"Watch":  {Access: varlink.Read, Handle: h.serveWatch},
-			"Start":  {Handle: h.serveStart},
-			"Stop":   {Handle: h.serveStop},
-			"Add":    {Handle: serveMember(h.Add)},
-			"Fail":   {Handle: serveMember(h.Fail)},
-			"Remove": {Handle: serveMember(h.Remove)},
+			"List":    {Access: varlink.Read, Handle: h.serveList},
+			"Watch":   {Access: varlink.Read, Handle: h.serveWatch},
+			"Start":   {Handle: h.serveStart},
+			"Stop":    {Handle: h.serveStop},
+			"Add":     {Handle: serveMember(h.Add)},
+			"Fail":    {Handle: serveMember(h.Fail)},
+			"Remove":  {Handle: serveMember(h.Remove)},
+			"Sync":    {Handle: serveRequest(h.Sync)},
+			"Replace": {Handle: serveRequest(h.Replace)},
+			"Access":  {Handle: serveRequest(h.Access)},
 		},
 	}
 }
@@ -75,13 +78,18 @@ func (h *Host) serveStop(ctx context.Context, call *varlink.Call) (any, error) {
 
 // serveMember serves a request about a device and an array.
 func serveMember(f func(array, device, reason string) error) varlink.Handler {
+	return serveRequest(func(p api.MemberParameters) error { return f(p.Array, p.Device, p.Reason) })
+}
+
+// serveRequest serves a method that answers nothing but whether it was done.
+func serveRequest[P any](f func(P) error) varlink.Handler {
 	return func(_ context.Context, call *varlink.Call) (any, error) {
-		var p api.MemberParameters
+		var p P
 		if err := call.Parameters(&p); err != nil {
 			return nil, err
 		}
 
-		return nil, reply(f(p.Array, p.Device, p.Reason))
+		return nil, reply(f(p))
 	}
 }
 
