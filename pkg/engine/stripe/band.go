@@ -8,48 +8,85 @@ import (
 type kind uint8
 
 const (
-	plain       kind = iota // transfers and nothing else: direct reads, RAID0, mirrors, flushes
-	reconstruct             // read: the data of one slot from all others
-	modify                  // write: parity from old parity, old data and new data
-	rewrite                 // write: parity from all data, old and new
-	recovering              // sync: what a recovering member lacks
-	resyncing               // sync: compare, and make right
+	direct     kind = iota // read: where the data lies, and nothing else
+	leg                    // read: of one copy after another
+	solve                  // read: of a chunk from the rest of its row
+	store                  // write: to all copies, or a flush
+	modify                 // write: parity from old parity, old data and new data
+	rewrite                // write: parity from all data, old and new
+	fillRow                // sync: what a member lacks, from the rest of its row
+	fillCopy               // sync: what a member lacks, from another copy
+	compareRow             // sync: compare parity with data
+	compare                // sync: compare copies
 )
 
-// transfer is one transfer of a band, kept by slot.
+// stage is how far a band is.
+type stage uint8
+
+const (
+	gathering stage = iota // what it needs is being read
+	writing                // what it has to write is being written
+	verifying              // what was mended is being read again
+)
+
+// transfer is one transfer of a band, kept by place.
 type transfer struct {
 	device  int32
+	sent    bool
 	pending bool
+	fua     bool
+	grains  bool // it failed as a whole, and is done again grain by grain
 	fault   Fault
 	op      Op
-	sector  raid.Sectors
+
+	at, end  raid.Sectors // what is in flight, of the component
+	from, to raid.Sectors // all of it
+	data     []byte       // of all of it
 }
 
 // band is a range of component sectors of one row over which every chunk is
-// treated alike.
+// treated alike, or a range of array sectors where there are no rows.
 type band struct {
 	id      int32 // its place in Path.bands
-	req     *request
+	job     *job
 	kind    kind
-	direct  bool // reconstruct: it is tried first whether the member can be read here
-	writing bool // the reads are done
+	stage   stage
+	medium  bool // something could not be read that another member may have
+	planned bool // what is read was chosen
 	pending int
 	row     int64
-	lo, hi  raid.Sectors // component
-	w0, w1  int          // data chunks written, by index in the row; w0 > w1 if none
-	slot    raid.Slot    // reconstruct, recovering: whose data is made
-	data    []byte       // of the request: direct reads and reconstruct
-	lost    slots        // could not be read
-	missed  slots        // writes that did not arrive
-	bufs    [][]byte     // scratch, by slot; nil where none is held
-	ios     []transfer   // by slot
+	lo, hi  raid.Sectors
+	slot    raid.Slot // whose data is read or made
+	data    []byte    // of the request: where a read goes
+
+	written  slots // data slots that are written
+	parities slots // that are kept right
+	want     slots // what has to be known
+	shun     slots // what is not to be read, as if it could not be
+	have     slots // what is in memory, or will be when the reads are in
+	bad      slots // what could not be read when that was chosen
+	lost     slots // could not be read
+	missed   slots // writes that did not arrive
+
+	bufs [][]byte   // scratch, by slot; nil where none is held
+	ios  []transfer // by place
 }
 
 func (b *band) sectors() raid.Sectors { return b.hi - b.lo }
 
-// take returns a free band for r with scratch memory for the slots in need, or
+// buf returns the part of b's memory for slot that its range needs: what a
+// read is for is made where the client wants it, if nothing else was taken.
+func (b *band) buf(slot raid.Slot) []byte {
+	if b.bufs[slot] == nil && slot == b.slot {
+		return b.data
+	}
+
+	return b.bufs[slot][:b.sectors().Bytes()]
+}
+
+// take returns a free band for j with scratch memory for the slots in need, or
 // nil if there is not enough of either.
-func (p *Path) take(r *request, need slots) *band {
+func (p *Path) take(j *job, need slots) *band {
 	if len(p.free) == 0 || len(p.scratch) < need.count() {
 		return nil
 	}
@@ -57,14 +94,12 @@ func (p *Path) take(r *request, need slots) *band {
 	i := p.free[len(p.free)-1]
 	p.free = p.free[:len(p.free)-1]
 	b := &p.bands[i]
-	b.req, b.direct, b.writing, b.pending = r, false, false, 0
-	b.lost, b.missed, b.data = 0, 0, nil
-	b.w0, b.w1 = 1, 0
-	r.bands++
+	*b = band{id: b.id, job: j, bufs: b.bufs, ios: b.ios, slot: raid.NoSlot}
+	j.bands++
+
+	clear(b.ios)
 
 	for slot := range p.disks {
-		b.ios[slot] = transfer{}
-
 		if need.has(raid.Slot(slot)) {
 			b.bufs[slot] = p.scratch[len(p.scratch)-1]
 			p.scratch = p.scratch[:len(p.scratch)-1]
@@ -74,21 +109,49 @@ func (p *Path) take(r *request, need slots) *band {
 	return b
 }
 
-// send asks for a transfer of b's whole range with the member of slot.
-func (p *Path) send(b *band, slot raid.Slot, op Op, data []byte, fua bool) {
-	device := p.members[slot].Device
-	b.ios[slot] = transfer{device: int32(device), pending: true, op: op, sector: b.lo}
+// send asks for a transfer with what place stands for.
+func (p *Path) send(b *band, place int, tr Transfer) {
+	m, slot := p.at(place)
+	t := &b.ios[place]
+	*t = transfer{
+		device: int32(m.Device), sent: true, fua: tr.FUA, op: tr.Op, data: tr.Data,
+		at: tr.Sector, end: tr.Sector + tr.Sectors, from: tr.Sector, to: tr.Sector + tr.Sectors,
+	}
+
+	if tr.Op == Read {
+		p.reading[place]++
+	}
+
+	tr.Device, tr.Slot = m.Device, slot
+	p.ask(b, place, tr)
+}
+
+// ask hands a transfer out.
+func (p *Path) ask(b *band, place int, tr Transfer) {
+	tr.ID = int(b.id)*p.places() + place
+	b.ios[place].pending = true
 	b.pending++
-	p.unsent = append(p.unsent, Transfer{
-		ID:     int(b.id)*p.disks + int(slot),
-		Device: device, Slot: slot, Op: op, Sector: b.lo, Data: data, FUA: fua,
-	})
+	p.unsent = append(p.unsent, tr)
+}
+
+// store sends what is written to the member of slot, and to its successor, if
+// they take it.
+func (p *Path) store(b *band, slot raid.Slot, tr Transfer) {
+	end := tr.Sector + tr.Sectors
+
+	if p.takes(&p.members[slot], end) {
+		p.send(b, int(slot), tr)
+	}
+
+	if slot == p.heir && p.takes(&p.successor, end) {
+		p.send(b, p.disks, tr)
+	}
 }
 
 // Complete says how a transfer went.
 func (p *Path) Complete(id int, fault Fault) {
-	b, slot := &p.bands[id/p.disks], raid.Slot(id%p.disks)
-	t := &b.ios[slot]
+	b, place := &p.bands[id/p.places()], id%p.places()
+	t := &b.ios[place]
 
 	if !t.pending {
 		panic("stripe: completed twice")
@@ -97,17 +160,10 @@ func (p *Path) Complete(id int, fault Fault) {
 	t.pending, t.fault = false, fault
 	b.pending--
 
-	switch {
-	case fault == None:
-	case t.op == Read:
-		b.lost.add(slot)
-
-		if fault == Gone {
-			p.giveUp(slot, t, t.op)
-		}
-	default:
-		b.missed.add(slot)
-		p.giveUp(slot, t, t.op)
+	if t.op == Read {
+		p.readEnded(b, place, t)
+	} else {
+		p.writeEnded(b, place, t)
 	}
 
 	if b.pending == 0 {
@@ -116,27 +172,47 @@ func (p *Path) Complete(id int, fault Fault) {
 	}
 }
 
+// Expected returns what a transfer was, and how many bytes it is when all went
+// well.
+func (p *Path) Expected(id int) (Op, int) {
+	t := &p.bands[id/p.places()].ios[id%p.places()]
+
+	if t.op != Read && t.op != Write {
+		return t.op, 0
+	}
+
+	return t.op, int((t.end - t.at).Bytes())
+}
+
 // advance takes b on when nothing of it is in flight.
 func (p *Path) advance(b *band) {
 	switch b.kind {
-	case plain:
-		p.plainDone(b)
-	case reconstruct:
-		p.reconstructed(b)
+	case direct:
+		p.directDone(b)
+	case leg:
+		p.legStep(b)
+	case solve:
+		p.solveStep(b)
+	case store:
+		p.storeDone(b)
 	case modify, rewrite:
 		p.parityStep(b)
-	case recovering:
-		p.recovered(b)
-	case resyncing:
-		p.compared(b)
+	case fillRow:
+		p.fillRowStep(b)
+	case fillCopy:
+		p.fillCopyStep(b)
+	case compareRow:
+		p.compareRowStep(b)
+	case compare:
+		p.compareStep(b)
 	}
 }
 
-// done ends b, and its request if it was the last of it.
+// done ends b, and its job if it was the last of it.
 func (p *Path) done(b *band, ok bool) {
-	r := b.req
-	r.failed = r.failed || !ok
-	r.bands--
+	j := b.job
+	j.failed = j.failed || !ok
+	j.bands--
 
 	for slot := range p.disks {
 		if b.bufs[slot] != nil {
@@ -146,41 +222,54 @@ func (p *Path) done(b *band, ok bool) {
 	}
 
 	p.free = append(p.free, b.id)
-	b.req, b.data = nil, nil
+	b.job, b.data = nil, nil
 
-	if r.bands == 0 && p.whole(r) {
-		p.finish(r)
+	if j.bands == 0 && p.whole(j) {
+		p.finish(j)
 	}
 }
 
-// plainDone ends a band that was transfers and nothing else.
-func (p *Path) plainDone(b *band) {
-	r := b.req
+// again ends b, and has its job done over: without the members that are gone
+// now, and grain by grain where it is the medium that failed.
+func (p *Path) again(b *band) {
+	b.job.again = true
+	b.job.fine = b.job.fine || b.medium
+	p.done(b, true)
+}
 
+// directDone ends a band that read data where it lies.
+func (p *Path) directDone(b *band) {
 	switch {
-	case r.Op == Read && b.lost != 0:
-		// Again from the others, which a level without any refuses at once.
-		p.again(b)
-	case r.Op == Read && r.avoid != 0 && !b.writing && p.level == raid.Level1:
-		p.mend(b)
-	case r.Op == Read:
+	case b.lost == 0:
 		p.done(b, true)
-	case r.Op == Write && p.level == raid.Level1:
-		p.done(b, p.mirrored(b))
-	case r.Op == Write:
-		p.done(b, b.missed == 0)
+	case !p.level.HasRedundancy():
+		p.done(b, false)
 	default:
-		p.done(b, p.survivors() >= p.disks-p.level.Redundancy(p.disks))
+		p.again(b)
 	}
 }
 
-// mirrored reports whether a write to mirrors is stored. Recorded as faulty, the
+// storeDone ends a band that wrote to all copies, or a flush.
+func (p *Path) storeDone(b *band) {
+	switch b.job.op {
+	case Flush:
+		p.done(b, p.alive() && p.intact(b))
+	case Discard:
+		p.done(b, p.stored(b) && p.intact(b))
+	case Write, WriteZeroes:
+		p.done(b, p.stored(b))
+	case Read:
+		panic("stripe: a read that writes")
+	}
+}
+
+// stored reports whether a write to copies is there. Recorded as faulty, the
 // members that missed it do no harm; but one must have it that is in sync now.
 // One that has failed since does not count: it will not come back as such.
-func (p *Path) mirrored(b *band) bool {
+func (p *Path) stored(b *band) bool {
 	for slot := range raid.Slot(p.disks) {
 		t, m := &b.ios[slot], &p.members[slot]
-		if t.op == Write && !b.missed.has(slot) && m.State == raid.InSync && m.Device == int(t.device) {
+		if t.sent && !b.missed.has(slot) && m.State == raid.InSync && m.Device == int(t.device) {
 			return true
 		}
 	}
@@ -188,56 +277,23 @@ func (p *Path) mirrored(b *band) bool {
 	return false
 }
 
-// again ends b, and has its request done over without the members that could
-// not be read.
-func (p *Path) again(b *band) {
-	b.req.avoid |= b.lost
-	b.req.again = true
-	p.done(b, true)
-}
-
-// mend gives the mirrors whose sectors were unreadable the chance to store
-// anew what another one holds.
-func (p *Path) mend(b *band) {
-	b.writing = true
-
-	for slot := range raid.Slot(p.disks) {
-		if b.req.avoid.has(slot) && p.members[slot].State == raid.InSync {
-			p.send(b, slot, Write, b.data, false)
-		}
-	}
-
-	if b.pending == 0 {
-		p.done(b, true)
-	}
-}
-
-// survivors counts the members in sync.
-func (p *Path) survivors() int {
-	n := 0
-
-	for i := range p.members {
-		if p.members[i].State == raid.InSync {
-			n++
-		}
-	}
-
-	return n
-}
+// intact reports whether no member that is in sync missed what was asked of
+// it.
+func (p *Path) intact(b *band) bool { return b.missed&^p.lacking() == 0 }
 
 // cutFlush asks every working member to make durable what it has completed.
-func (p *Path) cutFlush(r *request) bool {
-	b := p.take(r, 0)
+func (p *Path) cutFlush(j *job) bool {
+	b := p.take(j, 0)
 	if b == nil {
 		return false
 	}
 
-	b.kind, b.lo, b.hi = plain, 0, 0
-	r.next++
+	b.kind = store
+	j.cut = true
 
-	for slot := range raid.Slot(p.disks) {
-		if p.members[slot].State == raid.InSync || p.members[slot].State == raid.Recovering {
-			p.send(b, slot, Flush, nil, false)
+	for place := range p.places() {
+		if m, _ := p.at(place); m.working() {
+			p.send(b, place, Transfer{Op: Flush})
 		}
 	}
 
@@ -246,17 +302,4 @@ func (p *Path) cutFlush(r *request) bool {
 	}
 
 	return true
-}
-
-// Expected returns what a transfer was, and how many bytes it is when all went
-// well.
-func (p *Path) Expected(id int) (Op, int) {
-	b := &p.bands[id/p.disks]
-	t := &b.ios[id%p.disks]
-
-	if t.op == Flush {
-		return Flush, 0
-	}
-
-	return t.op, int(b.sectors().Bytes())
 }

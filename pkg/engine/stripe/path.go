@@ -8,175 +8,99 @@
 // joins it to the rings; tests join it to disks in memory that fail, lose power
 // and reorder as told. It allocates nothing after [New].
 //
-// A request is cut into bands. A band is a range of component sectors within
-// one row of chunks over which each chunk is either wholly written or not
-// touched, so that one rule makes its parity. Bands take what they need
-// (memory, transfers) before they start, and never wait for each other;
-// requests wait for bands. So a request that has begun always ends.
+// A request becomes jobs, and a job is cut into bands. A write to a level with
+// parity is a job for the whole rows of chunks in it and one for what it has of
+// a row at each end, which may be put together with what other requests have of
+// that row. Every other request is one job, and so is the slab that is being
+// synced. A band is a range of component sectors within one row of chunks over
+// which each chunk is either wholly written or not touched, so that one rule
+// makes its parity; where there are copies instead of parity it is a range of
+// array sectors that is contiguous in each copy. Bands take what they need
+// (memory, transfers) before they start, and never wait for each other; jobs
+// wait for bands. So a job that has begun always ends.
+//
+// What cannot be read is found out by whole bands. The job is then done again
+// in bands of a grain, each of which reads, computes and mends by itself: two
+// members with bad sectors in one row harm only the grains that they share.
 //
 // Invariants, checked by [Path.check] in tests after every call:
 //
-//   - no two requests that write parity or mirrors, and no such request and the
-//     slab that is being synced, hold overlapping component ranges
-//   - a band in flight belongs to a request that is in flight, and that holds
-//     its component range if the band reads or writes redundancy
+//   - no two jobs that write redundancy or read it, the slab that is being
+//     synced included, hold overlapping ranges
+//   - a band in flight belongs to a job that is in flight, and that holds its
+//     range if the band reads or writes redundancy
 //   - scratch memory is either free or held by one band
-//   - a member below whose recovery position a write lands is written too
+//   - a member below whose recovery position a write lands is written too, a
+//     mirror that is being filled in any case; and so is the successor
+//   - a part of a row that waits for the rest holds nothing, and no other part
+//     that waits overlaps it
+//   - a request has ended when all its jobs have
 package stripe
 
 import (
-	"errors"
 	"fmt"
 	"math/bits"
 
 	"raid-assembler/pkg/engine/geometry"
-	"raid-assembler/pkg/engine/intent"
+	"raid-assembler/pkg/engine/parity"
 	"raid-assembler/pkg/raid"
 )
 
-// MaxDisks is the largest number of slots that the data path serves.
-const MaxDisks = 64
-
-// Op is what a request or a transfer does.
-type Op uint8
-
-// The operations.
 const (
-	Read Op = iota
-	Write
-	Flush
-	Discard     // what was there need not be kept
-	WriteZeroes // as a Write of zeroes, without the data
+	// bandsPerRequest bounds the memory of bands, not correctness: a request
+	// that needs more takes them as others end.
+	bandsPerRequest = 4
+	// jobsPerRequest is how many jobs a write to parity makes: two ends and
+	// what is between them.
+	jobsPerRequest = 3
+	// grain is how much is computed in place of what cannot be read: the least
+	// that any device reads.
+	grain raid.Sectors = 8
+	// whereMax is how many differences a slab reports.
+	whereMax = 64
+	// badRoom is how many changes of bad blocks are kept without allocating.
+	badRoom = 256
 )
-
-func (o Op) String() string {
-	return [...]string{"read", "write", "flush", "discard", "write-zeroes"}[o]
-}
-
-// Request is an operation on the array.
-type Request struct {
-	Tag    int // below Config.Depth; in use until its Result
-	Op     Op
-	Sector raid.Sectors // of the array
-	Data   []byte       // of a Read or a Write: whole sectors
-	// Sectors is the length of a Discard or of WriteZeroes.
-	Sectors raid.Sectors
-	FUA     bool // what is written is to be on stable storage when it ends
-}
-
-// Result says that a request has ended.
-type Result struct {
-	Tag int
-	Op  Op
-	OK  bool // all of it was done; if not, the client is owed an I/O error
-}
-
-// Transfer is an operation on one member.
-type Transfer struct {
-	ID     int // to be given to Complete
-	Device int // as given to SetMember
-	Slot   raid.Slot
-	Op     Op
-	Sector raid.Sectors // of the component, from the start of its data area
-	Data   []byte       // of a Read or a Write: whole sectors
-	// Sectors is the length; 0 for a Flush, which is for all of the member.
-	Sectors raid.Sectors
-	FUA     bool
-}
-
-// Fault is how a transfer went wrong.
-type Fault uint8
-
-// The faults.
-const (
-	None   Fault = iota
-	Medium       // these sectors could not be read; the member may be fine
-	Gone         // the member does not answer any more
-)
-
-// Failure says that a member was given up on. The Path has stopped using it;
-// no write that it missed may be acknowledged before that is recorded.
-type Failure struct {
-	Device int
-	Slot   raid.Slot
-	Op     Op
-	Sector raid.Sectors
-}
-
-// BadBlock says that sectors of a member became bad, or that they are no longer.
-// [Member.Bad] says so already; no result that bears on it may be acknowledged
-// before it is recorded. That they are good again may be recorded later.
-type BadBlock struct {
-	Device  int
-	Slot    raid.Slot
-	Range   raid.Range // of the component
-	Cleared bool
-}
-
-// Member is what holds a slot.
-type Member struct {
-	Device int
-	State  raid.MemberState // InSync, Recovering, Faulty or Missing
-	// Recovered is the component offset below which a Recovering member is
-	// right.
-	Recovered raid.Sectors
-	// WriteMostly and Slow members are read only where the others do not do.
-	WriteMostly, Slow bool
-	// Bad is where the member holds no valid data, or nil if there is no log
-	// to keep that in. The Path changes it.
-	Bad *intent.BadBlocks
-}
-
-// Config sizes a Path.
-type Config struct {
-	Geometry *geometry.Map
-	Level    raid.Level
-	Disks    int
-	Chunk    raid.Sectors // 0 where the level has none
-	Depth    int          // requests at a time
-	// Scratch holds the pieces of memory that parity is computed in, all of
-	// one length, a multiple of 4096. There must be more than Disks of them.
-	Scratch [][]byte
-}
-
-// bandsPerRequest bounds the memory of bands, not correctness: a request that
-// needs more takes them as others end.
-const bandsPerRequest = 4
-
-// grain is how much is computed in place of what cannot be read, where parity
-// may be wrong: the least that any device reads.
-const grain raid.Sectors = 8
-
-// ErrConfig says that a Path cannot be made as asked.
-var ErrConfig = errors.New("unusable configuration")
 
 // Path is the data path of one array. It is not safe for concurrent use.
 type Path struct {
-	geo     *geometry.Map
-	level   raid.Level
-	disks   int
-	chunk   raid.Sectors
-	piece   raid.Sectors // the most that one band of parity covers
-	members []Member     // by slot
+	geo      *geometry.Map
+	level    raid.Level
+	disks    int
+	chunk    raid.Sectors
+	piece    raid.Sectors // the most that one band of parity covers
+	linger   bool
+	patterns []slots      // copies: which slots hold one chunk, all that there are
+	members  []Member     // by slot
+	resynced raid.Sectors // below it redundancy is right, in the unit of SyncSectors
 
 	heir      raid.Slot // the successor's
 	successor Member
+
+	clients []client
+	jobs    []job // by tag; the last is the slab that is being synced
+	bands   []band
+	free    []int32 // bands
+	scratch [][]byte
+	zeros   []byte  // as long as a piece
+	reading []int32 // reads in flight, by slot
+
+	code  *parity.Code
+	views [][]byte // a row's data by exponent, while something is computed
+	parts [][]byte // those of views that are summed, or pieces of them
+	fresh [][]byte // what is written, by slot
+
+	unsent    []Transfer
+	results   []Result
+	failures  []Failure
 	badBlocks []BadBlock
 
-	resynced raid.Sectors // component offset below which redundancy is right
+	held    []*job // that hold a range
+	waiting []*job // for a range, in order of arrival
+	starved []*job // for bands or memory, in order of arrival
 
-	requests []request // by tag; the last is the slab that is being synced
-	bands    []band
-	free     []int32 // bands
-	scratch  [][]byte
-	views    [][]byte // of scratch, while parity is compared
-	unsent   []Transfer
-	results  []Result
-	failures []Failure
-
-	held    []*request // that hold a component range
-	waiting []*request // for a component range, in order of arrival
-	starved []*request // for bands or memory, in order of arrival
+	gathering []*job // first parts of rows, that wait for more
+	streams   streams
 
 	sync  syncState
 	total int // pieces of scratch memory
@@ -188,33 +112,47 @@ func New(cfg Config) (*Path, error) {
 		return nil, fmt.Errorf("stripe: %d slots, of 1 to %d: %w", cfg.Disks, MaxDisks, ErrConfig)
 	}
 
-	if len(cfg.Scratch) <= cfg.Disks || len(cfg.Scratch[0])%4096 != 0 || len(cfg.Scratch[0]) == 0 {
+	if len(cfg.Scratch) < cfg.Disks+2 || len(cfg.Scratch[0])%4096 != 0 || len(cfg.Scratch[0]) == 0 {
 		return nil, fmt.Errorf("stripe: %d pieces of scratch memory for %d slots: %w",
 			len(cfg.Scratch), cfg.Disks, ErrConfig)
 	}
 
+	usable := len(cfg.Scratch) - 1
+	jobs := cfg.Depth*jobsPerRequest + 1
+
 	p := &Path{
-		geo: cfg.Geometry, level: cfg.Level, disks: cfg.Disks, chunk: cfg.Chunk,
-		piece:    raid.Sectors(len(cfg.Scratch[0]) / raid.SectorSize),
-		members:  make([]Member, cfg.Disks),
-		resynced: raid.MaxSectors,
-		requests: make([]request, cfg.Depth+1),
-		bands:    make([]band, cfg.Depth*bandsPerRequest),
-		scratch:  append([][]byte(nil), cfg.Scratch...),
-		total:    len(cfg.Scratch),
-		views:    make([][]byte, 0, cfg.Disks),
-		results:  make([]Result, 0, cfg.Depth),
-		failures: make([]Failure, 0, cfg.Disks),
-		held:     make([]*request, 0, cfg.Depth+1),
-		waiting:  make([]*request, 0, cfg.Depth+1),
-		starved:  make([]*request, 0, cfg.Depth+1),
+		geo: cfg.Geometry, level: cfg.Level, disks: cfg.Disks, chunk: cfg.Chunk, linger: cfg.Linger,
+		piece:     raid.Sectors(len(cfg.Scratch[0]) / raid.SectorSize),
+		members:   make([]Member, cfg.Disks),
+		resynced:  raid.MaxSectors,
+		heir:      raid.NoSlot,
+		successor: Member{Device: -1, State: raid.Missing},
+		clients:   make([]client, cfg.Depth),
+		jobs:      make([]job, jobs),
+		bands:     make([]band, cfg.Depth*bandsPerRequest),
+		scratch:   append([][]byte(nil), cfg.Scratch[:usable]...),
+		zeros:     cfg.Scratch[usable],
+		total:     usable,
+		reading:   make([]int32, cfg.Disks),
+		parts:     make([][]byte, 0, cfg.Disks),
+		fresh:     make([][]byte, cfg.Disks),
+		results:   make([]Result, 0, cfg.Depth),
+		failures:  make([]Failure, 0, cfg.Disks+1),
+		badBlocks: make([]BadBlock, 0, badRoom),
+		held:      make([]*job, 0, jobs),
+		waiting:   make([]*job, 0, jobs),
+		starved:   make([]*job, 0, jobs),
+		gathering: make([]*job, 0, jobs),
 	}
-	p.unsent = make([]Transfer, 0, len(p.bands)*cfg.Disks)
+	p.unsent = make([]Transfer, 0, len(p.bands)*p.places())
+	p.sync.where = make([]raid.Range, 0, whereMax)
+	p.sync.wrong = make([]raid.Slot, 0, whereMax)
+	clear(p.zeros)
 
 	for i := range p.bands {
 		p.bands[i].id = int32(i)
 		p.bands[i].bufs = make([][]byte, cfg.Disks)
-		p.bands[i].ios = make([]transfer, cfg.Disks)
+		p.bands[i].ios = make([]transfer, p.places())
 		p.free = append(p.free, int32(i))
 	}
 
@@ -222,54 +160,80 @@ func New(cfg Config) (*Path, error) {
 		p.members[i] = Member{Device: -1, State: raid.Missing}
 	}
 
-	p.heir, p.successor = raid.NoSlot, Member{Device: -1, State: raid.Missing}
+	if p.level.HasParity() {
+		p.code = parity.NewCode(p.geo.Exponents())
+		p.views = make([][]byte, p.geo.Exponents())
+	} else {
+		p.patterns = p.patternsOf()
+	}
 
 	return p, nil
+}
+
+// patternsOf returns the sets of slots that hold the copies of one chunk. They
+// come again after as many chunks as there are slots, at most.
+func (p *Path) patternsOf() []slots {
+	var patterns []slots
+
+	if p.level != raid.Level10 {
+		// Of mirrors any one will do; without copies each is needed.
+		if p.level == raid.Level1 {
+			return []slots{p.everyone()}
+		}
+
+		for slot := range p.disks {
+			patterns = append(patterns, 1<<uint(slot))
+		}
+
+		return patterns
+	}
+
+	for n := range raid.Sectors(p.disks) {
+		if s := n * p.chunk; s < p.geo.ArraySectors() {
+			var set slots
+
+			for i := range p.geo.Copies() {
+				slot, _, _ := p.geo.Copy(s, i)
+				set.add(slot)
+			}
+
+			patterns = append(patterns, set)
+		}
+	}
+
+	return patterns
 }
 
 // SetMember says what holds slot from now on.
 func (p *Path) SetMember(slot raid.Slot, m Member) { p.members[slot] = m }
 
-// SetSuccessor says what is to take the place of the member of slot: a
-// Recovering member that Replace fills. A Device of -1 ends it. There is one at
-// a time.
-func (p *Path) SetSuccessor(slot raid.Slot, m Member) { p.heir, p.successor = slot, m }
-
-// Successor returns what is to take the place of a member, and of which.
-func (p *Path) Successor() (raid.Slot, Member) { return p.heir, p.successor }
-
-// BadBlocks returns what became bad or good since the last call, valid until
-// the next call of any method. They come before the Results that they bear on.
-func (p *Path) BadBlocks() []BadBlock {
-	bad := p.badBlocks
-	p.badBlocks = p.badBlocks[:0]
-
-	return bad
-}
-
-// Footprint returns which part of what a sync covers a request bears on, in the
-// unit of geometry.Map's SyncSectors: what must be marked in a write-intent
-// bitmap before the request is submitted.
-func (p *Path) Footprint(req Request) raid.Range {
-	r := request{Request: req}
-	if req.Op == Flush {
-		return raid.Range{}
-	}
-
-	lo, hi := p.componentRange(&r)
-
-	return raid.Range{From: lo, To: hi}
-}
-
 // Member returns what holds slot.
 func (p *Path) Member(slot raid.Slot) Member { return p.members[slot] }
 
-// SetResynced says below which component offset redundancy is right.
+// SetSuccessor says what is to take the place of the member of slot: a
+// Recovering member that Replace fills. A Device of -1 ends it. There is one at
+// a time.
+func (p *Path) SetSuccessor(slot raid.Slot, m Member) {
+	if p.heir, p.successor = slot, m; m.Device < 0 {
+		p.heir, p.successor.State = raid.NoSlot, raid.Missing
+	}
+}
+
+// Successor returns what is to take the place of a member, and of which;
+// NoSlot if there is none.
+func (p *Path) Successor() (raid.Slot, Member) { return p.heir, p.successor }
+
+// SetResynced says below which offset redundancy is right, in the unit of
+// geometry.Map's SyncSectors.
 func (p *Path) SetResynced(upTo raid.Sectors) { p.resynced = upTo }
 
 // Transfers returns what is to be submitted now, valid until the next call of
-// any method. Each must be completed once, in any order.
+// any method. Each must be completed once, in any order. What was submitted
+// since the last call counts as having arrived together: the caller should
+// submit all that it has before.
 func (p *Path) Transfers() []Transfer {
+	p.release()
+
 	unsent := p.unsent
 	p.unsent = p.unsent[:0]
 
@@ -294,55 +258,137 @@ func (p *Path) Failures() []Failure {
 	return failures
 }
 
-// giveUp stops using the member of slot, if it still is the device that
-// failed.
-func (p *Path) giveUp(slot raid.Slot, t *transfer, op Op) {
-	m := &p.members[slot]
-	if m.Device != int(t.device) || (m.State != raid.InSync && m.State != raid.Recovering) {
-		return
+// BadBlocks returns what became bad or good since the last call, valid until
+// the next call of any method. They come before the Results that they bear on.
+func (p *Path) BadBlocks() []BadBlock {
+	bad := p.badBlocks
+	p.badBlocks = p.badBlocks[:0]
+
+	return bad
+}
+
+// Pending reports whether there is something to take: transfers, results,
+// failures, bad blocks or a slab.
+func (p *Path) Pending() bool {
+	return len(p.unsent) > 0 || len(p.results) > 0 || len(p.failures) > 0 || len(p.badBlocks) > 0 ||
+		p.sync.ended || p.releasable()
+}
+
+// Footprint returns which part of what a sync covers a request bears on, in the
+// unit of geometry.Map's SyncSectors: what must be marked in a write-intent
+// bitmap before the request is submitted.
+func (p *Path) Footprint(req Request) raid.Range {
+	if req.Op == Flush {
+		return raid.Range{}
 	}
 
-	m.State = raid.Faulty
-	p.failures = append(p.failures, Failure{Device: m.Device, Slot: slot, Op: op, Sector: t.sector})
+	lo, hi := p.rangeOf(req.Sector, req.end())
+
+	return raid.Range{From: lo, To: hi}
 }
 
 // slots is a set of slots.
 type slots uint64
 
-func (s slots) has(slot raid.Slot) bool { return s&(1<<uint(slot)) != 0 }
+func (s slots) has(slot raid.Slot) bool { return slot >= 0 && s&(1<<uint(slot)) != 0 }
 func (s slots) count() int              { return bits.OnesCount64(uint64(s)) }
+func (s slots) first() raid.Slot        { return raid.Slot(bits.TrailingZeros64(uint64(s))) }
 func (s *slots) add(slot raid.Slot)     { *s |= 1 << uint(slot) }
+func (s *slots) remove(slot raid.Slot)  { *s &^= 1 << uint(slot) }
 
-// unreadable returns the slots whose members cannot be trusted for component
-// sectors up to end, those that avoid names included.
-func (p *Path) unreadable(end raid.Sectors, avoid slots) slots {
-	set := avoid
+// everyone returns the set of all slots.
+func (p *Path) everyone() slots {
+	return slots(1)<<uint(p.disks-1)<<1 - 1
+}
+
+// places is how many transfers a band has room for: one for each slot, and one
+// for the successor, whose place is the last.
+func (p *Path) places() int { return p.disks + 1 }
+
+// at returns what a place of a band stands for.
+func (p *Path) at(place int) (*Member, raid.Slot) {
+	if place == p.disks {
+		return &p.successor, p.heir
+	}
+
+	return &p.members[place], raid.Slot(place)
+}
+
+// gone returns the slots whose members do not hold component sectors up to
+// end.
+func (p *Path) gone(end raid.Sectors) slots {
+	var set slots
 
 	for i := range p.members {
-		m := &p.members[i]
-		if m.State == raid.InSync || (m.State == raid.Recovering && end <= m.Recovered) {
-			continue
+		if !p.members[i].holds(end) {
+			set.add(raid.Slot(i))
 		}
-
-		set.add(raid.Slot(i))
 	}
 
 	return set
 }
 
-// writable reports whether a write that ends at component sector end must go
-// to the member of slot. A mirror being filled takes every write: the copy
-// comes over it later, with the same data or newer. Parity levels could not
-// say what belongs there without more reads, and leave it to the recovery.
-func (p *Path) writable(slot raid.Slot, end raid.Sectors) bool {
-	m := &p.members[slot]
+// unreadable returns the slots whose members cannot be trusted for component
+// sectors from lo to hi.
+func (p *Path) unreadable(lo, hi raid.Sectors) slots {
+	var set slots
 
-	return m.State == raid.InSync ||
-		(m.State == raid.Recovering && (p.level == raid.Level1 || end <= m.Recovered))
+	for i := range p.members {
+		if m := &p.members[i]; !m.holds(hi) || m.bad(lo, hi) {
+			set.add(raid.Slot(i))
+		}
+	}
+
+	return set
 }
 
-// Pending reports whether there is something to take: transfers, results or
-// failures.
-func (p *Path) Pending() bool {
-	return len(p.unsent) > 0 || len(p.results) > 0 || len(p.failures) > 0 || p.sync.ended
+// lacking returns the slots without a member in sync.
+func (p *Path) lacking() slots {
+	var set slots
+
+	for i := range p.members {
+		if p.members[i].State != raid.InSync {
+			set.add(raid.Slot(i))
+		}
+	}
+
+	return set
+}
+
+// survives reports whether all content is there without the slots of lack.
+func (p *Path) survives(lack slots) bool {
+	if p.level.HasParity() {
+		return lack.count() <= p.level.Redundancy(p.disks)
+	}
+
+	for _, set := range p.patterns {
+		if set&^lack == 0 {
+			return false
+		}
+	}
+
+	return true
+}
+
+// alive reports whether the array is not broken.
+func (p *Path) alive() bool { return p.survives(p.lacking()) }
+
+// sound reports whether every chunk can be read where it lies.
+func (p *Path) sound() bool {
+	for i := range p.members {
+		m := &p.members[i]
+		if m.State != raid.InSync || m.Slow || m.Bad != nil && !m.Bad.Empty() {
+			return false
+		}
+	}
+
+	return true
+}
+
+// takes reports whether a write that ends at component sector end must go to
+// m. A mirror being filled takes every write: the copy comes over it later,
+// with the same data or newer. Parity levels could not say what belongs there
+// without more reads, and leave it to the recovery.
+func (p *Path) takes(m *Member, end raid.Sectors) bool {
+	return m.holds(end) || m.State == raid.Recovering && !p.level.HasParity()
 }

@@ -1,10 +1,6 @@
 package stripe
 
 import (
-	"bytes"
-	"math/bits"
-
-	"raid-assembler/pkg/engine/parity"
 	"raid-assembler/pkg/raid"
 )
 
@@ -17,8 +13,8 @@ type Slab struct {
 	From, To   raid.Sectors
 	OK         bool
 	Mismatched raid.Sectors // of the range, what was not redundant; it is now, but for a Check
-	// Where is where that was, of the component, or of the array on a RAID10:
-	// the first of them. It is valid until the next slab.
+	// Where is where that was, in the unit of geometry.Map's SyncSectors: the
+	// first of it. It is valid until the next slab.
 	Where []raid.Range
 	// Wrong is which slot's content was wrong in each of Where, or NoSlot if
 	// nobody can know.
@@ -28,34 +24,55 @@ type Slab struct {
 // syncState is the slab that is being synced, and the last one's fate.
 type syncState struct {
 	slab   Slab
-	device int // recover: that is filled
+	device int // Recover and Replace: that is filled
 	ended  bool
+	where  []raid.Range // the memory of Slab.Where
+	wrong  []raid.Slot
 }
 
-// SyncSlab makes redundancy right over component sectors from to to: it fills
-// the recovering member of slot, or compares and corrects. Client requests
+// SyncSlab makes redundancy right from from to to: it fills the recovering
+// member of slot, or its successor, or compares and corrects. Client requests
 // that need the range wait meanwhile, so it should be short. Preconditions: no
-// other slab is under way, and from is a multiple of the chunk.
+// other slab is under way, from is a multiple of the chunk, and on Recover and
+// Replace of a RAID10 to is not above geometry.Map's SectionEnd.
 func (p *Path) SyncSlab(action raid.SyncAction, slot raid.Slot, from, to raid.Sectors) {
-	r := &p.requests[len(p.requests)-1]
-	if r.active {
+	j := p.slabJob()
+	if j.active {
 		panic("stripe: a slab is under way")
 	}
 
-	p.sync = syncState{slab: Slab{Action: action, Slot: slot, From: from, To: to}}
-	if action == raid.Recover {
-		p.sync.device = p.members[slot].Device
+	s := &p.sync
+	s.slab = Slab{Action: action, Slot: slot, From: from, To: to}
+	s.where, s.wrong = s.where[:0], s.wrong[:0]
+
+	if p.fills() {
+		s.device = p.target().Device
 	}
 
-	*r = request{active: true, syncing: true, lo: from, hi: to, next: from}
+	*j = job{id: int32(len(p.jobs) - 1), op: Flush, active: true, syncing: true, lo: from, hi: to}
 
-	if p.lock(r) {
-		p.cut(r)
+	if p.fills() && !p.level.HasParity() {
+		span := p.geo.Span(from, to)
+		j.lo, j.hi = span.From, span.To
+	}
+
+	p.begin(j)
+}
+
+// beginSlab begins the slab, or begins it again. What was corrected on the
+// first time will not differ again; what was only counted would count twice.
+func (p *Path) beginSlab(j *job) {
+	s := &p.sync
+	j.pos = s.slab.From
+
+	if s.slab.Action == raid.Check {
+		s.slab.Mismatched = 0
+		s.where, s.wrong = s.where[:0], s.wrong[:0]
 	}
 }
 
 // Syncing reports whether a slab is under way.
-func (p *Path) Syncing() bool { return p.requests[len(p.requests)-1].active }
+func (p *Path) Syncing() bool { return p.slabJob().active }
 
 // TakeSlab returns the slab that ended since the last call.
 func (p *Path) TakeSlab() (Slab, bool) {
@@ -65,264 +82,243 @@ func (p *Path) TakeSlab() (Slab, bool) {
 	return p.sync.slab, ended
 }
 
-// slabDone moves the position that the data path trusts, before it lets those
-// go on that waited for the range.
-func (p *Path) slabDone(r *request) {
-	s := &p.sync
-	s.slab.OK = !r.failed && (s.slab.Action != raid.Recover || p.filling())
-	s.ended = true
+// fills reports whether the slab fills a member, and compares nothing.
+func (p *Path) fills() bool {
+	return p.sync.slab.Action == raid.Recover || p.sync.slab.Action == raid.Replace
+}
 
-	if !s.slab.OK {
-		return
+// target returns the member that the slab fills.
+func (p *Path) target() *Member {
+	if p.sync.slab.Action == raid.Replace {
+		return &p.successor
 	}
 
-	if s.slab.Action == raid.Recover {
-		p.members[s.slab.Slot].Recovered = s.slab.To
-	} else {
+	return &p.members[p.sync.slab.Slot]
+}
+
+// targetPlace returns its place in a band.
+func (p *Path) targetPlace() int {
+	if p.sync.slab.Action == raid.Replace {
+		return p.disks
+	}
+
+	return int(p.sync.slab.Slot)
+}
+
+// filling reports whether what is filled still is the device that the slab
+// began with. Another one in its place has nothing of what was written to the
+// first.
+func (p *Path) filling() bool {
+	m := p.target()
+
+	return m.State == raid.Recovering && m.Device == p.sync.device &&
+		(p.sync.slab.Action != raid.Replace || p.heir == p.sync.slab.Slot)
+}
+
+// slabDone moves the position that the data path trusts, before it lets those
+// go on that waited for the range.
+func (p *Path) slabDone(j *job) {
+	s := &p.sync
+	s.slab.OK = !j.failed && (!p.fills() || p.filling())
+	s.slab.Where, s.slab.Wrong = s.where, s.wrong
+	s.ended = true
+
+	switch {
+	case !s.slab.OK:
+	case p.fills():
+		p.target().Recovered = s.slab.To
+	case s.slab.Action == raid.Resync:
 		p.resynced = s.slab.To
 	}
 }
 
-// filling reports whether the slot of the slab that recovers still is held by
-// the device that it began with. Another one in its place has nothing of what
-// was written to the first.
-func (p *Path) filling() bool {
-	m := &p.members[p.sync.slab.Slot]
-
-	return m.State == raid.Recovering && m.Device == p.sync.device
-}
-
 // cutSync makes the next band of a slab.
-func (p *Path) cutSync(r *request) bool {
-	end := min(r.hi, r.next+p.piece)
-
-	row := int64(0)
-	if p.level.HasParity() {
-		row = int64(r.next / p.chunk)
-		end = min(end, raid.Sectors(row+1)*p.chunk)
-	}
-
-	if r.fine {
-		end = min(end, r.next+grain)
-	}
-
-	reads, need, ok := p.planSync(end, r.avoid)
-	if !ok {
-		r.failed = true
+func (p *Path) cutSync(j *job) bool {
+	switch {
+	case p.fills() && !p.filling():
+		j.failed = true
 
 		return true
+	case p.fills() && p.level.HasParity():
+		return p.cutFillRow(j)
+	case p.fills():
+		return p.cutFillCopy(j)
+	case p.level.HasParity():
+		return p.cutCompareRow(j)
+	default:
+		return p.cutCompare(j)
+	}
+}
+
+// span returns the end of the next band of a slab over rows.
+func (p *Path) span(j *job) raid.Sectors {
+	n := min(p.sync.slab.To-j.pos, p.piece, p.chunk-j.pos%p.chunk)
+	if j.fine {
+		n = min(n, grain-j.pos%grain)
 	}
 
-	b := p.take(r, need)
+	return j.pos + p.evenRow(j.pos, n)
+}
+
+// takeRow returns a band of the slab over a row from j.pos to end.
+func (p *Path) takeRow(j *job, how kind, end raid.Sectors) *band {
+	b := p.take(j, p.everyone())
+	if b != nil {
+		b.kind, b.lo, b.hi, b.row = how, j.pos, end, int64(j.pos/p.chunk)
+		j.pos = end
+	}
+
+	return b
+}
+
+// cutFillRow makes the next band that fills a member of a row.
+func (p *Path) cutFillRow(j *job) bool {
+	b := p.takeRow(j, fillRow, p.span(j))
 	if b == nil {
 		return false
 	}
 
-	b.row, b.lo, b.hi, b.slot = row, r.next, end, p.sync.slab.Slot
-	r.next = end
+	b.want.add(p.sync.slab.Slot)
 
 	if p.sync.slab.Action == raid.Recover {
-		b.kind = recovering
-	} else {
-		b.kind = resyncing
+		b.shun = b.want
 	}
 
-	if p.level == raid.Level1 && b.kind == recovering {
-		p.readMirror(b, reads)
-	} else {
-		p.readInto(b, reads)
-	}
+	p.fillRowStep(b)
 
 	return true
 }
 
-// readMirror reads b's range from the first mirror of set, for another one.
-func (p *Path) readMirror(b *band, set slots) {
-	source := raid.Slot(bits.TrailingZeros64(uint64(set)))
-	p.send(b, source, Read, b.scratch(b.slot), false)
-}
+// fillRowStep takes the filling of a member on: read, compute and write, or
+// end.
+func (p *Path) fillRowStep(b *band) {
+	slot := p.sync.slab.Slot
 
-// planSync returns which members can be read for the slab, but for those to
-// avoid, and where memory is needed; not ok if too many are missing.
-func (p *Path) planSync(end raid.Sectors, avoid slots) (reads, need slots, ok bool) {
-	var target slots
-
-	bad := p.unreadable(end, avoid)
-	s := &p.sync.slab
-
-	if s.Action == raid.Resync {
-		good := p.everyone() &^ bad
-
-		return good, good, good.count() > 1 && (p.level == raid.Level1 || bad == 0)
-	}
-
-	target.add(s.Slot)
-
-	if !p.filling() {
-		return 0, 0, false
-	}
-
-	others := p.everyone() &^ target
-	if p.level.HasParity() {
-		return others, p.everyone(), bad&others == 0
-	}
-
-	good := others &^ bad
-
-	return good, target, good != 0
-}
-
-// recovered takes the filling of a member on: compute and write, or end.
-func (p *Path) recovered(b *band) {
 	switch {
-	case b.writing:
-		p.done(b, b.missed == 0)
-	case b.lost != 0 && p.level == raid.Level1:
-		p.otherMirror(b)
-	case b.lost != 0 || !p.filling():
-		p.done(b, false)
-	default:
-		if p.level.HasParity() {
-			p.sumOthers(b, b.slot)
+	case b.stage == writing, !p.filling():
+		p.done(b, p.filling())
+
+		return
+	case p.spoiled(b):
+		return
+	}
+
+	switch p.learn(b) {
+	case asked:
+	case unknown:
+		p.forgo(b, b.lo)
+	case known:
+		if b.want&b.bad != 0 {
+			p.solve(b)
 		}
 
-		b.writing = true
-		p.send(b, b.slot, Write, b.scratch(b.slot), false)
+		b.stage = writing
+		p.send(b, p.targetPlace(), Transfer{
+			Op: Write, Sector: b.lo, Sectors: b.sectors(), Data: b.buf(slot),
+		})
+
+		for other := range raid.Slot(p.disks) {
+			if other != slot && b.lost.has(other) && b.have.has(other) && p.members[other].State == raid.InSync {
+				p.store(b, other, Transfer{Op: Write, Sector: b.lo, Sectors: b.sectors(), Data: b.buf(other)})
+			}
+		}
 	}
 }
 
-// otherMirror reads again what one mirror could not give, from the next.
-func (p *Path) otherMirror(b *band) {
-	b.req.avoid |= b.lost
-	b.lost = 0
+// forgo ends a band whose content no member can give. It is recorded as bad on
+// the member that is filled, at component sector at, and the filling goes on;
+// without room for that, or with too many members gone, it does not.
+func (p *Path) forgo(b *band, at raid.Sectors) {
+	p.done(b, p.bearable() && p.addBad(p.target(), p.sync.slab.Slot, at, at+b.sectors()))
+}
 
-	if reads, _, ok := p.planSync(b.hi, b.req.avoid); ok {
-		p.readMirror(b, reads)
-	} else {
-		p.done(b, false)
+// bearable reports whether it is for bad blocks that something cannot be read,
+// and not for members that are gone.
+func (p *Path) bearable() bool { return p.alive() }
+
+// cutFillCopy makes the next band that fills a member from another copy.
+func (p *Path) cutFillCopy(j *job) bool {
+	slot := p.sync.slab.Slot
+	left := p.sync.slab.To - j.pos
+
+	s, run, ok := p.geo.Virtual(slot, j.pos)
+	if !ok {
+		j.pos += min(left, run) // an end of the member that the array does not use
+
+		return true
+	}
+
+	n := min(run, left, p.piece)
+	if j.fine {
+		n = min(n, grain-j.pos%grain)
+	}
+
+	n = p.evenCopies(s, n)
+
+	b := p.take(j, 1<<uint(slot))
+	if b == nil {
+		return false
+	}
+
+	b.kind, b.lo, b.hi = fillCopy, s, s+n
+	j.pos += n
+	p.readCopy(b)
+
+	return true
+}
+
+// readCopy reads what the target lacks from a copy that was not tried yet, the
+// member's own first that is replaced.
+func (p *Path) readCopy(b *band) {
+	slot := p.sync.slab.Slot
+	own := p.copyIn(slot, b.lo)
+	avoid := b.lost
+	m := &p.members[slot]
+
+	from, at := slot, own
+	if p.sync.slab.Action == raid.Recover || avoid.has(slot) || !m.holds(own+b.sectors()) ||
+		m.bad(own, own+b.sectors()) {
+		avoid.add(slot)
+		from, at = p.choose(b.lo, b.sectors(), avoid)
+	}
+
+	switch {
+	case from != raid.NoSlot:
+		b.slot = from
+		p.send(b, int(from), Transfer{
+			Op: Read, Sector: at, Sectors: b.sectors(), Data: b.bufs[slot][:b.sectors().Bytes()],
+		})
+	case !p.spoiled(b):
+		p.forgo(b, own)
 	}
 }
 
-// sumOthers leaves in the scratch memory of slot the sum of all others.
-func (p *Path) sumOthers(b *band, slot raid.Slot) {
-	sum := b.scratch(slot)
-	clear(sum)
+// fillCopyStep takes the filling of a mirror on: read from the next copy, or
+// write, or end.
+func (p *Path) fillCopyStep(b *band) {
+	slot := p.sync.slab.Slot
+
+	switch {
+	case b.stage == writing, !p.filling():
+		p.done(b, p.filling())
+
+		return
+	case b.lost.has(b.slot):
+		p.readCopy(b)
+
+		return
+	}
+
+	b.stage = writing
+	tr := Transfer{
+		Op: Write, Sector: p.copyIn(slot, b.lo), Sectors: b.sectors(), Data: b.bufs[slot][:b.sectors().Bytes()],
+	}
+	p.send(b, p.targetPlace(), tr)
 
 	for other := range raid.Slot(p.disks) {
-		if other != slot && b.bufs[other] != nil {
-			parity.XORInto(sum, b.scratch(other))
+		if other != slot && b.lost.has(other) && p.members[other].State == raid.InSync {
+			tr.Sector = p.copyIn(other, b.lo)
+			p.store(b, other, tr)
 		}
 	}
-}
-
-// compared takes a resync on: correct what differs, or end.
-func (p *Path) compared(b *band) {
-	switch {
-	case b.writing:
-		p.done(b, p.survivors() >= p.disks-p.level.Redundancy(p.disks))
-	case p.level.HasParity():
-		p.checkParity(b)
-	default:
-		p.checkMirrors(b)
-	}
-}
-
-// checkParity writes the parity anew if it is wrong, or what the one member
-// holds that could not be read. That is computed from parity that nobody could
-// check, so it is done for no more than had to be: the neighbours of a bad
-// sector are right where the parity is not.
-func (p *Path) checkParity(b *band) {
-	wrong := p.geo.ParitySlot(b.row)
-	differs := b.lost != 0
-
-	if differs && b.sectors() > grain {
-		b.req.fine, b.req.again = true, true
-		p.done(b, true)
-
-		return
-	}
-
-	if b.lost.count() > 1 {
-		p.done(b, false)
-
-		return
-	}
-
-	for slot := range raid.Slot(p.disks) {
-		if b.lost.has(slot) {
-			wrong = slot
-		}
-	}
-
-	if !differs {
-		differs = p.parityDiffers(b, wrong)
-	}
-
-	if !differs {
-		p.done(b, true)
-
-		return
-	}
-
-	p.sumOthers(b, wrong)
-	p.correct(b, wrong, b.scratch(wrong))
-
-	if b.pending == 0 {
-		p.done(b, false)
-	}
-}
-
-// parityDiffers compares the parity of b with its data.
-func (p *Path) parityDiffers(b *band, paritySlot raid.Slot) bool {
-	data := p.views[:0]
-
-	for slot := range raid.Slot(p.disks) {
-		if slot != paritySlot {
-			data = append(data, b.scratch(slot))
-		}
-	}
-
-	return parity.Check(b.scratch(paritySlot), data...) >= 0
-}
-
-// checkMirrors writes the first mirror's content to those that differ, or that
-// could not be read. Those that failed meanwhile need it no more.
-func (p *Path) checkMirrors(b *band) {
-	var source []byte
-
-	for slot := range raid.Slot(p.disks) {
-		if source == nil && b.bufs[slot] != nil && !b.lost.has(slot) {
-			source = b.scratch(slot)
-		}
-	}
-
-	if source == nil {
-		p.done(b, false)
-
-		return
-	}
-
-	for slot := range raid.Slot(p.disks) {
-		if b.bufs[slot] != nil && (b.lost.has(slot) || !bytes.Equal(source, b.scratch(slot))) {
-			p.correct(b, slot, source)
-		}
-	}
-
-	if b.pending == 0 {
-		p.done(b, true)
-	}
-}
-
-// correct writes data to the member of slot, if there still is one.
-func (p *Path) correct(b *band, slot raid.Slot, data []byte) {
-	if p.members[slot].State != raid.InSync {
-		return
-	}
-
-	if !b.writing {
-		p.sync.slab.Mismatched += b.sectors()
-	}
-
-	b.writing = true
-	p.send(b, slot, Write, data, false)
 }
