@@ -76,6 +76,7 @@ var raid6Layouts = append(slices.Clone(raid5Layouts[:10]),
 	layoutName{"left-symmetric-6", LeftSymmetric6},
 	layoutName{"right-symmetric-6", RightSymmetric6},
 	layoutName{"parity-first-6", ParityFirst6},
+	layoutName{"parity-last-6", ParityLast}, // Q is where it would be anyway
 	layoutName{"la-6", LeftAsymmetric6},
 	layoutName{"ra-6", RightAsymmetric6},
 	layoutName{"ls-6", LeftSymmetric6},
@@ -201,14 +202,14 @@ func (l Layout) copiesName() string {
 
 // parseCopies reads a RAID10's layout.
 func parseCopies(text string) (Layout, error) {
-	near, far, rest := 1, 1, Layout(0)
-
 	if text == "" {
 		text = "n2"
 	}
 
+	var near, far, rest Layout
+
 	for part := range strings.SplitSeq(text, ",") {
-		if sets := slices.Index(setsNames, ","+part); sets > 0 {
+		if sets := slices.Index(setsNames, ","+part); sets > 0 && rest>>setsShift == 0 {
 			rest |= Layout(sets) << setsShift
 
 			continue
@@ -223,21 +224,21 @@ func parseCopies(text string) (Layout, error) {
 			return 0, badCopies(text)
 		}
 
-		switch part[0] {
-		case 'n':
-			near = n
-		case 'o':
-			far, rest = n, rest|offsetBit
-		case 'f':
-			far = n
+		switch kind := part[0]; {
+		case kind == 'n' && near == 0:
+			near = Layout(n)
+		case kind == 'f' && far == 0:
+			far = Layout(n)
+		case kind == 'o' && far == 0:
+			far, rest = Layout(n), rest|offsetBit
 		default:
 			return 0, badCopies(text)
 		}
 	}
 
-	return Layout(near) | Layout(far)<<farShift | rest, nil
+	return max(near, 1) | max(far, 1)<<farShift | rest, nil
 }
 
 func badCopies(text string) error {
-	return fmt.Errorf("raid: layout %q: raid10 has nN, fN and oN for N near, far or offset copies", text)
+	return fmt.Errorf("raid: layout %q: raid10 has nN, fN and oN for N near, far or offset copies, each once", text)
 }

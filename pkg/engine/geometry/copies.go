@@ -129,7 +129,7 @@ func (m *Map) Span(lo, hi raid.Sectors) raid.Range {
 	bottom, _ := c.rowOf(hi-1, m.chunk)
 
 	first := top * int64(m.disks) / int64(c.near)
-	last := ((bottom+1)*int64(m.disks) - 1) / int64(c.near)
+	last := ((bottom+1)*int64(m.disks) - 1) / int64(c.near) // which the array's end may lack
 	span := raid.Range{From: raid.Sectors(first) * m.chunk, To: raid.Sectors(last+1) * m.chunk}
 
 	// The ends of a chunk are left out, unless another copy of it is between.
