@@ -23,6 +23,11 @@ type Params struct {
 	// fits, Sizes is ignored. A Layout of 0 at level 0 is the original one.
 	raid.Geometry
 
+	// Bitmap says whether the array gets a write-intent bitmap, BitmapChunk what
+	// a bit of it stands for: 0 is what mdadm would choose.
+	Bitmap      BitmapChoice
+	BitmapChunk raid.Sectors
+
 	// AssumeClean says that redundancy is right already.
 	AssumeClean bool
 	Now         time.Time
@@ -32,7 +37,8 @@ type Params struct {
 // slot open.
 type NewMember struct {
 	metadata.Source
-	Device raid.UUID
+	Device                raid.UUID
+	WriteMostly, FailFast bool
 }
 
 // Create returns the writes that make an array of devices, as mdadm would
@@ -48,6 +54,11 @@ func Create(p Params, devices []NewMember) ([][]metadata.Write, error) {
 		return nil, fmt.Errorf("md1: %w", err)
 	}
 
+	header, err := p.newBitmap(like)
+	if err != nil {
+		return nil, fmt.Errorf("md1: %w", err)
+	}
+
 	var first, supers []metadata.Write
 
 	for i, d := range devices {
@@ -55,7 +66,7 @@ func Create(p Params, devices []NewMember) ([][]metadata.Write, error) {
 			continue
 		}
 
-		raw, err := placed(*like, minor(p.Minor), d)
+		raw, err := placed(*like, minor(p.Minor), d, header)
 		if err != nil {
 			return nil, fmt.Errorf("md1: device %d: %w", i, err)
 		}
@@ -65,6 +76,10 @@ func Create(p Params, devices []NewMember) ([][]metadata.Write, error) {
 		erase, err := erasures(minor(p.Minor), d.Source)
 		if err != nil {
 			return nil, fmt.Errorf("md1: device %d: %w", i, err)
+		}
+
+		if header != nil {
+			erase = append(erase, wholeBitmap(raw, header))
 		}
 
 		for _, w := range erase {
@@ -238,8 +253,9 @@ func dataOffset(size, chunk, room raid.Sectors) raid.Sectors {
 	return (24 + room + headroom + mib - 1) / mib * mib
 }
 
-// placed returns the superblock of device d of a new array.
-func placed(raw Raw, m minor, d NewMember) (*Raw, error) {
+// placed returns the superblock of device d of a new array with the bitmap
+// given, if any.
+func placed(raw Raw, m minor, d NewMember, header *bitmap) (*Raw, error) {
 	at, ok := m.place(d.Size)
 	if !ok || d.Block > blockSize {
 		return nil, fmt.Errorf("no room for a %v superblock on %d sectors in blocks of %d bytes", m, d.Size, d.Block)
@@ -248,14 +264,23 @@ func placed(raw Raw, m minor, d NewMember) (*Raw, error) {
 	raw.SuperOffset = uint64(at)
 	raw.DeviceUUID = UUID(d.Device)
 	raw.BblogSize = bblogSectors
+	raw.Devflags = devflags(d.WriteMostly, d.FailFast)
 
+	// A bitmap has what it needs, and what is not there yet as much as it may.
 	room := bitmapRoom(raid.Sectors(raw.Size))
+	if header != nil {
+		room = header.takes(&raw)
+	}
 
 	end := d.Size
-	if m == 0 {
+	switch {
+	case m == 0 && header != nil:
+		raw.BblogOffset = -bblogSectors
+		end = at + raid.Sectors(raw.BitmapOffset)
+	case m == 0:
 		raw.BblogOffset = -bblogSectors
 		end = dataEnd(&raw, raid.Sectors(raw.Size))
-	} else {
+	default:
 		raw.BblogOffset = int32(8 + room)
 	}
 

@@ -2,6 +2,7 @@ package md1
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,7 +64,7 @@ func create(tb testing.TB, p Params, sizes ...raid.Sectors) (disks, error) {
 func TestCreateLikeMdadm(t *testing.T) {
 	for _, name := range []string{
 		"md10-raid1-2", "md11-raid5-3", "md12-raid0-3", "md12-raid1-2-spare", "md12-raid10-f2-3", "md12-raid10-n2-4",
-		"md12-raid4-3", "md12-raid5-la-3", "md12-raid6-ra-6",
+		"md12-raid4-3", "md12-raid5-la-3", "md12-raid6-ra-6", "md12-raid1-2-bitmap", "md12-raid5-ls-4-bitmap-spare",
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := conformance.LoadGolden(t, name)
@@ -77,9 +78,14 @@ func TestCreateLikeMdadm(t *testing.T) {
 			geometry := theirs.Geometry
 			geometry.Size = 0
 
+			bitmap := BitmapAuto
+			if theirs.Bitmap != nil {
+				bitmap = BitmapInternal
+			}
+
 			d, err := create(t, Params{
 				Minor: int(minorOf(theirs)), Array: theirs.Array, Name: theirs.Name, Host: theirs.Host,
-				Geometry: geometry, Now: theirs.Created,
+				Geometry: geometry, Now: theirs.Created, Bitmap: bitmap,
 			}, sizes...)
 			if err != nil {
 				t.Fatal(err)
@@ -100,8 +106,34 @@ func TestCreateLikeMdadm(t *testing.T) {
 				if diff := cmp.Diff(want, ours.Header); diff != "" {
 					t.Errorf("member %d (-mdadm +ours):\n%s", i, diff)
 				}
+
+				if ours.FeatureMap&FeatureBitmapOffset != 0 {
+					compareBitmaps(t, theirs, g.Source(i), ours, source(d[i]))
+				}
 			}
 		})
+	}
+}
+
+// compareBitmaps compares what describes bitmaps. md has run theirs since.
+func compareBitmaps(t *testing.T, theirs *Raw, their metadata.Source, ours *Raw, our metadata.Source) {
+	t.Helper()
+
+	want, err := readBitmap(theirs, their)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	got, err := readBitmap(ours, our)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	clear(want[offBitmapEvents:offBitmapSyncSize])
+	binary.LittleEndian.PutUint32(want[offBitmapReserved:], 0)
+
+	if diff := cmp.Diff(want[:], got[:]); diff != "" {
+		t.Errorf("bitmap (-mdadm +ours):\n%s", diff)
 	}
 }
 
@@ -158,7 +190,7 @@ func TestCreateOnLarge(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		raw, err = placed(*raw, 2, NewMember{Source: sparse(tt.size)})
+		raw, err = placed(*raw, 2, NewMember{Source: sparse(tt.size)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,9 +15,9 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// bitmapChunk is small enough for the bits of the sample to fill two pages:
+// sampleChunk is small enough for the bits of the sample to fill two pages:
 // 30720 sectors in chunks of one.
-const bitmapChunk raid.Sectors = 1
+const sampleChunk raid.Sectors = 1
 
 // withIntent gives a sample a bitmap with room for three pages.
 func withIntent(r *Raw) { r.FeatureMap, r.BitmapOffset, r.BblogOffset = FeatureBitmapOffset, 8, 32 }
@@ -33,7 +33,7 @@ func putIntent(image []byte, raw *Raw, events uint64, edits ...func(*bitmap)) {
 	le.PutUint64(b[offBitmapEvents:], events)
 	le.PutUint64(b[offBitmapEventsCleared:], 17)
 	le.PutUint64(b[offBitmapSyncSize:], raw.Size)
-	le.PutUint32(b[offBitmapChunk:], uint32(bitmapChunk.Bytes()))
+	le.PutUint32(b[offBitmapChunk:], uint32(sampleChunk.Bytes()))
 	le.PutUint32(b[offBitmapSleep:], 5)
 	b[200] = 0x5a // of which nobody knows what it is
 
