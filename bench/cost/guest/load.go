@@ -70,6 +70,10 @@ func newLoader(path string) (*loader, error) {
 		b[i] = byte(l.random.Uint32())
 	}
 
+	if err := l.ring.RegisterBuffers([][]byte{l.arena.Bytes()}); err != nil {
+		return nil, err
+	}
+
 	if err := l.ring.RegisterFiles(1); err != nil {
 		return nil, err
 	}
@@ -106,9 +110,9 @@ func (l *loader) run(w workload, n int) (time.Duration, error) {
 		sqe := l.ring.SQE()
 
 		if w.write {
-			sqe.PrepWrite(uring.Slot(0), buf, uint64(block)*uint64(w.size), 0)
+			sqe.PrepWriteFixed(uring.Slot(0), buf, uint64(block)*uint64(w.size), 0)
 		} else {
-			sqe.PrepRead(uring.Slot(0), buf, uint64(block)*uint64(w.size))
+			sqe.PrepReadFixed(uring.Slot(0), buf, uint64(block)*uint64(w.size), 0)
 		}
 
 		sqe.UserData = uint64(tag)

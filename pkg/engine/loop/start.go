@@ -64,7 +64,9 @@ func (l *Loop) prepare() error {
 
 	for _, d := range l.cfg.Devices {
 		l.disks[d.ID] = d.Member
-		cfg.Devices = append(cfg.Devices, core.Device{ID: d.ID, Offset: d.Offset})
+		cfg.Devices = append(cfg.Devices, core.Device{
+			ID: d.ID, Offset: d.Offset, WriteMostly: d.WriteMostly, BadBlocks: d.BadBlocks,
+		})
 	}
 
 	if cfg.Scratch, err = blocks(arena, scratchPieces, pieceSize); err != nil {
@@ -187,13 +189,30 @@ func (l *Loop) params() ublk.Params {
 		MaxSectors: MaxIO / raid.SectorSize,
 	}
 
-	if chunk := l.cfg.Chunk.Bytes(); chunk > 0 && chunk&(chunk-1) == 0 {
+	if chunk := l.cfg.Chunk.Bytes(); powerOfTwo(chunk) {
 		p.MinimumIO = int(chunk)
 		p.OptimalIO = int(chunk)
+
+		if row := l.row().Bytes(); powerOfTwo(row) {
+			p.OptimalIO = int(row)
+		}
+	}
+
+	// A large write is cut at the ends of rows: cut elsewhere, its pieces would
+	// each be a part of a row, whose rest has to be read for the parity.
+	if row := l.row(); l.cfg.Setup.Level.HasParity() && row.Bytes() <= MaxIO {
+		p.ChunkSectors = uint32(row)
 	}
 
 	return p
 }
+
+// row is how much data a chunk on each member makes.
+func (l *Loop) row() raid.Sectors {
+	return l.cfg.Chunk * raid.Sectors(l.cfg.Geometry.DataDisks())
+}
+
+func powerOfTwo(n int64) bool { return n > 0 && n&(n-1) == 0 }
 
 // announce makes the block device appear. The thread serves already: whoever
 // hears of the device reads it at once.

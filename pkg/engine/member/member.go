@@ -46,6 +46,12 @@ func Open(path, serial string) (*Device, error) {
 		return nil, fmt.Errorf("member: open %s: %w", path, err)
 	}
 
+	// Nobody asks when a member was last read. Where the node is not ours the
+	// kernel goes on noting it, with each read.
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil {
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_NOATIME)
+	}
+
 	d := &Device{Path: path, Serial: serial, fd: fd}
 	if err := d.measure(); err != nil {
 		return nil, errors.Join(fmt.Errorf("member: %s: %w", path, err), unix.Close(fd))

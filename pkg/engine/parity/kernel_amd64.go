@@ -11,36 +11,37 @@ var (
 
 // How many bytes a kernel does at a time.
 const (
-	pieceAVX2   = 128
-	pieceAVX512 = 256
+	pieceXOR  = 256
+	pieceAVX2 = 128 // for both parities: there are no more registers
+	pieceGFNI = 256
 )
 
 // xorFast sets dst to the XOR of srcs up to the length that it returns.
 func xorFast(dst []byte, srcs [][]byte) int {
-	switch done := len(dst) &^ (pieceAVX512 - 1); {
-	case hasGFNI && done > 0:
-		xorAVX512(dst, srcs, done)
+	done := len(dst) &^ (pieceXOR - 1)
 
-		return done
-	case hasAVX2 && len(dst) >= pieceAVX2:
-		done = len(dst) &^ (pieceAVX2 - 1)
-		xorAVX2(dst, srcs, done)
-
-		return done
-	default:
+	switch {
+	case done == 0 || !hasAVX2:
 		return 0
+	case hasGFNI:
+		xorAVX512(dst, srcs, done)
+	default:
+		xorAVX2(dst, srcs, done)
 	}
+
+	return done
 }
 
 // pqFast sets p and q to the parities of data up to the length that it returns.
 func pqFast(p, q []byte, data [][]byte) int {
-	switch done := len(p) &^ (pieceAVX512 - 1); {
-	case hasGFNI && done > 0:
+	switch {
+	case hasGFNI && len(p) >= pieceGFNI:
+		done := len(p) &^ (pieceGFNI - 1)
 		pqGFNI(p, q, data, done)
 
 		return done
 	case hasAVX2 && len(p) >= pieceAVX2:
-		done = len(p) &^ (pieceAVX2 - 1)
+		done := len(p) &^ (pieceAVX2 - 1)
 		pqAVX2(p, q, data, done)
 
 		return done

@@ -5,7 +5,7 @@
 // each source is read once, each sum written once.
 
 // func xorAVX2(dst []byte, srcs [][]byte, size int)
-// Preconditions: size is a multiple of 128 and not zero, nor is len(srcs).
+// Preconditions: size is a multiple of 256 and not zero, nor is len(srcs).
 TEXT ·xorAVX2(SB), NOSPLIT, $0-56
 	MOVQ dst_base+0(FP), DI
 	MOVQ srcs_base+24(FP), SI
@@ -19,6 +19,10 @@ piece:
 	VMOVDQU 32(R8)(AX*1), Y1
 	VMOVDQU 64(R8)(AX*1), Y2
 	VMOVDQU 96(R8)(AX*1), Y3
+	VMOVDQU 128(R8)(AX*1), Y4
+	VMOVDQU 160(R8)(AX*1), Y5
+	VMOVDQU 192(R8)(AX*1), Y6
+	VMOVDQU 224(R8)(AX*1), Y7
 	MOVQ    SI, R9
 	MOVQ    CX, R10
 	JMP     next
@@ -29,6 +33,10 @@ source:
 	VPXOR 32(R8)(AX*1), Y1, Y1
 	VPXOR 64(R8)(AX*1), Y2, Y2
 	VPXOR 96(R8)(AX*1), Y3, Y3
+	VPXOR 128(R8)(AX*1), Y4, Y4
+	VPXOR 160(R8)(AX*1), Y5, Y5
+	VPXOR 192(R8)(AX*1), Y6, Y6
+	VPXOR 224(R8)(AX*1), Y7, Y7
 
 next:
 	ADDQ $24, R9
@@ -39,7 +47,11 @@ next:
 	VMOVDQU Y1, 32(DI)(AX*1)
 	VMOVDQU Y2, 64(DI)(AX*1)
 	VMOVDQU Y3, 96(DI)(AX*1)
-	ADDQ    $128, AX
+	VMOVDQU Y4, 128(DI)(AX*1)
+	VMOVDQU Y5, 160(DI)(AX*1)
+	VMOVDQU Y6, 192(DI)(AX*1)
+	VMOVDQU Y7, 224(DI)(AX*1)
+	ADDQ    $256, AX
 	CMPQ    AX, DX
 	JB      piece
 	VZEROUPPER

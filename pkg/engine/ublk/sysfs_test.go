@@ -19,7 +19,7 @@ func TestSetQueue(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"scheduler": "none", "io_timeout": "1000", "stable_writes": "1"}
+	want := map[string]string{"scheduler": "none", "io_timeout": "1000", "stable_writes": "1", "wbt_lat_usec": "0"}
 	for name := range want {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("something longer"), 0o644); err != nil {
 			t.Fatal(err)
@@ -35,6 +35,14 @@ func TestSetQueue(t *testing.T) {
 		if err != nil || string(got) != value {
 			t.Errorf("%s = %q, %v, want %q", name, got, err, value)
 		}
+	}
+
+	// A kernel without write-back throttling.
+	if err := os.Remove(filepath.Join(dir, "wbt_lat_usec")); err != nil {
+		t.Fatal(err)
+	}
+	if err := ctl.SetQueue(context.Background(), 3, attrs); err != nil {
+		t.Errorf("SetQueue without wbt_lat_usec: %v", err)
 	}
 
 	err := ctl.SetQueue(context.Background(), 4, attrs)
