@@ -129,12 +129,16 @@ func space(sb *metadata.Superblock, src metadata.Source) error {
 		return fmt.Errorf("size %d of %d sectors of data", sb.Size, sb.DataSize)
 	case sb.Level.HasRedundancy() == (sb.Size == 0) || len(sb.Sizes) > 0:
 		return fmt.Errorf("size %d, sizes %v at %v", sb.Size, sb.Sizes, sb.Level)
-	case sb.Chunk < 0 || sb.Level.HasChunks() == (sb.Chunk == 0):
+	case sb.Chunk < 0 || sb.Chunk == 0 && sb.Level.HasChunks() || sb.Chunk > 0 && !mayHaveChunk(sb.Level):
 		return fmt.Errorf("chunk %d at %v", sb.Chunk, sb.Level)
 	default:
 		return nil
 	}
 }
+
+// mayHaveChunk reports whether a chunk means something: linear arrays round the
+// sizes of members to it, if there is one.
+func mayHaveChunk(level raid.Level) bool { return level.HasChunks() || level == raid.LevelLinear }
 
 // countingReader counts the bytes read.
 type countingReader struct {

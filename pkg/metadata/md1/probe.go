@@ -301,11 +301,15 @@ func superblock(raw *Raw, m minor, src metadata.Source) *metadata.Superblock {
 		Raw:            raw,
 	}
 
+	if level == raid.Level0 && raw.FeatureMap&FeatureRAID0Layout == 0 {
+		sb.Layout = 0 // unknown, as to md
+	}
+
 	if level.HasRedundancy() {
 		sb.Size = raid.Sectors(raw.Size)
 	}
 
-	if level.HasChunks() {
+	if level.HasChunks() || level == raid.LevelLinear { // which rounds sizes to it
 		sb.Chunk = raid.Sectors(raw.Chunksize)
 	}
 

@@ -67,6 +67,11 @@ func TestProbeReads(t *testing.T) {
 			func(sb *metadata.Superblock) any { return sb.Name }, strings.Repeat("n", 32),
 		},
 		{
+			"what a linear array rounds to", func(r *Raw) { r.Level, r.Chunksize = -1, 96 },
+			func(sb *metadata.Superblock) any { return sb.Geometry },
+			raid.Geometry{Level: raid.LevelLinear, Layout: 2, Disks: 3, Chunk: 96},
+		},
+		{
 			"dirty", func(r *Raw) { r.ResyncOffset = 0 },
 			func(sb *metadata.Superblock) any { return sb.ResyncOffset }, raid.Sectors(0),
 		},
@@ -93,9 +98,16 @@ func TestProbeReads(t *testing.T) {
 			time.Time{},
 		},
 		{
-			"raid0 has no size", func(r *Raw) { r.Level, r.Chunksize = 0, 100 },
+			// It is what the others have in that field: md takes no notice of it.
+			"raid0 has no size, and no layout without its feature",
+			func(r *Raw) { r.Level, r.Chunksize = 0, 100 },
 			func(sb *metadata.Superblock) any { return sb.Geometry },
-			raid.Geometry{Layout: 2, Disks: 3, Chunk: 100},
+			raid.Geometry{Disks: 3, Chunk: 100},
+		},
+		{
+			"the layout of a raid0",
+			func(r *Raw) { r.Level, r.Chunksize, r.FeatureMap = 0, 100, FeatureRAID0Layout },
+			func(sb *metadata.Superblock) any { return sb.Layout }, raid.Alternate,
 		},
 		{
 			"raid1 has no chunk", func(r *Raw) { r.Level, r.Layout = 1, 0 },
