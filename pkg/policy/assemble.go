@@ -113,7 +113,7 @@ func (j *judgement) count() count {
 	for _, n := range best.members() {
 		slot, _ := best.slot(n)
 		if filled[slot] {
-			j.refuse(Conflict, "%s gives slot %d to two devices: %s", j.best.Path, slot, choose(j.best))
+			continue // one of the two is to replace the other
 		}
 
 		filled[slot] = true
@@ -123,7 +123,7 @@ func (j *judgement) count() count {
 		spare := slices.ContainsFunc(j.spares, func(d *Device) bool {
 			return d.Superblock.Number == n && d.Superblock.Events+1 == best.Events
 		})
-		if j.use[slot] == nil && !spare && !slices.Contains(j.later, slot) {
+		if j.use[slot] == nil && !spare {
 			c.missing = append(c.missing, slot)
 		}
 	}
@@ -163,7 +163,7 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 	}
 
 	best := j.best.Superblock
-	survives := best.Level.Redundancy(best.Disks)
+	survives := best.Geometry.Survives(func(slot raid.Slot) bool { return j.use[slot] != nil && j.use[slot].inSync() })
 	left := cfg.Deadline - v.Waited[dec.Array]
 	forced := v.Forced[dec.Array]
 	hole := best.Level.HasParity() && best.ResyncOffset != raid.MaxSectors && c.lost > 0
@@ -171,12 +171,12 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 	dec.Degraded = c.lost > 0
 
 	switch {
-	case c.lost > survives && len(c.missing) == 0:
-		dec.Action, dec.Cause, dec.Reason = Refuse, Missing, c.brokenFor(best.Level, survives)
-	case c.lost > survives:
+	case !survives && len(c.missing) == 0:
+		dec.Action, dec.Cause, dec.Reason = Refuse, Missing, c.brokenFor(best.Geometry)
+	case !survives:
 		dec.Action, dec.Left, dec.Cause = Wait, -1, Missing
-		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, and %v survives the loss of %d",
-			slotNames(c.missing), are(c.missing), c.present, c.disks, best.Level, survives)
+		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, and %s",
+			slotNames(c.missing), are(c.missing), c.present, c.disks, tolerance(best.Geometry))
 	case len(c.missing) > 0 && left > 0 && !forced:
 		dec.Action, dec.Left, dec.Cause = Wait, left, Missing
 		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, the rest has %v from the first",
@@ -190,10 +190,20 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 }
 
 // brokenFor says why an array is refused that nobody's arrival can complete.
-func (c count) brokenFor(level raid.Level, survives int) string {
-	return fmt.Sprintf("only %d of %d members are current, and %v survives the loss of %d: "+
+func (c count) brokenFor(g raid.Geometry) string {
+	return fmt.Sprintf("only %d of %d members are current, and %s: "+
 		"no other device that the freshest superblock calls working is missing",
-		c.disks-c.lost, c.disks, level, survives)
+		c.disks-c.lost, c.disks, tolerance(g))
+}
+
+// tolerance says what an array survives that does not survive what is.
+func tolerance(g raid.Geometry) string {
+	if g.Level == raid.Level10 {
+		return fmt.Sprintf("%v in the layout %s survives the loss of more than %d only where "+
+			"a copy of each chunk is left", g.Level, g.Layout.Name(g.Level), g.Level.Redundancy(g.Disks))
+	}
+
+	return fmt.Sprintf("%v survives the loss of %d", g.Level, g.Level.Redundancy(g.Disks))
 }
 
 // holeFor says why an array is refused whose parity is needed and wrong.
@@ -225,14 +235,19 @@ func (c count) startFor(best *Device, forced bool, cfg Config) string {
 	}
 }
 
-// members returns whom to start the array with: by slot, then those spares that
-// the freshest superblock knows as such. The others can be given to the array
-// when it runs.
+// members returns whom to start the array with: by slot, then those that are to
+// replace one of them, then those spares that the freshest superblock knows as
+// such. The others can be given to the array when it runs.
 func (j *judgement) members() []Member {
 	var ms []Member
 
 	for _, slot := range slots(j.use) {
 		d := j.use[slot]
+		ms = append(ms, Member{Path: d.Path, Serial: d.Serial, Slot: slot})
+	}
+
+	for _, slot := range slots(j.successors) {
+		d := j.successors[slot]
 		ms = append(ms, Member{Path: d.Path, Serial: d.Serial, Slot: slot})
 	}
 

@@ -19,6 +19,7 @@ import (
 //	0@9 1@9 (2@9)    the third is known, and not here
 //	0@9 1@9 1@9c     the third is a copy of the second
 //	0@9~             not clean
+//	0@9 1@9 1@9rp    the third is to replace the second
 //	1@9S             slot 1 for the others, a spare by its own word
 //	S@9s S@9x S@9m   a spare that is too small, shunned, in use by md127
 type drawing struct {
@@ -43,8 +44,11 @@ func array(level raid.Level, disks int) raid.Geometry {
 		g.Chunk = 128
 	}
 
-	if level == raid.Level5 {
+	switch level {
+	case raid.Level5, raid.Level6:
 		g.Layout = raid.LeftSymmetric
+	case raid.Level10:
+		g.Layout = 0x102 // n2
 	}
 
 	return g
@@ -105,7 +109,7 @@ func parseWord(tb testing.TB, field string, before []word) word {
 		}
 	}
 
-	digits := strings.TrimRight(right, "rcsxmS~")
+	digits := strings.TrimRight(right, "rcsxmSp~")
 	w.flags += right[len(digits):]
 
 	if _, err := fmt.Sscan(digits, &w.events); err != nil {
@@ -179,6 +183,8 @@ func (dr drawing) device(i int, w word) Device {
 			d.Claimed = "md127"
 		case 'S':
 			sb.Roles[w.number] = raid.RoleSpare
+		case 'p':
+			sb.Replacement = true
 		case '~':
 			sb.ResyncOffset = 0
 		}

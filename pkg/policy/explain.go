@@ -138,6 +138,18 @@ func (sb *Superblock) condition() string {
 		words = append(words, fmt.Sprintf("recovered up to sector %d", sb.RecoveryOffset))
 	}
 
+	if sb.Replacement {
+		words = append(words, "to replace another in its slot")
+	}
+
+	if sb.WriteMostly {
+		words = append(words, "write-mostly")
+	}
+
+	if sb.Bad > 0 {
+		words = append(words, fmt.Sprintf("%d sectors bad", sb.Bad))
+	}
+
 	if sb.Unsupported != "" {
 		words = append(words, sb.Unsupported)
 	}

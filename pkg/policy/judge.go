@@ -14,8 +14,8 @@ type judgement struct {
 	best *Device
 	// use has the device to use in each slot, in sync or recovering.
 	use map[raid.Slot]*Device
-	// later are slots whose members are recovered when the array runs.
-	later []raid.Slot
+	// successors has the device that is to replace the one in use in each slot.
+	successors map[raid.Slot]*Device
 	// spares are devices that claim no slot.
 	spares []*Device
 	// left are devices that are not used, with the reason.
@@ -27,7 +27,7 @@ type judgement struct {
 // judge weighs the superblocks of devices, which are of one array, usable, and
 // sorted.
 func judge(devices []*Device) *judgement {
-	j := &judgement{use: make(map[raid.Slot]*Device)}
+	j := &judgement{use: make(map[raid.Slot]*Device), successors: make(map[raid.Slot]*Device)}
 
 	if a, b := twins(devices); a != nil {
 		j.refuse(Cloned, "%s and %s are copies of one member: unplug one, or erase it", a.Path, b.Path)
@@ -123,8 +123,8 @@ func (j *judgement) weigh(holders []*Device) {
 		j.admit(d, holders)
 	}
 
+	j.succeed()
 	j.crossCheck()
-	j.recoverOne()
 }
 
 // freshest returns those of devices that have the highest event count.
@@ -194,6 +194,8 @@ func (j *judgement) admit(d *Device, holders []*Device) {
 	case !sameShape(sb, best):
 		j.refuse(Conflict, "%s and %s disagree about level, layout, chunk or number of members: %s",
 			j.best.Path, d.Path, choose(d))
+	case sb.Replacement && j.successors[slot] == nil:
+		j.successors[slot] = d
 	case j.use[slot] != nil:
 		j.refuse(Cloned, "%s and %s both hold slot %d: unplug one, or erase it", j.use[slot].Path, d.Path, slot)
 	default:
@@ -215,23 +217,22 @@ func (j *judgement) crossCheck() {
 	}
 }
 
-// recoverOne leaves out all recovering members but the one that has come
-// furthest: the engine recovers one at a time. The others are taken back when
-// the array runs.
-func (j *judgement) recoverOne() {
-	var keep *Device
-
-	for _, d := range sortedUse(j.use) {
-		if !d.inSync() && (keep == nil || d.Superblock.RecoveryOffset > keep.Superblock.RecoveryOffset) {
-			keep = d
+// succeed gives a slot to the device that is to replace one which is not here:
+// if it holds everything it is as good, and if not it is of no use, for nobody
+// knows how much of it is right without the other.
+func (j *judgement) succeed() {
+	for _, slot := range slots(j.successors) {
+		d := j.successors[slot]
+		if j.use[slot] != nil {
+			continue
 		}
-	}
 
-	for _, slot := range slots(j.use) {
-		if d := j.use[slot]; !d.inSync() && d != keep {
-			j.leave(d, Unneeded, "it is not recovered yet, and has its turn after %s", keep.Path)
-			j.later = append(j.later, slot)
-			delete(j.use, slot)
+		delete(j.successors, slot)
+
+		if d.inSync() {
+			j.use[slot] = d
+		} else {
+			j.leave(d, Unneeded, "it was being filled to replace the member in slot %d, which is not here", slot)
 		}
 	}
 }

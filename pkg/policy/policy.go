@@ -110,6 +110,9 @@ type Superblock struct {
 	DataSize       raid.Sectors
 	ResyncOffset   raid.Sectors // MaxSectors if redundancy is right everywhere
 	RecoveryOffset raid.Sectors // MaxSectors if this device's data is right everywhere
+	Replacement    bool         // this device is to replace another in its slot
+	WriteMostly    bool
+	Bad            raid.Sectors // that this device has no valid data of
 	Unsupported    string       // why such arrays cannot be run, or empty
 }
 

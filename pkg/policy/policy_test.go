@@ -94,12 +94,31 @@ func TestAssemble(t *testing.T) {
 		{raid.Level1, 2, "0@7 1@8r", 0, Start, "0a 1b", "1 of them not recovered yet"},
 		{raid.Level1, 2, "0-1@7 1@8r", 0, Start, "0a 1b", "1 of them not recovered yet"},
 
-		// One is recovered at a time.
-		{raid.Level1, 3, "0@7 1@7r 2@7r", 0, Start, "0a 1b", "2 of them not recovered yet"},
+		{raid.Level1, 3, "0@7 1@7r 2@7r", 0, Start, "0a 1b 2c", "2 of them not recovered yet"},
 		// The others know it as a member, itself it knows nothing: it is for
 		// the running array to take. Nobody else is waited for.
 		{raid.Level1, 2, "0@8 1@7S", 0, Start, "0a", "1 of them not recovered yet"},
 		{raid.Level1, 2, "0@8 1@3S", 0, Wait, "", "slot 1 is missing"},
+
+		// One that is to replace another shares its slot, and takes its place if
+		// it holds everything.
+		{raid.Level1, 2, "0@7 1@7 1@7rp", 0, Start, "0a 1b 1c", "all 2 members are here"},
+		{raid.Level1, 2, "0@7 1@7rp 1@7", 0, Start, "0a 1c 1b", "all 2 members are here"},
+		{raid.Level1, 2, "0@7 1@7 (1@7rp)", 0, Start, "0a 1b", "all 2 members are here"},
+		{raid.Level1, 2, "0@7 (1@7) 1@7rp", 0, Wait, "", "slot 1 is missing"},
+		{raid.Level1, 2, "0@7 (1@7) 1@7rp", late, Start, "0a", "slot 1 is still missing"},
+		{raid.Level1, 2, "0@7 (1@7) 1@7p", 0, Start, "0a 1c", "all 2 members are here"},
+		{raid.Level1, 2, "0@7 1!@6 1@7p", 0, Start, "0a 1c", "all 2 members are here"},
+		{raid.Level1, 2, "0@7 1@7 1@7rp 1@7rp", 0, Refuse, "", "/dev/sdb and /dev/sdd both hold slot 1"},
+
+		// What a RAID10 survives depends on who is missing.
+		{raid.Level10, 4, "0@7 (1@7) 2@7 (3@7)", late, Start, "0a 2c", "slots 1 and 3 are still missing"},
+		{raid.Level10, 4, "(0@7) (1@7) 2@7 3@7", late, Wait, "", "only where a copy of each chunk is left"},
+		{raid.Level10, 4, "0@8 1@8 2!@7 3!@7", late, Refuse, "", "raid10 in the layout n2 survives the loss of more than 1"},
+		{raid.Level10, 4, "0@7~ (1@7~) 2@7~ 3@7~", late, Start, "0a 2c 3d", "slot 1 is still missing"},
+		{raid.Level6, 4, "(0@7) (1@7) 2@7 3@7", late, Start, "2c 3d", "slots 0 and 1 are still missing"},
+		{raid.Level6, 4, "(0@7) (1@7) (2@7) 3@7", late, Wait, "", "raid6 survives the loss of 2"},
+		{raid.Level6, 4, "(0@7~) 1@7~ 2@7~ 3@7~", late, Refuse, "", "plug in slot 0, or let mdadm"},
 
 		// Contradictions.
 		{raid.Level5, 3, "0@7 1@7 2@7 2@7c", 0, Refuse, "", "/dev/sdc and /dev/sdd are copies of one member"},
@@ -126,14 +145,19 @@ func TestAssemble(t *testing.T) {
 		{raid.Level1, 2, "0@7m 0@7c 1@7", 0, Start, "0b 1c", "all 2 members are here"},
 
 		// Not for us.
-		{raid.Level6, 4, "0@7 1@7 2@7 3@7", 0, LeaveAlone, "", "raid6 is not served yet; mdadm may"},
+		{raid.LevelLinear, 2, "0@7 1@7", 0, LeaveAlone, "", "linear is not served yet; mdadm may"},
 	} {
 		t.Run(fmt.Sprintf("%v %d %s", tt.level, tt.disks, tt.members), func(t *testing.T) {
 			v := View{
 				Devices: draw(t, array(tt.level, tt.disks), tt.members).here(),
 				Waited:  map[raid.UUID]time.Duration{testArray: tt.waited},
 			}
-			got := Decide(v, DefaultConfig())[0]
+			cfg := DefaultConfig()
+			if tt.level == raid.Level6 || tt.level == raid.Level10 {
+				cfg.Served = nil
+			}
+
+			got := Decide(v, cfg)[0]
 
 			wrong := got.Device != "" || got.Action != tt.want || use(got) != tt.use
 			if wrong || !strings.Contains(got.Reason, tt.reason) {
@@ -143,7 +167,7 @@ func TestAssemble(t *testing.T) {
 
 			for _, p := range orders(v.Devices) {
 				v.Devices = p
-				if diff := cmp.Diff(got, Decide(v, DefaultConfig())[0]); diff != "" {
+				if diff := cmp.Diff(got, Decide(v, cfg)[0]); diff != "" {
 					t.Fatalf("order %v (-want +got):\n%s", p, diff)
 				}
 			}

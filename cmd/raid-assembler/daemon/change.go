@@ -278,7 +278,7 @@ func (d *Daemon) assembleOne(ctx context.Context, uuid raid.UUID, p api.ChangePa
 		ctx, cancel := context.WithTimeout(ctx, operationMax)
 		defer cancel()
 
-		if err := d.cfg.Engine.Start(ctx, startParameters(name, head)); err != nil {
+		if err := d.cfg.Engine.Start(ctx, startParameters(name, head, p.ReadOnly)); err != nil {
 			return "", err
 		}
 

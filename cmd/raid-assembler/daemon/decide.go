@@ -84,7 +84,17 @@ func superblock(sb *metadata.Superblock) *policy.Superblock {
 		Array: sb.Array, Device: sb.Device, Name: sb.Name, Geometry: sb.Geometry,
 		Number: sb.Number, Roles: sb.Roles, Events: sb.Events, DataSize: sb.DataSize,
 		ResyncOffset: sb.ResyncOffset, RecoveryOffset: sb.RecoveryOffset, Unsupported: sb.Unsupported,
+		Replacement: sb.Replacement, WriteMostly: sb.WriteMostly, Bad: length(sb.BadBlocks),
 	}
+}
+
+func length(ranges []raid.Range) raid.Sectors {
+	var n raid.Sectors
+	for _, r := range ranges {
+		n += r.Len()
+	}
+
+	return n
 }
 
 // runs translates an array that the engine has.
@@ -171,7 +181,7 @@ func (d *Daemon) performOne(ctx context.Context, name string, dec policy.Decisio
 
 	switch dec.Action {
 	case policy.Start:
-		return d.cfg.Engine.Start(ctx, startParameters(name, dec))
+		return d.cfg.Engine.Start(ctx, startParameters(name, dec, false))
 	case policy.AddSpare:
 		return d.cfg.Engine.Request(ctx, "Add", p)
 	case policy.FailMember:
@@ -184,8 +194,8 @@ func (d *Daemon) performOne(ctx context.Context, name string, dec policy.Decisio
 	return nil
 }
 
-func startParameters(name string, dec policy.Decision) api.StartParameters {
-	p := api.StartParameters{UUID: dec.Array.String(), Name: name, Degraded: dec.Degraded}
+func startParameters(name string, dec policy.Decision, readOnly bool) api.StartParameters {
+	p := api.StartParameters{UUID: dec.Array.String(), Name: name, Degraded: dec.Degraded, ReadOnly: readOnly}
 
 	for _, m := range dec.Members {
 		member := api.StartMember{Device: m.Path, Serial: m.Serial}

@@ -22,6 +22,7 @@ import (
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/core"
 	"raid-assembler/pkg/engine/loop"
 	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/engine/ublk"
@@ -278,7 +279,8 @@ func (h *Host) Remove(array, device, cause string) error {
 	return nil
 }
 
-// Add gives an array a spare.
+// Add gives an array a device. One that was a member before and missed only
+// what the bitmap tells has its slot back; any other is a spare.
 func (h *Host) Add(array, device, cause string) error {
 	uuid, r, err := h.find(array)
 	if err != nil {
@@ -292,12 +294,6 @@ func (h *Host) Add(array, device, cause string) error {
 		return fmt.Errorf("%w: %w", err, ErrRefused)
 	}
 
-	var deviceUUID raid.UUID
-
-	if _, err := rand.Read(deviceUUID[:]); err != nil {
-		return errors.Join(err, d.Close())
-	}
-
 	if st, err := r.loop.Status(); err != nil || st.State == raid.Broken {
 		return errors.Join(fmt.Errorf("array %s is broken: %w", r.name, ErrRefused), err, d.Close())
 	}
@@ -307,21 +303,58 @@ func (h *Host) Add(array, device, cause string) error {
 		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
 	}
 
-	id, err := r.loop.Add(d, source, deviceUUID)
+	id, err := h.giveBack(uuid, r, d, source)
+	if errors.Is(err, core.ErrStale) {
+		id, err = h.addSpare(uuid, r, d, source, cause+"; "+err.Error())
+	}
+
 	if err != nil {
-		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
+		return errors.Join(refusal(r, err), d.Close())
 	}
 
 	h.mu.Lock()
 	r.devices[id] = d
 	h.mu.Unlock()
-	h.cfg.Tell(journal.Event{
-		Kind: journal.SpareAdded, Array: r.name, UUID: uuid.String(), Member: d.Path, Serial: d.Serial,
-		Reason: cause, Message: fmt.Sprintf("%s is a spare of %s now", d.Path, r.name),
-	})
 	h.touch()
 
 	return nil
+}
+
+// giveBack gives a device its slot back. Returns an error wrapping
+// [core.ErrStale] if it has none, or it is not known what it missed.
+func (h *Host) giveBack(
+	uuid raid.UUID, r *running, d *member.Device, source metadata.Source,
+) (engine.DeviceID, error) {
+	for _, f := range h.cfg.Formats {
+		// What is wrong with its metadata does not matter to a spare.
+		sb, err := f.Probe(source)
+		if err == nil && sb.Array == uuid && sb.Format == r.first.Format && sb.Unsupported == "" {
+			return r.loop.Readd(d, metadata.Attachment{Superblock: sb, Source: source})
+		}
+	}
+
+	return engine.None, fmt.Errorf("it was no member of %s: %w", r.name, core.ErrStale)
+}
+
+// addSpare gives an array a spare.
+func (h *Host) addSpare(
+	uuid raid.UUID, r *running, d *member.Device, source metadata.Source, cause string,
+) (engine.DeviceID, error) {
+	var deviceUUID raid.UUID
+
+	if _, err := rand.Read(deviceUUID[:]); err != nil {
+		return engine.None, err
+	}
+
+	id, err := r.loop.Add(d, source, deviceUUID)
+	if err == nil {
+		h.cfg.Tell(journal.Event{
+			Kind: journal.SpareAdded, Array: r.name, UUID: uuid.String(), Member: d.Path, Serial: d.Serial,
+			Reason: cause, Message: fmt.Sprintf("%s is a spare of %s now", d.Path, r.name),
+		})
+	}
+
+	return id, err
 }
 
 // List returns the arrays that run, by name.

@@ -192,7 +192,9 @@ func byFreshness(a, b candidate) int { return cmp.Compare(b.freshness(), a.fresh
 // describes the array to be run.
 func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error) {
 	best := all[0].sb
-	setup := engine.Setup{Level: best.Level, Layout: best.Layout, Size: best.Size, Resynced: best.ResyncOffset}
+	setup := engine.Setup{
+		Level: best.Level, Layout: best.Layout, Size: best.Size, Resynced: best.ResyncOffset, ReadOnly: p.ReadOnly,
+	}
 
 	for range best.Disks {
 		setup.Members = append(setup.Members, engine.Member{Device: engine.None, State: raid.Missing})
@@ -214,11 +216,16 @@ func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error)
 		cfg.Block = max(cfg.Block, c.dev.Block)
 		cfg.Devices = append(cfg.Devices, loop.Device{
 			ID: engine.DeviceID(i), Member: c.dev, Offset: c.sb.DataOffset,
+			WriteMostly: c.sb.WriteMostly, BadBlocks: c.sb.BadBlocks,
 		})
 		attachments = append(attachments, metadata.Attachment{Superblock: c.sb, Source: c.dev.Source()})
 	}
 
-	if err := startable(setup, best, p.Degraded); err != nil {
+	if err := succeed(&setup); err != nil {
+		return cfg, err
+	}
+
+	if err := startable(setup, best, p); err != nil {
 		return cfg, err
 	}
 
@@ -280,22 +287,54 @@ func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engin
 		return fmt.Errorf("%s is %v by its own superblock and %v by the freshest: %w", who, own, role, ErrRefused)
 	case int(slot) >= len(setup.Members):
 		return fmt.Errorf("%s claims slot %d of %d: %w", who, slot, len(setup.Members), ErrRefused)
-	case setup.Members[slot].Device != engine.None:
+	case c.sb.Replacement && setup.HasSuccessor:
+		return fmt.Errorf("%s is to replace the member in slot %d, as another device is in slot %d: %w",
+			who, slot, setup.Heir, ErrRefused)
+	case !c.sb.Replacement && setup.Members[slot].Device != engine.None:
 		return fmt.Errorf("%s claims slot %d, as another device does: %w", who, slot, ErrRefused)
 	case c.sb.Events+1 < best.Events:
 		return fmt.Errorf("%s is stale: event count %d, the freshest has %d: %w",
 			who, c.sb.Events, best.Events, ErrRefused)
 	}
 
-	m := engine.Member{Device: id, State: raid.InSync}
-	if c.sb.RecoveryOffset < best.Size {
-		m.State = raid.Recovering
-		m.Recovered = c.sb.RecoveryOffset
+	m := c.member(best, id)
 
-		m.Recovered -= m.Recovered % grain(best.Chunk)
+	if c.sb.Replacement {
+		setup.Successor, setup.Heir, setup.HasSuccessor = m, slot, true
+	} else {
+		setup.Members[slot] = m
 	}
 
-	setup.Members[slot] = m
+	return nil
+}
+
+// member returns what c is in its slot, by its own word.
+func (c candidate) member(best *metadata.Superblock, id engine.DeviceID) engine.Member {
+	if c.sb.RecoveryOffset >= best.Size {
+		return engine.Member{Device: id, State: raid.InSync}
+	}
+
+	recovered := c.sb.RecoveryOffset
+
+	return engine.Member{
+		Device: id, State: raid.Recovering, Recovered: recovered - recovered%grain(best.Chunk), ByBitmap: c.sb.ByBitmap,
+	}
+}
+
+// succeed lets a device that was to replace one which is not here take its
+// place, if it holds everything.
+func succeed(setup *engine.Setup) error {
+	if !setup.HasSuccessor || setup.Members[setup.Heir].Device != engine.None {
+		return nil
+	}
+
+	if setup.Successor.State != raid.InSync {
+		return fmt.Errorf("the device that is to replace the member in slot %d is here, without that: %w",
+			setup.Heir, ErrRefused)
+	}
+
+	setup.Members[setup.Heir] = setup.Successor
+	setup.Successor, setup.HasSuccessor = engine.Member{}, false
 
 	return nil
 }
@@ -321,11 +360,15 @@ func fit(setup *engine.Setup, cfg loop.Config) error {
 		}
 	}
 
-	if setup.Level.HasParity() {
+	if setup.Level.HasParity() || setup.Level == raid.Level10 {
 		setup.Size -= setup.Size % cfg.Chunk
 	}
 
 	setup.Size -= setup.Size % block // the rest is beyond the end of the array
+
+	if setup.Level == raid.Level10 {
+		setup.SyncSize = cfg.Geometry.SyncSectors()
+	}
 
 	if setup.Resynced != raid.MaxSectors {
 		setup.Resynced -= setup.Resynced % grain(cfg.Chunk)
@@ -335,35 +378,34 @@ func fit(setup *engine.Setup, cfg loop.Config) error {
 }
 
 // startable says why an array cannot be started from what is there, if so.
-func startable(setup engine.Setup, best *metadata.Superblock, degraded bool) error {
-	missing, recovering := 0, 0
+func startable(setup engine.Setup, best *metadata.Superblock, p api.StartParameters) error {
+	absent, recovering := 0, 0
 
 	for _, m := range setup.Members {
-		switch {
-		case m.State == raid.Recovering:
-			missing++
+		switch m.State {
+		case raid.Recovering:
 			recovering++
-		case m.State != raid.InSync:
-			missing++
+		case raid.InSync:
+		case raid.Missing, raid.Faulty, raid.Spare, raid.Stale:
+			absent++
 		}
 	}
 
-	survives := best.Level.Redundancy(best.Disks)
+	survives := best.Geometry.Survives(func(slot raid.Slot) bool { return setup.Members[slot].State == raid.InSync })
+	lost := absent + recovering
 
 	switch {
 	case best.Disks > stripe.MaxDisks:
 		return fmt.Errorf("%d slots, at most %d are served: %w", best.Disks, stripe.MaxDisks, ErrRefused)
-	case missing > survives:
-		return fmt.Errorf("%d of %d members are missing or not in sync, %v survives %d: %w",
-			missing, best.Disks, best.Level, survives, ErrRefused)
-	case missing > recovering && !degraded:
+	case !survives:
+		return fmt.Errorf("%d of %d members are missing or not in sync, which a %v does not survive: %w",
+			lost, best.Disks, best.Level, ErrRefused)
+	case absent > 0 && !p.Degraded:
 		return fmt.Errorf("%d of %d members are missing, and a degraded start was not asked for: %w",
-			missing, best.Disks, ErrRefused)
-	case missing > 0 && best.Level.HasParity() && !best.Clean():
+			absent, best.Disks, ErrRefused)
+	case lost > 0 && best.Level.HasParity() && !best.Clean():
 		return fmt.Errorf("dirty and degraded: the parity that the missing data would be computed from cannot be "+
 			"trusted; bring the missing member back, or let mdadm --assemble --force accept the loss: %w", ErrRefused)
-	case recovering > 1:
-		return fmt.Errorf("%d members are being recovered at once, which is not served yet: %w", recovering, ErrRefused)
 	}
 
 	return nil

@@ -173,6 +173,61 @@ func TestPlaceSpare(t *testing.T) {
 	}
 }
 
+// TestSucceed places a device that is to replace the member of slot 1, with it
+// or without.
+func TestSucceed(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		with      bool // the other is here
+		recovered raid.Sectors
+		want      string
+		in        engine.Member // slot 1
+		successor bool
+	}{
+		{
+			name: "being filled", with: true, recovered: 5 * testChunk,
+			in: engine.Member{Device: 1, State: raid.InSync}, successor: true,
+		},
+		{
+			name: "filled", with: true, recovered: raid.MaxSectors,
+			in: engine.Member{Device: 1, State: raid.InSync}, successor: true,
+		},
+		{name: "filled and alone", recovered: raid.MaxSectors, in: engine.Member{Device: 2, State: raid.InSync}},
+		{name: "being filled and alone", recovered: testChunk, want: "is here, without that"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			table := []raid.Role{0, 1, 1}
+			best := device(0, 9, table...).sb
+			setup := newSetup(best)
+
+			c := device(2, 9, table...).asSlot(1).recovered(tt.recovered)
+			c.sb.Replacement = true
+
+			if err := place(&setup, best, c, 2); err != nil {
+				t.Fatal(err)
+			}
+
+			if tt.with {
+				if err := place(&setup, best, device(1, 9, table...).asSlot(1), 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			err := succeed(&setup)
+			checkRefused(t, err, tt.want)
+
+			if err == nil && (setup.Members[1] != tt.in || setup.HasSuccessor != tt.successor) {
+				t.Errorf("slot 1 has %+v, a successor %v, want %+v, %v",
+					setup.Members[1], setup.HasSuccessor, tt.in, tt.successor)
+			}
+
+			if tt.successor {
+				checkRefused(t, place(&setup, best, c, 3), "as another device is")
+			}
+		})
+	}
+}
+
 // TestStartable draws the members of an array by slot: I in sync, R recovering,
 // - missing.
 func TestStartable(t *testing.T) {
@@ -190,16 +245,24 @@ func TestStartable(t *testing.T) {
 		{raid.Level5, "II-", true, true, "dirty and degraded"},
 		{raid.Level5, "IIR", false, false, ""},
 		{raid.Level5, "IIR", true, false, "dirty and degraded"},
-		{raid.Level5, "I-R", false, true, "2 of 3 members are missing or not in sync, raid5 survives 1"},
-		{raid.Level5, "I--", false, true, "2 of 3 members are missing or not in sync, raid5 survives 1"},
+		{raid.Level5, "I-R", false, true, "2 of 3 members are missing or not in sync, which a raid5 does not survive"},
+		{raid.Level5, "I--", false, true, "2 of 3 members are missing or not in sync, which a raid5 does not survive"},
 		{raid.Level4, "II-", true, true, "dirty and degraded"},
 		{raid.Level1, "II-", true, true, ""},
 		{raid.Level1, "I-R", true, true, ""},
 		{raid.Level1, "I-R", true, false, "a degraded start was not asked for"},
-		{raid.Level1, "IRR", false, false, "2 members are being recovered at once"},
-		{raid.Level1, "RR", false, false, "2 of 2 members are missing or not in sync, raid1 survives 1"},
+		{raid.Level1, "IRR", false, false, ""},
+		{raid.Level1, "RR", false, false, "2 of 2 members are missing or not in sync, which a raid1 does not survive"},
+		{raid.Level6, "II--", false, true, ""},
+		{raid.Level6, "III-", true, true, "dirty and degraded"},
+		{raid.Level6, "IIRR", false, false, ""},
+		{raid.Level6, "I---", false, true, "which a raid6 does not survive"},
+		{raid.Level10, "I-I-", true, true, ""},
+		{raid.Level10, "I-I-", true, false, "2 of 4 members are missing, and a degraded start was not asked for"},
+		{raid.Level10, "IRIR", true, false, ""},
+		{raid.Level10, "--II", false, true, "which a raid10 does not survive"},
 		{raid.Level0, "II", true, false, ""},
-		{raid.Level0, "I-", false, true, "1 of 2 members are missing or not in sync, raid0 survives 0"},
+		{raid.Level0, "I-", false, true, "1 of 2 members are missing or not in sync, which a raid0 does not survive"},
 		{raid.Level1, strings.Repeat("I", 64), false, false, ""},
 		{raid.Level1, strings.Repeat("I", 65), false, false, "65 slots, at most 64 are served"},
 	} {
@@ -208,6 +271,10 @@ func TestStartable(t *testing.T) {
 		}
 		if tt.dirty {
 			best.ResyncOffset = 0
+		}
+
+		if tt.level == raid.Level10 {
+			best.Layout = 0x102
 		}
 
 		setup := newSetup(best)
@@ -222,7 +289,7 @@ func TestStartable(t *testing.T) {
 		}
 
 		t.Run(fmt.Sprintf("%v %s dirty=%v", tt.level, tt.members, tt.dirty), func(t *testing.T) {
-			checkRefused(t, startable(setup, best, tt.degraded), tt.want)
+			checkRefused(t, startable(setup, best, api.StartParameters{Degraded: tt.degraded}), tt.want)
 		})
 	}
 }

@@ -56,6 +56,9 @@ type Device struct {
 	ID     engine.DeviceID
 	Member *member.Device
 	Offset raid.Sectors // of the data area
+
+	WriteMostly bool         // it is read only if no other can be
+	BadBlocks   []raid.Range // component sectors without valid data, ascending
 }
 
 // Notice is something to be told: an [engine.Report] and what it is about.
