@@ -147,6 +147,7 @@ func (b BitmapInfo) Covers(events uint64) bool {
 type PPL struct {
 	Sector, Size raid.Sectors // from the start of the device
 	Ring         bool         // there are several logs after one another
+	Signature    uint32       // of the array, in each log
 }
 
 // Attachment is a device that the engine has opened for an array.

@@ -28,9 +28,9 @@ type keeper struct {
 	like    *Raw // the freshest: what it says of the array, all say
 	events  uint64
 	maxDev  int
-	roleMax int     // how many roles every member has room for
-	bitmap  *bitmap // to be copied to members that have none; nil if there is none
-	intent  *intent // nil if there is no bitmap that can be kept
+	roleMax int         // how many roles every member has room for
+	bitmap  *bitmap     // to be copied to members that have none; nil if there is none
+	intent  *keptBitmap // nil if there is no bitmap that can be kept
 
 	members []*member // by MemberID; nil once forgotten
 	absent  [maxRoles]bool

@@ -1,6 +1,8 @@
 package md1
 
 import (
+	"hash/crc32"
+
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
@@ -16,6 +18,7 @@ func pplPlace(raw *Raw) *metadata.PPL {
 
 	return &metadata.PPL{
 		Sector: raid.Sectors(raw.SuperOffset) + raid.Sectors(offset), Size: raid.Sectors(size),
-		Ring: raw.FeatureMap&FeatureMultiplePPLs != 0,
+		Ring:      raw.FeatureMap&FeatureMultiplePPLs != 0,
+		Signature: crc32.Checksum(raw.SetUUID[:], crc32.MakeTable(crc32.Castagnoli)),
 	}
 }

@@ -15,13 +15,13 @@ import (
 // counted.
 const pageSize = 4096
 
-// intent is the internal bitmap of a running array. It is kept once somebody
+// keptBitmap is the internal bitmap of a running array. It is kept once somebody
 // has asked for it.
 //
 // All copies of it are alike, on every member that has a slot. Its superblock
 // is written before those of the members and with their event count, so that
 // md believes it when it finds it.
-type intent struct {
+type keptBitmap struct {
 	keeper *keeper
 	header bitmap
 	info   metadata.BitmapInfo
@@ -31,10 +31,10 @@ type intent struct {
 	writes []metadata.Write
 }
 
-// newIntent returns the bitmap that header is the superblock of, every bit
+// newKeptBitmap returns the bitmap that header is the superblock of, every bit
 // set. Preconditions: header is valid for sectors.
-func newIntent(k *keeper, header *bitmap, sectors raid.Sectors) *intent {
-	b := &intent{keeper: k, header: *header, info: header.info(sectors), stale: make([]byte, pageSize)}
+func newKeptBitmap(k *keeper, header *bitmap, sectors raid.Sectors) *keptBitmap {
+	b := &keptBitmap{keeper: k, header: *header, info: header.info(sectors), stale: make([]byte, pageSize)}
 	b.resize()
 
 	for i := range b.bits() {
@@ -45,28 +45,28 @@ func newIntent(k *keeper, header *bitmap, sectors raid.Sectors) *intent {
 }
 
 // resize makes the image one of clear bits, as large as info says.
-func (b *intent) resize() {
+func (b *keptBitmap) resize() {
 	bytes := b.bytes()
 	b.image = make([]byte, (bytes+pageSize-1)/pageSize*pageSize)
 }
 
-func (b *intent) bytes() int64 { return bitmapBytes(b.info.Sectors, b.info.Chunk) }
-func (b *intent) bits() []byte { return b.image[bitmapHeaderSize:b.bytes()] }
+func (b *keptBitmap) bytes() int64 { return bitmapBytes(b.info.Sectors, b.info.Chunk) }
+func (b *keptBitmap) bits() []byte { return b.image[bitmapHeaderSize:b.bytes()] }
 
 // Info implements [metadata.Bitmap].
-func (b *intent) Info() metadata.BitmapInfo { return b.info }
+func (b *keptBitmap) Info() metadata.BitmapInfo { return b.info }
 
 // Bits implements [metadata.Bitmap].
-func (b *intent) Bits() []byte { return b.bits() }
+func (b *keptBitmap) Bits() []byte { return b.bits() }
 
 // Blocks implements [metadata.Bitmap].
-func (b *intent) Blocks() (size, skip int) { return pageSize, bitmapHeaderSize }
+func (b *keptBitmap) Blocks() (size, skip int) { return pageSize, bitmapHeaderSize }
 
 // SetCleared implements [metadata.Bitmap].
-func (b *intent) SetCleared(events uint64) { b.info.Cleared = events }
+func (b *keptBitmap) SetCleared(events uint64) { b.info.Cleared = events }
 
 // Write implements [metadata.Bitmap].
-func (b *intent) Write(block int) []metadata.Write {
+func (b *keptBitmap) Write(block int) []metadata.Write {
 	b.writes = b.writes[:0]
 	if block == 0 {
 		b.fill()
@@ -82,7 +82,7 @@ func (b *intent) Write(block int) []metadata.Write {
 }
 
 // write returns the write of a block to a member.
-func (b *intent) write(id metadata.MemberID, m *member, block int) metadata.Write {
+func (b *keptBitmap) write(id metadata.MemberID, m *member, block int) metadata.Write {
 	data := b.image[block*pageSize:][:pageSize]
 
 	// What lies behind the last page may be somebody else's.
@@ -95,7 +95,7 @@ func (b *intent) write(id metadata.MemberID, m *member, block int) metadata.Writ
 }
 
 // fill makes the superblock in the image say what info does.
-func (b *intent) fill() {
+func (b *keptBitmap) fill() {
 	le := binary.LittleEndian
 	h := &b.header
 
@@ -111,7 +111,7 @@ func (b *intent) fill() {
 // each member with a slot say what the array does. Where it says something
 // else altogether it is made stale first: a crash between its blocks would
 // leave bits behind that mean nothing.
-func (b *intent) record() (stages [3][]metadata.Write) {
+func (b *keptBitmap) record() (stages [3][]metadata.Write) {
 	k := b.keeper
 	b.info.Events, b.info.Stale = k.events, false
 	// md would set it back as well if it lost the last record.
@@ -148,7 +148,7 @@ func (b *intent) record() (stages [3][]metadata.Write) {
 }
 
 // Rechunk implements [metadata.Bitmap].
-func (b *intent) Rechunk(chunk raid.Sectors) error {
+func (b *keptBitmap) Rechunk(chunk raid.Sectors) error {
 	const chunkMin = 4096 / raid.SectorSize // as mdadm has it
 
 	if chunk < chunkMin || chunk.Bytes() > math.MaxInt32 || bits.OnesCount64(uint64(chunk)) != 1 {
@@ -219,7 +219,7 @@ func (k *keeper) loadBitmap(raws []*Raw, members []metadata.Attachment) {
 		}
 	}
 
-	k.intent = newIntent(k, k.bitmap, sectors)
+	k.intent = newKeptBitmap(k, k.bitmap, sectors)
 
 	if !k.findBits(raws, members) {
 		k.intent.info.Stale = true
@@ -267,7 +267,7 @@ func (k *keeper) findBits(raws []*Raw, members []metadata.Attachment) bool {
 }
 
 // read reads what a member has for a bitmap.
-func (b *intent) read(raw *Raw, src metadata.Source) ([]byte, error) {
+func (b *keptBitmap) read(raw *Raw, src metadata.Source) ([]byte, error) {
 	if _, err := readBitmap(raw, src); err != nil {
 		return nil, err
 	}
