@@ -23,14 +23,28 @@ func (c Copies) Count() int { return c.Near * c.Far }
 // are slots, two in one slot, or two chunks in one place, as some layouts have
 // that md would serve. Preconditions: the level is RAID10.
 func (g Geometry) Copies() (Copies, error) {
+	c, err := g.copies()
+	if err == nil {
+		err = c.check()
+	}
+
+	if err != nil {
+		return Copies{}, fmt.Errorf("raid: layout %#x on %d slots: %w", uint32(g.Layout), g.Disks, err)
+	}
+
+	return c, nil
+}
+
+// copies is Copies without looking at each slot. It does not allocate, since
+// [Geometry.Survives] is asked while arrays run.
+func (g Geometry) copies() (Copies, error) {
 	c := Copies{
 		Near: int(g.Layout & copiesMask), Far: int(g.Layout >> farShift & copiesMask),
 		Offset: g.Layout&offsetBit != 0, disks: g.Disks, set: g.Disks,
 	}
 
 	if c.Count() < 2 || c.Count() > g.Disks {
-		return Copies{}, fmt.Errorf("raid: layout %#x has %d near and %d far copies on %d slots",
-			uint32(g.Layout), c.Near, c.Far, g.Disks)
+		return Copies{}, fmt.Errorf("%d near and %d far copies", c.Near, c.Far)
 	}
 
 	switch rule := g.Layout >> setsShift; {
@@ -41,18 +55,7 @@ func (g Geometry) Copies() (Copies, error) {
 		c.set = c.Count()
 	case rule == setsOfAll:
 	default:
-		return Copies{}, fmt.Errorf("raid: layout %#x has far sets of the unknown kind %d", uint32(g.Layout), rule)
-	}
-
-	// The second near copy of a chunk that begins in the last slot would be
-	// one row on, where far copies of other chunks are.
-	if c.Offset && g.Disks%c.Near != 0 {
-		return Copies{}, fmt.Errorf("raid: layout %#x puts %d near copies with offset on %d slots: chunks overlap",
-			uint32(g.Layout), c.Near, g.Disks)
-	}
-
-	if err := c.check(); err != nil {
-		return Copies{}, fmt.Errorf("raid: layout %#x on %d slots: %w", uint32(g.Layout), g.Disks, err)
+		return Copies{}, fmt.Errorf("far sets of the unknown kind %d", rule)
 	}
 
 	return c, nil
@@ -77,6 +80,12 @@ func (c Copies) NextFar(slot Slot) Slot {
 // check makes sure that far copies of different chunks are in different
 // places, and copies of one chunk in different slots.
 func (c Copies) check() error {
+	// The second near copy of a chunk that begins in the last slot would be
+	// one row on, where far copies of other chunks are.
+	if c.Offset && c.disks%c.Near != 0 {
+		return fmt.Errorf("%d near copies with offset: chunks overlap", c.Near)
+	}
+
 	from := make([]int, c.disks) // 1 + whose next far copy it is
 
 	for d := range c.disks {

@@ -190,6 +190,16 @@ func TestSurvives(t *testing.T) {
 	}
 }
 
+// TestSurvivesDoesNotAllocate: it is asked while requests wait.
+func TestSurvivesDoesNotAllocate(t *testing.T) {
+	g := Geometry{Level: Level10, Layout: 0x40201, Disks: 9}
+	working := func(slot Slot) bool { return slot != 3 }
+
+	if allocs := testing.AllocsPerRun(100, func() { _ = g.Survives(working) }); allocs != 0 {
+		t.Errorf("%v allocations, want 0", allocs)
+	}
+}
+
 func TestRange(t *testing.T) {
 	r := Range{From: 8, To: 16}
 

@@ -92,7 +92,7 @@ func (g Geometry) Redundancy() int {
 		return g.Level.Redundancy(g.Disks)
 	}
 
-	c, err := g.Copies()
+	c, err := g.copies()
 	if err != nil {
 		return 0
 	}
@@ -116,7 +116,7 @@ func (g Geometry) Survives(working func(Slot) bool) bool {
 		return missing <= g.Level.Redundancy(g.Disks)
 	}
 
-	c, err := g.Copies()
+	c, err := g.copies()
 	if err != nil {
 		return false
 	}

@@ -303,13 +303,13 @@ func TestRAID10Refused(t *testing.T) {
 		size   raid.Sectors
 		want   string
 	}{
-		{"one copy", 0x101, 4, 80, "layout 0x101 has 1 near and 1 far copies on 4 slots"},
-		{"no copies", 0, 4, 80, "layout 0x0 has 0 near and 0 far copies on 4 slots"},
-		{"more copies than slots", 0x203, 5, 80, "layout 0x203 has 3 near and 2 far copies on 5 slots"},
-		{"unknown far sets", 0x60201, 4, 80, "layout 0x60201 has far sets of the unknown kind 3"},
-		{"an unknown bit", 0x80102, 4, 80, "layout 0x80102 has far sets of the unknown kind 4"},
+		{"one copy", 0x101, 4, 80, "layout 0x101 on 4 slots: 1 near and 1 far copies"},
+		{"no copies", 0, 4, 80, "layout 0x0 on 4 slots: 0 near and 0 far copies"},
+		{"more copies than slots", 0x203, 5, 80, "layout 0x203 on 5 slots: 3 near and 2 far copies"},
+		{"unknown far sets", 0x60201, 4, 80, "layout 0x60201 on 4 slots: far sets of the unknown kind 3"},
+		{"an unknown bit", 0x80102, 4, 80, "layout 0x80102 on 4 slots: far sets of the unknown kind 4"},
 		{"far sets of one slot", 0x20401, 4, 80, "two copies of a chunk are in slot 0"},
-		{"near copies over an offset row's end", 0x10202, 5, 80, "2 near copies with offset on 5 slots"},
+		{"near copies over an offset row's end", 0x10202, 5, 80, "on 5 slots: 2 near copies with offset"},
 		{"near copies over a set's end", 0x40202, 9, 80, "far copies of slots 3 and 8 are both in slot 5"},
 		{"too small for the sections", 0x401, 4, 31, "31 sectors with a chunk of 8 and 4 far copies"},
 	} {
