@@ -67,6 +67,8 @@ type Config struct {
 	// Slab is how much of a component is synced at a time, while clients wait
 	// for that range; 0 for as much as is usual.
 	Slab raid.Sectors
+	// Turns is asked before anything is synced; nil if no device is shared.
+	Turns Turns
 	// Notify is called in the midst of a step and must not call back.
 	Notify func(Notice)
 }
@@ -149,6 +151,7 @@ func New(cfg Config) (*Core, error) {
 		requests: newRequests(cfg.Depth), recorder: newRecorder(),
 		cause: make(map[engine.DeviceID]string),
 	}
+	c.throttle = newThrottle(cfg.Depth)
 
 	var err error
 
@@ -276,6 +279,22 @@ func (c *Core) clock() {
 func (c *Core) NeedsTime() bool {
 	return c.array.State() == raid.Active || c.syncer.on || (c.closed && !c.stopped) ||
 		c.bits != nil && !c.bits.Idle()
+}
+
+// tickEvery is how often the clock is to be looked at while there is a reason to.
+const tickEvery = 50 * time.Millisecond
+
+// Alarm returns in how long the time is to be told, and Advance called, if
+// nothing else happens before; 0 if that is all the same.
+func (c *Core) Alarm() time.Duration {
+	switch {
+	case !c.NeedsTime():
+		return 0
+	case c.syncer.on && c.syncer.turn.ours && !c.path.Syncing():
+		return max(time.Millisecond, min(tickEvery, c.throttle.nextAt.Sub(c.now)))
+	default:
+		return tickEvery
+	}
 }
 
 // Operations returns what is to be done now, valid until the next call of any

@@ -76,6 +76,7 @@ func (c *Core) submit(r stripe.Request) {
 		c.reading++
 	}
 
+	c.throttle.requestBegan(c.now, r.Tag)
 	c.path.Submit(r)
 }
 
@@ -107,6 +108,10 @@ func (c *Core) refuse() {
 // ended takes what the data path has finished.
 func (c *Core) ended(res stripe.Result) {
 	c.lastAny = c.now
+
+	if c.syncer.on && res.Op != stripe.Flush {
+		c.throttle.requestEnded(c.now, res.Tag)
+	}
 
 	if changes(res.Op) {
 		c.unmark(res.Tag)

@@ -9,10 +9,6 @@ import (
 )
 
 const (
-	// slabSectors is how much of a component is synced at a time.
-	slabSectors raid.Sectors = 1024
-	// syncPause is between two slabs while clients are busy.
-	syncPause = 50 * time.Millisecond
 	// checkpointEvery is how much time of a sync a crash may cost.
 	checkpointEvery = 5 * time.Second
 	// busyFor is how long after the last request clients still count as busy.
@@ -33,11 +29,10 @@ type syncer struct {
 	generation int // of the job; a slab of an older one counts for nothing
 	slab       int // generation of the slab under way
 	at         raid.Sectors
-	nextAt     time.Time // not before
 	checkpoint time.Time
+	throttle   throttle
+	turn       turn
 
-	began    time.Time
-	beganAt  raid.Sectors
 	mismatch raid.Sectors
 	last     Wrong
 }
@@ -61,16 +56,18 @@ func (c *Core) startSync() {
 	if c.bits != nil {
 		c.bits.BeginSync()
 	}
-	s.began, s.beganAt, s.checkpoint, s.nextAt = c.now, s.at, c.now, c.now
+
+	s.checkpoint = c.now
+	s.throttle.start(c.now)
 }
 
-// syncClock begins the next slab when it is time. While clients are busy it
-// takes a slab per pause, and all it can get otherwise.
+// syncClock begins the next slab when it is time.
 func (c *Core) syncClock() {
 	s := &c.syncer
 	c.takeSlab()
+	c.passTurn()
 
-	if !s.on || c.path.Syncing() || c.now.Before(s.nextAt) || c.stopping {
+	if !s.on || c.path.Syncing() || c.stopping || !c.takeTurn() || !s.throttle.due(c.now) {
 		return
 	}
 
@@ -87,13 +84,14 @@ func (c *Core) syncClock() {
 
 	end := min(s.job.To, s.at+c.slabSize())
 	s.slab = s.generation
+	s.throttle.slabBegan(c.now)
 	c.path.SyncSlab(s.job.Action, s.job.Slot, s.at, end)
 }
 
 // slabSize is a whole number of chunks.
 func (c *Core) slabSize() raid.Sectors {
 	chunk := c.grain()
-	slab := cmp.Or(c.cfg.Slab, slabSectors)
+	slab := cmp.Or(c.cfg.Slab, c.throttle.slab)
 
 	return max(chunk, slab/chunk*chunk)
 }
@@ -121,10 +119,8 @@ func (c *Core) takeSlab() {
 		s.last.Slots = append(s.last.Slots, slab.Wrong[i])
 	}
 
-	if c.writing+c.reading > 0 || c.now.Sub(c.lastAny) < busyFor {
-		s.nextAt = c.now.Add(syncPause)
-	}
-
+	busy := c.writing+c.reading > 0 || c.now.Sub(c.lastAny) < busyFor
+	s.throttle.slabEnded(c.now, slab.To-slab.From, busy)
 	c.reached(slab.To)
 }
 
@@ -156,22 +152,33 @@ func (c *Core) skipped(at raid.Sectors) {
 // Progress is how far a sync has come.
 type Progress struct {
 	Action      raid.SyncAction
-	Done, Total raid.Sectors // of the component
-	Rate        raid.Sectors // per second
+	Done, Total raid.Sectors  // of the component
+	Rate        raid.Sectors  // per second, of late
+	Left        time.Duration // at that rate; negative if nobody can tell
+	// Delayed is the array that the sync waits for, as both use one device.
+	Delayed string
 }
 
-// progress returns how far the sync that goes on has come, at the mean rate
-// since it began.
+// progress returns how far the sync that goes on has come.
 func (c *Core) progress() Progress {
 	s := &c.syncer
 	if !s.on {
 		return Progress{Action: raid.Idle}
 	}
 
-	p := Progress{Action: s.job.Action, Done: s.at, Total: s.job.To}
-	if elapsed := c.now.Sub(s.began).Seconds(); elapsed > 0 {
-		p.Rate = raid.Sectors(float64(s.at-s.beganAt) / elapsed)
+	p := Progress{
+		Action: s.job.Action, Done: s.at, Total: s.job.To, Left: -1,
+		Rate: s.throttle.pace.rate(c.now), Delayed: s.turn.holder,
+	}
+	if p.Rate > 0 {
+		p.Left = time.Duration(float64(p.Total-p.Done) / float64(p.Rate) * float64(time.Second))
 	}
 
 	return p
 }
+
+// SetSpeed says between which bounds the array is synced from now on.
+func (c *Core) SetSpeed(s Speed) { c.throttle.limits = s }
+
+// Speed returns between which bounds the array is synced.
+func (c *Core) Speed() Speed { return c.throttle.limits }

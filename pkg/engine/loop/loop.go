@@ -48,8 +48,9 @@ const (
 	kindMask   = 0xff << 56
 )
 
-// tickEvery is how often the loop looks at the clock while it has a reason to.
-const tickEvery = 50 * time.Millisecond
+// coarse is how often the loop looks at the clock while it has any reason to;
+// what has to be sooner has a timer of its own.
+const coarse = 50 * time.Millisecond
 
 // Device is a device of the array.
 type Device struct {
@@ -90,6 +91,8 @@ type Config struct {
 	Recover ublk.DeviceID
 	// Claim is called before the kernel announces the device.
 	Claim func(id ublk.DeviceID) error
+	// Turns is asked before anything is synced; nil if no device is shared.
+	Turns core.Turns
 	// Notify is called in the array's thread and must not block.
 	Notify func(Notice)
 }
@@ -107,7 +110,7 @@ type Loop struct {
 	ring   *uring.Ring
 	queue  *ublk.Queue
 	wake   *uring.Wake
-	tick   *uring.Timespec
+	ticks  [2]*uring.Timespec // the coarse one, and a finer one
 	mail   chan func()
 	done   chan struct{} // closed when the thread has ended
 	err    error         // why, after done
@@ -116,7 +119,7 @@ type Loop struct {
 	wakeClosed bool // by wakeMu
 
 	frozen  bool // being handed over: what comes is for the next engine
-	ticking bool
+	ticking [2]bool
 	leaving bool // the wake is not to be armed again
 	asleep  bool // and it has completed
 }
@@ -345,7 +348,7 @@ func (l *Loop) complete(cqe uring.CQE) error {
 			l.armWake()
 		}
 	case kindTick:
-		l.ticking = false
+		l.ticking[value] = false
 	}
 
 	return nil
@@ -405,16 +408,29 @@ func (l *Loop) pump() error {
 		}
 	}
 
-	if l.core.NeedsTime() && !l.ticking {
-		l.ticking = true
-		l.tick.Set(tickEvery)
+	if d := l.core.Alarm(); d > 0 {
+		l.armTick(0, coarse)
 
-		sqe := l.entry()
-		sqe.PrepTimeout(l.tick, 0)
-		sqe.UserData = kindTick
+		if d < coarse {
+			l.armTick(1, d)
+		}
 	}
 
 	return nil
+}
+
+// armTick has the clock be looked at, unless it is going to be.
+func (l *Loop) armTick(which int, d time.Duration) {
+	if l.ticking[which] {
+		return
+	}
+
+	l.ticking[which] = true
+	l.ticks[which].Set(d)
+
+	sqe := l.entry()
+	sqe.PrepTimeout(l.ticks[which], 0)
+	sqe.UserData = kindTick | uint64(which)
 }
 
 // operate asks the ring for an operation on a member. One that was removed

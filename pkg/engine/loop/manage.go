@@ -134,6 +134,9 @@ func (l *Loop) SetReadOnly(on bool) error {
 	return l.ask(func() error { return l.core.SetReadOnly(on) })
 }
 
+// SetSpeed says between which bounds the array is synced from now on.
+func (l *Loop) SetSpeed(s core.Speed) error { return l.Do(func() { l.core.SetSpeed(s) }) }
+
 // ask runs f in the array's thread and returns what it does.
 func (l *Loop) ask(f func() error) (err error) {
 	if ended := l.Do(func() { err = f() }); ended != nil {

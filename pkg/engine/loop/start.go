@@ -59,7 +59,7 @@ func (l *Loop) prepare() error {
 	l.arena = arena
 	cfg := core.Config{
 		Geometry: l.cfg.Geometry, Setup: l.cfg.Setup, Chunk: l.cfg.Chunk, Keeper: l.cfg.Keeper, Depth: Depth,
-		Notify: l.notice,
+		Notify: l.notice, Turns: l.cfg.Turns,
 	}
 
 	for _, d := range l.cfg.Devices {
@@ -77,8 +77,10 @@ func (l *Loop) prepare() error {
 		return err
 	}
 
-	if l.tick, err = arena.Timespec(); err != nil {
-		return err
+	for i := range l.ticks {
+		if l.ticks[i], err = arena.Timespec(); err != nil {
+			return err
+		}
 	}
 
 	if l.core, err = core.New(cfg); err != nil {
@@ -151,7 +153,7 @@ func (l *Loop) takeOver(ctx context.Context) error {
 		}
 
 		select {
-		case <-time.After(tickEvery):
+		case <-time.After(coarse):
 		case <-ctx.Done():
 			return errors.Join(err, context.Cause(ctx))
 		}
