@@ -160,6 +160,27 @@ func (m *Map) SyncSectors() raid.Sectors {
 	return m.component
 }
 
+// StripeSectors returns how much data a chunk on each member makes, which is
+// what md calls the optimal size of a request; 0 if there are no chunks.
+func (m *Map) StripeSectors() raid.Sectors {
+	switch m.level {
+	case raid.Level4, raid.Level5, raid.Level6:
+		return m.row
+	case raid.Level0:
+		return m.chunk * raid.Sectors(m.disks)
+	case raid.Level10:
+		if m.disks%m.copies.near != 0 {
+			return m.chunk * raid.Sectors(m.disks)
+		}
+
+		return m.chunk * raid.Sectors(m.disks/m.copies.near)
+	case raid.LevelLinear, raid.Level1:
+		return 0
+	default:
+		return 0
+	}
+}
+
 // Locate returns the member and the component sector where array sector s
 // lies, and how many sectors from there on are contiguous on that member.
 //

@@ -449,8 +449,8 @@ func TestNewRefuses(t *testing.T) {
 // TestSizes pins the sizes that others show and allocate by.
 func TestSizes(t *testing.T) {
 	type sizes struct {
-		Array, Component, Row, Chunk raid.Sectors
-		Data                         int
+		Array, Component, Row, Stripe, Chunk raid.Sectors
+		Data                                 int
 	}
 
 	for _, tt := range []struct {
@@ -461,7 +461,7 @@ func TestSizes(t *testing.T) {
 		{
 			"raid5 rounds the component down",
 			raid.Geometry{Level: raid.Level5, Disks: 4, Chunk: 128, Size: 1000},
-			sizes{Array: 2688, Component: 896, Row: 384, Chunk: 128, Data: 3},
+			sizes{Array: 2688, Component: 896, Row: 384, Stripe: 384, Chunk: 128, Data: 3},
 		},
 		{
 			"raid1 uses every sector",
@@ -471,17 +471,37 @@ func TestSizes(t *testing.T) {
 		{
 			"raid0 rounds each member",
 			raid.Geometry{Level: raid.Level0, Layout: 1, Disks: 2, Chunk: 128, Sizes: []raid.Sectors{300, 511}},
-			sizes{Array: 640, Chunk: 128, Data: 1},
+			sizes{Array: 640, Stripe: 256, Chunk: 128, Data: 1},
 		},
 		{
 			"raid0 shows what md's mask leaves of members of two chunks of 12 KiB",
 			raid.Geometry{Level: raid.Level0, Layout: 1, Disks: 2, Chunk: 24, Sizes: []raid.Sectors{48, 48}},
-			sizes{Array: 2 * 32, Chunk: 24, Data: 1},
+			sizes{Array: 2 * 32, Stripe: 48, Chunk: 24, Data: 1},
 		},
 		{
 			"linear without a chunk rounds nothing",
 			raid.Geometry{Level: raid.LevelLinear, Disks: 2, Sizes: []raid.Sectors{250, 399}},
 			sizes{Array: 649, Data: 1},
+		},
+		{
+			"linear rounds each member to a chunk if there is one",
+			raid.Geometry{Level: raid.LevelLinear, Disks: 2, Chunk: 24, Sizes: []raid.Sectors{250, 399}},
+			sizes{Array: 240 + 384, Chunk: 24, Data: 1},
+		},
+		{
+			"raid6 has two chunks less of data",
+			raid.Geometry{Level: raid.Level6, Disks: 5, Chunk: 128, Size: 1000},
+			sizes{Array: 2688, Component: 896, Row: 384, Stripe: 384, Chunk: 128, Data: 3},
+		},
+		{
+			"raid10 of pairs",
+			raid.Geometry{Level: raid.Level10, Layout: 0x102, Disks: 4, Chunk: 128, Size: 1000},
+			sizes{Array: 1792, Component: 896, Stripe: 256, Chunk: 128, Data: 1},
+		},
+		{
+			"raid10 of an odd one",
+			raid.Geometry{Level: raid.Level10, Layout: 0x102, Disks: 3, Chunk: 128, Size: 1000},
+			sizes{Array: 1280, Component: 896, Stripe: 384, Chunk: 128, Data: 1},
 		},
 	} {
 		m, err := New(tt.g)
@@ -489,7 +509,9 @@ func TestSizes(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		got := sizes{m.ArraySectors(), m.ComponentSectors(), m.RowSectors(), m.Chunk(), m.DataDisks()}
+		got := sizes{
+			m.ArraySectors(), m.ComponentSectors(), m.RowSectors(), m.StripeSectors(), m.Chunk(), m.DataDisks(),
+		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}

@@ -195,23 +195,18 @@ func (l *Loop) params() ublk.Params {
 		p.MinimumIO = int(chunk)
 		p.OptimalIO = int(chunk)
 
-		if row := l.row().Bytes(); powerOfTwo(row) {
+		if row := l.cfg.Geometry.StripeSectors().Bytes(); powerOfTwo(row) {
 			p.OptimalIO = int(row)
 		}
 	}
 
 	// A large write is cut at the ends of rows: cut elsewhere, its pieces would
 	// each be a part of a row, whose rest has to be read for the parity.
-	if row := l.row(); l.cfg.Setup.Level.HasParity() && row.Bytes() <= MaxIO {
+	if row := l.cfg.Geometry.RowSectors(); l.cfg.Setup.Level.HasParity() && row.Bytes() <= MaxIO {
 		p.ChunkSectors = uint32(row)
 	}
 
 	return p
-}
-
-// row is how much data a chunk on each member makes.
-func (l *Loop) row() raid.Sectors {
-	return l.cfg.Chunk * raid.Sectors(l.cfg.Geometry.DataDisks())
 }
 
 func powerOfTwo(n int64) bool { return n > 0 && n&(n-1) == 0 }
