@@ -67,7 +67,7 @@ const (
 type QueueConfig struct {
 	ID       int          // of the queue, from 0
 	Ring     *uring.Ring  // of the calling thread; the same that does the member I/O
-	Slot     int          // in the ring's table of files, for the device
+	Slot     int          // in the ring's table of files, for the device: no successor gets it before the ring ends
 	Arena    *uring.Arena // buffers for every tag come from here: see BufferSize
 	UserData uint64       // combined with the tag in the user data of every command; its low 16 bits are 0
 	NoScan   bool         // keep StartDev from reading partition tables: see Fetch
@@ -90,6 +90,7 @@ const (
 type Queue struct {
 	ring     *uring.Ring
 	id       uint16
+	fd       int
 	slot     int
 	userData uint64
 	maxIO    int
@@ -138,6 +139,10 @@ func NewQueue(dev *Device, cfg QueueConfig) (*Queue, error) {
 	if err := cfg.Ring.UpdateFile(cfg.Slot, fd); err != nil {
 		return nil, errors.Join(err, unix.Munmap(q.mapping))
 	}
+	if q.fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		return nil, errors.Join(fmt.Errorf("ublk: duplicate a descriptor: %w", err), unix.Munmap(q.mapping))
+	}
+	cfg.Ring.Keep(q.fd)
 	return q, nil
 }
 
@@ -247,7 +252,9 @@ func (q *Queue) command(op uint32, tag uint16, result int32) error {
 				q.id, tag, q.ring.Entries(), unix.EBUSY)
 		}
 	}
-	sqe.PrepCommand(uring.Slot(q.slot), op)
+	// Not by its slot: before Linux 6.13 a command by any slot keeps every file that leaves the table later open until
+	// it completes, and these wait for as long as the device is idle. A member that was removed would stay claimed.
+	sqe.PrepCommand(uring.FD(q.fd), op)
 	sqe.UserData = q.userData | uint64(tag)
 	*(*ioCmd)(unsafe.Pointer(unsafe.SliceData(q.ring.Payload(sqe)))) = ioCmd{
 		Queue: q.id, Tag: tag, Result: result,

@@ -30,11 +30,12 @@ func newFakeQueue(t *testing.T, depth int) *Queue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(ring.RegisterFiles(2), ring.UpdateFile(1, driver), unix.Close(driver)); err != nil {
+	ring.Keep(driver)
+	if err := errors.Join(ring.RegisterFiles(2), ring.UpdateFile(1, driver)); err != nil {
 		t.Fatal(err)
 	}
 	q := &Queue{
-		ring: ring, id: 2, slot: 1, userData: 7 << 56, maxIO: 8192, descs: make([]ioDesc, depth),
+		ring: ring, id: 2, fd: driver, slot: 1, userData: 7 << 56, maxIO: 8192, descs: make([]ioDesc, depth),
 		sectors: make([]uint32, depth), states: make([]tagState, depth),
 	}
 	for range depth {

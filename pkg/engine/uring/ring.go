@@ -46,6 +46,7 @@ type Ring struct {
 	sqRing []byte
 	cqRing []byte
 	sqes   []byte
+	kept   []int
 }
 
 // modes are the ways to run completions, best first. Older kernels reject what they do not know with EINVAL.
@@ -119,12 +120,18 @@ func (r *Ring) Close() error {
 		}
 	}
 	errs = append(errs, unix.Close(r.fd))
+	for _, fd := range r.kept {
+		errs = append(errs, unix.Close(fd))
+	}
 	*r = Ring{fd: -1}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("uring: close: %w", err)
 	}
 	return nil
 }
+
+// Keep has the ring close a descriptor when it is closed itself.
+func (r *Ring) Keep(fd int) { r.kept = append(r.kept, fd) }
 
 // Entries is the size of the submission ring.
 func (r *Ring) Entries() int { return int(r.sq.entries) }
