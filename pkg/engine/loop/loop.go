@@ -453,8 +453,14 @@ func (l *Loop) operate(o *core.Operation) {
 	case stripe.Flush:
 		sqe.PrepFsync(file)
 	case stripe.Discard:
-		// What is discarded reads as zeroes then, on every member alike.
-		sqe.PrepFallocate(file, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, uint64(o.Sectors.Bytes()))
+		// What is discarded reads as zeroes then, on every member alike: one that
+		// came later and cannot unmap has to write them.
+		mode := uint32(unix.FALLOC_FL_PUNCH_HOLE)
+		if d := l.disks[o.Device]; d == nil || !d.Unmaps {
+			mode = unix.FALLOC_FL_ZERO_RANGE
+		}
+
+		sqe.PrepFallocate(file, mode|unix.FALLOC_FL_KEEP_SIZE, offset, uint64(o.Sectors.Bytes()))
 	case stripe.WriteZeroes:
 		sqe.PrepFallocate(file, unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, offset, uint64(o.Sectors.Bytes()))
 	}

@@ -23,8 +23,10 @@ func (l *Loop) arrived(req ublk.Request) error {
 		r.Op = stripe.Write
 	case ublk.Flush:
 		r.Op, r.Sector, r.Data = stripe.Flush, 0, nil
-	case ublk.Discard, ublk.WriteZeroes:
-		return l.queue.Commit(req.Tag, unix.EOPNOTSUPP)
+	case ublk.Discard:
+		r.Op, r.Sectors, r.Data = stripe.Discard, raid.Sectors(req.Sectors), nil
+	case ublk.WriteZeroes:
+		r.Op, r.Sectors, r.Data = stripe.WriteZeroes, raid.Sectors(req.Sectors), nil
 	default:
 		return l.queue.Commit(req.Tag, unix.EOPNOTSUPP)
 	}

@@ -206,6 +206,33 @@ func (l *Loop) params() ublk.Params {
 		p.ChunkSectors = uint32(row)
 	}
 
+	p.Discard = l.discard()
+
+	return p
+}
+
+const (
+	// zeroMax and discardMax bound how long one request holds its range.
+	zeroMax    = 4 << 20 / raid.SectorSize
+	discardMax = 64 << 20 / raid.SectorSize
+)
+
+// discard describes requests without data. Parity would have to be made of what
+// is given up; and a member that cannot unmap would be written as a whole.
+func (l *Loop) discard() *ublk.DiscardParams {
+	p := &ublk.DiscardParams{Granularity: uint32(max(4096, l.cfg.Block)), MaxWriteZeroesSectors: zeroMax}
+	if l.cfg.Setup.Level.HasParity() {
+		return p
+	}
+
+	for _, d := range l.disks {
+		if !d.Unmaps {
+			return p
+		}
+	}
+
+	p.MaxSectors = discardMax
+
 	return p
 }
 

@@ -8,6 +8,9 @@ package member
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +31,9 @@ type Device struct {
 	Serial string
 	Size   raid.Sectors
 	Block  int // logical block size in bytes
+	// Unmaps says that the device can be told to give up what it holds, and to
+	// read as zeroes there.
+	Unmaps bool
 
 	fd     int
 	closed atomic.Bool
@@ -82,8 +88,26 @@ func (d *Device) measure() error {
 	}
 
 	d.Size, d.Block = raid.Sectors(size/raid.SectorSize), block
+	d.Unmaps = unmaps(unix.Major(st.Rdev), unix.Minor(st.Rdev))
 
 	return nil
+}
+
+// unmaps reports whether a device zeroes without being sent zeroes. A partition
+// is asked through the disk that it is on.
+func unmaps(major, minor uint32) bool {
+	device := fmt.Sprintf("/sys/dev/block/%d:%d", major, minor)
+
+	for _, queue := range []string{"queue", "../queue"} {
+		text, err := os.ReadFile(device + "/" + queue + "/write_zeroes_max_bytes")
+		if err == nil {
+			n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+
+			return err == nil && n > 0
+		}
+	}
+
+	return false
 }
 
 // FD is the descriptor for the ring.
@@ -163,20 +187,19 @@ func (p *preloaded) ReadAt(b []byte, off int64) (int, error) {
 
 // Outcome is what the result of an operation means for the member. A device
 // that was removed answers writes with ENOSPC and reads with no bytes, since
-// the kernel sets its size to 0.
+// the kernel sets its size to 0. What is told of sectors is believed of no more
+// than these; a flush is about all of them.
 func Outcome(op stripe.Op, res int32, want int) stripe.Fault {
 	if res >= 0 && (op == stripe.Flush || int(res) == want) {
 		return stripe.None
 	}
 
-	if op != stripe.Read {
-		return stripe.Gone // writes and flushes are not tried again
-	}
-
 	switch unix.Errno(max(0, -res)) {
 	case unix.EIO, unix.EILSEQ, unix.ENODATA:
-		return stripe.Medium
-	default:
-		return stripe.Gone
+		if op != stripe.Flush {
+			return stripe.Medium
+		}
 	}
+
+	return stripe.Gone
 }

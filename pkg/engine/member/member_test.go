@@ -27,7 +27,8 @@ func TestOutcome(t *testing.T) {
 		{"short", stripe.Read, 512, stripe.Gone},
 		{"no such device", stripe.Read, -int32(unix.ENODEV), stripe.Gone},
 		{"removed: no space", stripe.Write, -int32(unix.ENOSPC), stripe.Gone},
-		{"write error", stripe.Write, -int32(unix.EIO), stripe.Gone},
+		{"write error", stripe.Write, -int32(unix.EIO), stripe.Medium},
+		{"write error of the transport", stripe.Write, -int32(unix.ETIMEDOUT), stripe.Gone},
 		{"short write", stripe.Write, 512, stripe.Gone},
 		{"flush error", stripe.Flush, -int32(unix.EIO), stripe.Gone},
 	} {
