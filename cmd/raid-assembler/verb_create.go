@@ -27,7 +27,19 @@ func (p *program) createVerb() *cobra.Command {
 		Short: "make a new array",
 		Long: `Make a new array of the devices given: the members by slot, then the spares.
 Whatever they hold is lost; devices that hold anything are refused, unless
-forced.` + changeJSON,
+forced.
+
+LEVEL is linear, 0, 1, 4, 5, 6 or 10, of up to 64 members. Layouts are called as
+in mdadm: of level 0 original or alternate, which differ where members differ in
+size; of level 5 left-symmetric and its like (la, ra, ls, rs, parity-first,
+parity-last); of level 6 these, ddf-zero-restart, ddf-N-restart, ddf-N-continue,
+and left-symmetric-6 and its like; of level 10 nN, fN or oN for N near, far or
+offset copies. Chunks are a power of two from 4K to 64M; at level 0 any multiple
+of 4K.
+
+An array with redundancy that is larger than 100 MiB gets a write-intent bitmap,
+so that a crash or the short absence of a member costs little; the members are
+synced when it starts, while it is in use already.` + changeJSON,
 		Args: cobra.MinimumNArgs(2),
 		RunE: verb(func(cmd *cobra.Command, args []string) (exitCode, error) {
 			in.Name, in.Devices = args[0], deviceArguments(args[1:])
@@ -46,13 +58,14 @@ forced.` + changeJSON,
 	}
 
 	flags := cmd.Flags()
-	flags.StringVar(&in.Level, "level", "", "0, 1 or 5")
+	flags.StringVar(&in.Level, "level", "", "linear, 0, 1, 4, 5, 6 or 10")
 	flags.IntVar(&in.Disks, "devices", 0, "how many members, spares not counted")
 	flags.IntVar(&opts.spares, "spares", 0, "how many spares")
-	flags.StringVar(&in.Layout, "layout", "", "how parity rotates (default left-symmetric)")
+	flags.StringVar(&in.Layout, "layout", "", "how data and parity or copies rotate (default original, left-symmetric, n2)")
 	flags.StringVar(&opts.chunk, "chunk", "", "chunk size, such as 64K (default 512K)")
 	flags.StringVar(&in.Metadata, "metadata", "", "1.0, 1.1 or 1.2 (default 1.2)")
 	flags.StringVar(&opts.size, "size", "", "how much of each member to use, such as 20G (default all)")
+	flags.StringVar(&in.Bitmap, "bitmap", "", "none or internal (default internal above 100 MiB)")
 	flags.BoolVar(&in.AssumeClean, "assume-clean", false, "do not sync: all devices hold zeros, or redundancy is right")
 	flags.BoolVar(&in.Force, "force", false, "overwrite what the devices hold")
 	flags.BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and do nothing")

@@ -50,18 +50,27 @@ func DefaultConfig() Config {
 	return Config{Deadline: DefaultDeadline, Readd: true, Served: Served}
 }
 
-// Served says why the engine cannot run arrays of geometry g yet, or returns
-// the empty string.
+// DisksMax is the most slots that an array may have to be run.
+const DisksMax = 64
+
+// Served says why the engine cannot run arrays of geometry g, or returns the
+// empty string.
 func Served(g raid.Geometry) string {
-	switch {
-	case g.Level == raid.Level0 || g.Level == raid.Level1:
+	if g.Disks > DisksMax {
+		return fmt.Sprintf("it has %d slots, and at most %d are served; mdadm may", g.Disks, DisksMax)
+	}
+
+	switch g.Level {
+	case raid.LevelLinear, raid.Level0, raid.Level1, raid.Level4, raid.Level5, raid.Level6:
 		return ""
-	case g.Level == raid.Level5 && g.Layout == raid.LeftSymmetric:
+	case raid.Level10:
+		if _, err := g.Copies(); err != nil {
+			return err.Error()
+		}
+
 		return ""
-	case g.Level == raid.Level5:
-		return fmt.Sprintf("raid5 in the layout %s is not served yet; mdadm may", g.Layout.Name(g.Level))
 	default:
-		return fmt.Sprintf("%v is not served yet; mdadm may", g.Level)
+		return fmt.Sprintf("%v is not served; mdadm may", g.Level)
 	}
 }
 

@@ -145,19 +145,17 @@ func TestAssemble(t *testing.T) {
 		{raid.Level1, 2, "0@7m 0@7c 1@7", 0, Start, "0b 1c", "all 2 members are here"},
 
 		// Not for us.
-		{raid.LevelLinear, 2, "0@7 1@7", 0, LeaveAlone, "", "linear is not served yet; mdadm may"},
+		{raid.LevelLinear, 2, "0@7 1@7", 0, Start, "0a 1b", "all 2 members are here"},
+		{raid.Level(7), 2, "0@7 1@7", 0, LeaveAlone, "", "raid7 is not served; mdadm may"},
+		{raid.Level1, 65, "0@7", 0, LeaveAlone, "", "65 slots, and at most 64"},
+		{raid.Level10, 1, "0@7", 0, LeaveAlone, "", "on 1 slots: 2 near and 1 far copies"},
 	} {
 		t.Run(fmt.Sprintf("%v %d %s", tt.level, tt.disks, tt.members), func(t *testing.T) {
 			v := View{
 				Devices: draw(t, array(tt.level, tt.disks), tt.members).here(),
 				Waited:  map[raid.UUID]time.Duration{testArray: tt.waited},
 			}
-			cfg := DefaultConfig()
-			if tt.level == raid.Level6 || tt.level == raid.Level10 {
-				cfg.Served = nil
-			}
-
-			got := Decide(v, cfg)[0]
+			got := Decide(v, DefaultConfig())[0]
 
 			wrong := got.Device != "" || got.Action != tt.want || use(got) != tt.use
 			if wrong || !strings.Contains(got.Reason, tt.reason) {
@@ -167,7 +165,7 @@ func TestAssemble(t *testing.T) {
 
 			for _, p := range orders(v.Devices) {
 				v.Devices = p
-				if diff := cmp.Diff(got, Decide(v, cfg)[0]); diff != "" {
+				if diff := cmp.Diff(got, Decide(v, DefaultConfig())[0]); diff != "" {
 					t.Fatalf("order %v (-want +got):\n%s", p, diff)
 				}
 			}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/policy"
 	"raid-assembler/pkg/raid"
 )
 
@@ -254,15 +256,23 @@ func TestCreate(t *testing.T) {
 		w.pass(time.Second)
 
 		for piece, change := range map[string]func(p *api.CreateParameters){
-			"there is an array called data": func(*api.CreateParameters) {},
-			"member of a running array":     func(p *api.CreateParameters) { p.Name, p.Devices = "new", []string{"e", "a"} },
-			"is named twice":                func(p *api.CreateParameters) { p.Name, p.Devices = "new", []string{"e", "e"} },
-			`name "a b"`:                    func(p *api.CreateParameters) { p.Name = "a b" },
-			"unknown level":                 func(p *api.CreateParameters) { p.Level = "7" },
-			"raid6 is not served yet":       func(p *api.CreateParameters) { p.Level = "6" },
-			`metadata "ddf"`:                func(p *api.CreateParameters) { p.Metadata = "ddf" },
-			`layout "near": raid1 has none`: func(p *api.CreateParameters) { p.Layout = "near" },
-			"sectors of each member":        func(p *api.CreateParameters) { p.Name, p.SizeBytes = "new", 1<<30 },
+			"there is an array called data":  func(*api.CreateParameters) {},
+			"member of a running array":      func(p *api.CreateParameters) { p.Name, p.Devices = "new", []string{"e", "a"} },
+			"is named twice":                 func(p *api.CreateParameters) { p.Name, p.Devices = "new", []string{"e", "e"} },
+			`name "a b"`:                     func(p *api.CreateParameters) { p.Name = "a b" },
+			"unknown level":                  func(p *api.CreateParameters) { p.Level = "7" },
+			"2 slots, raid6 needs 4":         func(p *api.CreateParameters) { p.Level = "6" },
+			"on 2 slots: 3 near and 1 far":   func(p *api.CreateParameters) { p.Level, p.Layout = "10", "n3" },
+			"raid10 has nN, fN and oN":       func(p *api.CreateParameters) { p.Level, p.Layout = "10", "far" },
+			"bitmap \"external\"":            func(p *api.CreateParameters) { p.Bitmap = "external" },
+			"no redundancy that could be":    func(p *api.CreateParameters) { p.Level, p.Bitmap = "0", "internal" },
+			"chunk of 3 KiB: a power of two": func(p *api.CreateParameters) { p.Level, p.ChunkKiB = "0", 3 },
+			"chunk of 12 KiB: a power of":    func(p *api.CreateParameters) { p.Level, p.ChunkKiB = "5", 12 },
+			"chunk of 131072 KiB":            func(p *api.CreateParameters) { p.Level, p.ChunkKiB = "5", 131072 },
+			"chunk: raid1 has none":          func(p *api.CreateParameters) { p.ChunkKiB = 64 },
+			`metadata "ddf"`:                 func(p *api.CreateParameters) { p.Metadata = "ddf" },
+			`layout "near": raid1 has none`:  func(p *api.CreateParameters) { p.Layout = "near" },
+			"sectors of each member":         func(p *api.CreateParameters) { p.Name, p.SizeBytes = "new", 1<<30 },
 		} {
 			q := api.CreateParameters{Name: "data", Level: "1", Disks: 2, Devices: []string{"e", "f"}, Force: true}
 			change(&q)
@@ -271,6 +281,42 @@ func TestCreate(t *testing.T) {
 			mustRefuse(t, err, piece)
 		}
 	})
+}
+
+// TestPossible checks which geometries an array may have, whatever its devices.
+func TestPossible(t *testing.T) {
+	for _, tt := range []struct {
+		level  raid.Level
+		layout string
+		disks  int
+		chunk  raid.Sectors
+	}{
+		{raid.LevelLinear, "", 2, 0},
+		{raid.Level0, "", 2, 24},
+		{raid.Level0, "alternate", 3, 1 << 17},
+		{raid.Level1, "", 1, 0},
+		{raid.Level4, "", 3, 8},
+		{raid.Level5, "parity-first", 2, 8},
+		{raid.Level6, "left-symmetric-6", 4, 1 << 17},
+		{raid.Level6, "ddf-zero-restart", 5, 128},
+		{raid.Level10, "", 3, 128},
+		{raid.Level10, "f3", 3, 128},
+		{raid.Level10, "o2", 5, 128},
+		{raid.Level6, "", 64, 1024},
+	} {
+		layout, err := raid.ParseLayout(tt.level, tt.layout)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if err := possible(raid.Geometry{Level: tt.level, Layout: layout, Disks: tt.disks, Chunk: tt.chunk}); err != nil {
+			t.Errorf("%v %s of %d with chunks of %d: %v", tt.level, tt.layout, tt.disks, tt.chunk, err)
+		}
+	}
+
+	if policy.DisksMax != stripe.MaxDisks {
+		t.Errorf("%d slots are promised, %d are served", policy.DisksMax, stripe.MaxDisks)
+	}
 }
 
 // TestExplain checks that arrays and devices are explained by every name that
@@ -387,7 +433,7 @@ func TestBusy(t *testing.T) {
 // the reason, and that what is in use is not.
 func TestStatus(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		six := w.set("six", raid.Level6, 4, 0)
+		six := w.set("six", raid.Level10, 4, 0) // in a layout that has no copies
 		five := w.set("five", raid.Level5, 3, 1)
 		blank := w.disk("blank")
 		w.plug(six...)
@@ -406,8 +452,8 @@ func TestStatus(t *testing.T) {
 		}
 
 		a := st.Arrays[1]
-		if a.State != "inactive" || a.Level != "raid6" || len(a.Members) != 4 || a.Metadata != "1.2" ||
-			!strings.Contains(a.Reason, "not served yet") {
+		if a.State != "inactive" || a.Level != "raid10" || len(a.Members) != 4 || a.Metadata != "1.2" ||
+			!strings.Contains(a.Reason, "2 near and 0 far copies") {
 			t.Errorf("six = %+v", a)
 		}
 

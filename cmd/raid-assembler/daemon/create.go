@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/engine/geometry"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/metadata/md1"
 	"raid-assembler/pkg/policy"
@@ -103,7 +104,11 @@ func (d *Daemon) createParams(p api.CreateParameters) (md1.Params, error) {
 		params.Chunk = defaultChunk
 	}
 
-	if params.Layout, err = parseLayout(level, p.Layout); err != nil {
+	if params.Layout, err = raid.ParseLayout(level, p.Layout); err != nil {
+		return md1.Params{}, err
+	}
+
+	if params.Bitmap, err = parseBitmap(p.Bitmap, level); err != nil {
 		return md1.Params{}, err
 	}
 
@@ -112,8 +117,8 @@ func (d *Daemon) createParams(p api.CreateParameters) (md1.Params, error) {
 			"no dot or dash in front", p.Name, api.NameMax)
 	}
 
-	if reason := policy.Served(params.Geometry); reason != "" {
-		return md1.Params{}, errors.New(reason)
+	if err := possible(params.Geometry); err != nil {
+		return md1.Params{}, err
 	}
 
 	_, err = rand.Read(params.Array[:])
@@ -121,23 +126,54 @@ func (d *Daemon) createParams(p api.CreateParameters) (md1.Params, error) {
 	return params, err
 }
 
-// parseLayout returns the layout that a level calls by a name.
-func parseLayout(level raid.Level, name string) (raid.Layout, error) {
-	if level != raid.Level5 {
-		if name != "" {
-			return 0, fmt.Errorf("layout %q: %v has none", name, level)
-		}
+// parseBitmap reads what kind of bitmap is asked for.
+func parseBitmap(text string, level raid.Level) (md1.BitmapChoice, error) {
+	switch {
+	case text == "none", text == "" && !level.HasRedundancy():
+		return md1.BitmapNone, nil
+	case text == "":
+		return md1.BitmapAuto, nil
+	case text == "internal" && level.HasRedundancy():
+		return md1.BitmapInternal, nil
+	case text == "internal":
+		return 0, fmt.Errorf("bitmap: a %v has no redundancy that could be wrong", level)
+	default:
+		return 0, fmt.Errorf("bitmap %q: none or internal", text)
+	}
+}
 
-		return 0, nil
+// The chunks that an array may have.
+const (
+	chunkMin raid.Sectors = 4 << 10 / raid.SectorSize
+	chunkMax raid.Sectors = 64 << 20 / raid.SectorSize
+)
+
+// possible says why no array can have the geometry given, whatever the devices
+// are, if so.
+func possible(g raid.Geometry) error {
+	if reason := policy.Served(g); reason != "" {
+		return errors.New(reason)
 	}
 
-	for l := raid.LeftAsymmetric; l <= raid.ParityLast; l++ {
-		if name == l.Name(level) || name == "" && l == raid.LeftSymmetric {
-			return l, nil
-		}
+	even := g.Chunk&(g.Chunk-1) == 0 || g.Level == raid.Level0 && g.Chunk%chunkMin == 0
+
+	switch {
+	case !g.Level.HasChunks() && g.Chunk != 0:
+		return fmt.Errorf("chunk: %v has none", g.Level)
+	case g.Level.HasChunks() && (g.Chunk < chunkMin || g.Chunk > chunkMax || !even):
+		return fmt.Errorf("chunk of %d KiB: a power of two from %d to %d, or at raid0 a multiple of %d",
+			g.Chunk.Bytes()>>10, chunkMin.Bytes()>>10, chunkMax.Bytes()>>10, chunkMin.Bytes()>>10)
 	}
 
-	return 0, fmt.Errorf("layout %q: %v has no such layout", name, level)
+	// Any size does, for the devices will say.
+	g.Size = max(g.Size, chunkMax)
+	for range g.Disks {
+		g.Sizes = append(g.Sizes, g.Size)
+	}
+
+	_, err := geometry.New(g)
+
+	return err
 }
 
 // createOn finds the devices for a new array, and checks that nothing is lost
