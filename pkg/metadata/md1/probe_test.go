@@ -201,11 +201,11 @@ func TestProbeUnsupported(t *testing.T) {
 		{"PPL", func(r *Raw) { r.FeatureMap = FeaturePPL }, "the array has a partial parity log", ""},
 		{"PPLs", func(r *Raw) { r.FeatureMap = FeatureMultiplePPLs }, "the array has a partial parity log", ""},
 		{"cluster", func(r *Raw) { r.FeatureMap = FeatureClustered }, cluster, ""},
+		{"replacement", func(r *Raw) { r.FeatureMap, r.DevRoles[4] = FeatureReplacement, 1 }, "", ""},
 		{
-			"replacement", func(r *Raw) { r.FeatureMap, r.DevRoles[4] = FeatureReplacement, 1 },
-			"this member is the replacement of another", "",
+			"three", func(r *Raw) { r.DevRoles[4], r.DevRoles[5] = 1, 1 },
+			"three members are in one slot", "",
 		},
-		{"replaced", func(r *Raw) { r.DevRoles[4] = 1 }, "a member is being replaced while it is in use", ""},
 		{
 			"several", func(r *Raw) { r.FeatureMap = FeatureJournal | FeatureClustered },
 			journal + ", " + cluster, journal,

@@ -50,10 +50,9 @@ func obstacles(raw *Raw, src metadata.Source) []obstacle {
 		{has(FeatureReshapeActive | FeatureReshapeBackwards | FeatureNewOffset), "a reshape is active", everything},
 		{has(FeatureJournal) || hasJournal(raw), "the array has a journal device", everything},
 		{has(FeaturePPL | FeatureMultiplePPLs), "the array has a partial parity log", running},
+		{hasThreeInASlot(raw), "three members are in one slot", running},
 		{has(FeatureClustered), "the array is shared by a cluster", running},
 		{has(FeatureBadBlocks) && !hasBadLog, "the bad block log has no place of its own", running},
-		{has(FeatureReplacement), "this member is the replacement of another", running},
-		{!has(FeatureReplacement) && hasTwoInASlot(raw), "a member is being replaced while it is in use", running},
 		// It knows of parts whose parity was never computed.
 		{version == bitmapLockless, "the bitmap is lockless (version 6)", everything},
 		{version == bitmapClustered, "the bitmap is clustered (version 5)", running},
@@ -87,10 +86,10 @@ func hasJournal(raw *Raw) bool {
 	return slices.Contains(raw.DevRoles, raid.RoleJournal)
 }
 
-// hasTwoInASlot reports whether two members share a slot: one of them is the
-// other's replacement, and only its own superblock says which.
-func hasTwoInASlot(raw *Raw) bool {
-	var taken [maxRoles]bool // as many as raid_disks can be
+// hasThreeInASlot reports whether more than a member and its replacement share
+// a slot, as it looks when a superblock of many roles was written in part.
+func hasThreeInASlot(raw *Raw) bool {
+	var taken [maxRoles]uint8 // as many as raid_disks can be
 
 	for _, role := range raw.DevRoles {
 		slot, ok := role.Slot()
@@ -98,11 +97,9 @@ func hasTwoInASlot(raw *Raw) bool {
 			continue
 		}
 
-		if taken[slot] {
+		if taken[slot]++; taken[slot] > 2 {
 			return true
 		}
-
-		taken[slot] = true
 	}
 
 	return false
