@@ -50,40 +50,47 @@ func build(g raid.Geometry) ([]Member, []byte) {
 	_, _ = random.Read(content) // never fails
 
 	disks := make([][]byte, g.Disks)
-	sizes := make([]raid.Sectors, g.Disks)
-	roles := make([]raid.Role, g.Disks)
 
 	for slot := range disks {
-		sizes[slot] = g.Size
+		size := g.Size
 		if len(g.Sizes) > 0 {
-			sizes[slot] = g.Sizes[slot]
+			size = g.Sizes[slot]
 		}
 
-		disks[slot] = make([]byte, (dataOffset + sizes[slot]).Bytes())
+		disks[slot] = make([]byte, (dataOffset + size).Bytes())
 		_, _ = random.Read(disks[slot])
-		roles[slot] = raid.Role(slot)
 	}
 
 	fill(m, g, disks, content)
 
+	return membersOf(g, disks), content
+}
+
+// membersOf returns the members of a clean array that lies on disks.
+func membersOf(g raid.Geometry, disks [][]byte) []Member {
 	members := make([]Member, g.Disks)
-	for slot := range members {
+	roles := make([]raid.Role, g.Disks)
+
+	for slot := range roles {
+		roles[slot] = raid.Role(slot)
+	}
+
+	for slot, disk := range disks {
+		size := raid.Sectors(len(disk) / raid.SectorSize)
 		sb := &metadata.Superblock{
 			Array: raid.UUID{1}, Device: raid.UUID{2, byte(slot)}, Geometry: g, Events: 10, Number: slot,
-			Roles: slices.Clone(roles), DataOffset: dataOffset, DataSize: sizes[slot],
+			Roles: slices.Clone(roles), DataOffset: dataOffset, DataSize: size - dataOffset,
 			ResyncOffset: raid.MaxSectors, RecoveryOffset: raid.MaxSectors,
 		}
 		sb.Sizes = nil
 		members[slot] = Member{
-			Name: string(rune('a' + slot)),
-			Source: metadata.Source{
-				ReaderAt: bytes.NewReader(disks[slot]), Size: dataOffset + sizes[slot], Block: 512,
-			},
+			Name:       string(rune('a' + slot)),
+			Source:     metadata.Source{ReaderAt: bytes.NewReader(disk), Size: size, Block: 512},
 			Superblock: sb,
 		}
 	}
 
-	return members, content
+	return members
 }
 
 // fill writes content onto disks, and the redundancy.
