@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,8 +26,20 @@ type Status struct {
 	Heir      raid.Slot
 	Spares    []engine.DeviceID
 	Sync      Progress
+	Speed     Speed // between which it is synced
+	Wrong     Wrong
+	Marks     *Marks // nil if it has no bitmap
+	// BadBlocks are the component sectors that a device has no valid data of, if
+	// there are any.
+	BadBlocks map[engine.DeviceID][]raid.Range
 	Events    uint64
 	Busy      bool // somebody reads or writes it, or did a moment ago
+}
+
+// Marks is how much of what a resync covers its bitmap marks.
+type Marks struct {
+	Chunk         raid.Sectors // that a mark stands for
+	Marked, Total int          // in chunks
 }
 
 // Status returns the array as it is now.
@@ -34,12 +47,44 @@ func (c *Core) Status() Status {
 	heir, successor := c.array.Successor()
 
 	return Status{
+		Speed: c.throttle.limits, Wrong: c.wrong(), Marks: c.marks(), BadBlocks: c.badBlocks(),
 		Successor: successor, Heir: heir,
 		State: c.array.State(), Degraded: c.array.Degraded(),
 		Members: append([]engine.Member(nil), c.array.Members()...),
 		Spares:  c.array.Spares(), Sync: c.progress(), Events: c.cfg.Keeper.Events(),
 		Busy: c.writing+c.reading+len(c.held)+len(c.marker.waiting) > 0 || c.now.Sub(c.lastAny) < stillBusy,
 	}
+}
+
+// wrong returns what was found last, for another thread.
+func (c *Core) wrong() Wrong {
+	w := c.last
+	w.Where, w.Slots = slices.Clone(w.Where), slices.Clone(w.Slots)
+	w.Action = cmp.Or(w.Action, raid.Idle)
+
+	return w
+}
+
+func (c *Core) marks() *Marks {
+	if c.bits == nil {
+		return nil
+	}
+
+	marked, total := c.bits.Count()
+
+	return &Marks{Chunk: c.bits.Chunk(), Marked: marked, Total: total}
+}
+
+func (c *Core) badBlocks() map[engine.DeviceID][]raid.Range {
+	bad := make(map[engine.DeviceID][]raid.Range)
+
+	for id, d := range c.disks {
+		if d.bad != nil && !d.bad.Empty() {
+			bad[id] = slices.Clone(d.bad.Ranges())
+		}
+	}
+
+	return bad
 }
 
 // Fail takes a device out as faulty, as an I/O error would. Returns an error if

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/stripe"
 	"raid-assembler/pkg/raid"
 )
 
@@ -37,13 +38,17 @@ type syncer struct {
 	last     Wrong
 }
 
-// Wrong is what a sync found not to be redundant.
+// Wrong is what the last resync, check or repair found not to be redundant.
 type Wrong struct {
-	Action  raid.SyncAction
-	Sectors raid.Sectors // in all
-	Where   []raid.Range // the first of them, as in stripe.Slab
-	Slots   []raid.Slot  // of each, whose content was wrong, or NoSlot if nobody can know
+	Action  raid.SyncAction // Idle if there was none
+	Done    bool            // it has covered all that it was asked for
+	Sectors raid.Sectors    // in all
+	Where   []raid.Range    // the first of them, as in stripe.Slab
+	Slots   []raid.Slot     // of each, whose content was wrong, or NoSlot if nobody can know
 }
+
+// compares reports whether a sync compares what is redundant.
+func compares(a raid.SyncAction) bool { return a == raid.Resync || a == raid.Check || a == raid.Repair }
 
 // startSync begins what the array says.
 func (c *Core) startSync() {
@@ -51,7 +56,10 @@ func (c *Core) startSync() {
 	s.job = c.array.Syncing()
 	s.generation++
 	s.on, s.at, s.mismatch = true, s.job.From, 0
-	s.last = Wrong{Action: s.job.Action}
+
+	if compares(s.job.Action) {
+		s.last = Wrong{Action: s.job.Action}
+	}
 
 	if c.bits != nil {
 		c.bits.BeginSync()
@@ -112,11 +120,9 @@ func (c *Core) takeSlab() {
 	}
 
 	s.mismatch += slab.Mismatched
-	s.last.Sectors = s.mismatch
 
-	for i := 0; i < len(slab.Where) && len(s.last.Where) < wrongMax; i++ {
-		s.last.Where = append(s.last.Where, slab.Where[i])
-		s.last.Slots = append(s.last.Slots, slab.Wrong[i])
+	if compares(s.job.Action) {
+		s.last.take(slab)
 	}
 
 	busy := c.writing+c.reading > 0 || c.now.Sub(c.lastAny) < busyFor
@@ -124,9 +130,23 @@ func (c *Core) takeSlab() {
 	c.reached(slab.To)
 }
 
+// take adds what a slab found.
+func (w *Wrong) take(slab stripe.Slab) {
+	w.Sectors += slab.Mismatched
+
+	for i := 0; i < len(slab.Where) && len(w.Where) < wrongMax; i++ {
+		w.Where = append(w.Where, slab.Where[i])
+		w.Slots = append(w.Slots, slab.Wrong[i])
+	}
+}
+
 // reached moves the position of the sync.
 func (c *Core) reached(at raid.Sectors) {
 	c.syncer.at = at
+
+	if compares(c.syncer.job.Action) {
+		c.syncer.last.Done = at >= c.syncer.job.To
+	}
 
 	if c.syncer.job.Action == raid.Resync {
 		c.synced(at)
@@ -177,8 +197,11 @@ func (c *Core) progress() Progress {
 	return p
 }
 
-// SetSpeed says between which bounds the array is synced from now on.
-func (c *Core) SetSpeed(s Speed) { c.throttle.limits = s }
+// SetSpeed says between which bounds the array is synced from now on; 0 is the
+// usual one.
+func (c *Core) SetSpeed(s Speed) {
+	c.throttle.limits = Speed{Min: cmp.Or(s.Min, usualSpeed.Min), Max: cmp.Or(s.Max, usualSpeed.Max)}
+}
 
 // Speed returns between which bounds the array is synced.
 func (c *Core) Speed() Speed { return c.throttle.limits }
