@@ -19,13 +19,14 @@ import (
 	"raid-assembler/pkg/api"
 )
 
-// stage is what `make install` made of this tree.
-var stage string
+// stage is what `make install` made of this tree; tools is what the tests
+// themselves run in the guest.
+var stage, tools string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "raid-assembler-stage-")
+	dir, err := os.MkdirTemp("", "raid-assembler-tests-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 
@@ -34,11 +35,21 @@ func run(m *testing.M) int {
 
 	defer func() { _ = os.RemoveAll(dir) }()
 
-	stage = dir
+	stage, tools = filepath.Join(dir, "stage"), filepath.Join(dir, "tools")
 
-	out, err := exec.Command("make", "-s", "-C", "../..", "install", "DESTDIR="+dir).CombinedOutput()
+	out, err := exec.Command("make", "-s", "-C", "../..", "install", "DESTDIR="+stage).CombinedOutput()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "make install: %v\n%s", err, out)
+
+		return 1
+	}
+
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w",
+		"-o", filepath.Join(tools, "usr/local/bin/exercise"), "../cmd/exercise")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 
 		return 1
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -174,7 +175,10 @@ func saveModel(path string, m *exercise.Model) error {
 		return err
 	}
 
-	unix.Sync()
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
 
-	return nil
+	return errors.Join(dir.Sync(), dir.Close())
 }
