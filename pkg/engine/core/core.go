@@ -398,6 +398,10 @@ func (c *Core) do(effect engine.Effect) {
 
 // setMember tells the data path what holds a slot.
 func (c *Core) setMember(slot raid.Slot) {
+	if c.bits != nil && c.array.Members()[slot].State != raid.InSync {
+		c.bits.MemberLeft()
+	}
+
 	c.path.SetMember(slot, c.member(c.array.Members()[slot]))
 	c.path.SetResynced(c.array.Resynced())
 }

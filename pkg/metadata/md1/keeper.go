@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
@@ -37,6 +38,7 @@ type keeper struct {
 
 	// Reused by every Record, which may run while memory is short.
 	roles       [maxRoles]raid.Role
+	before      [maxRoles]raid.Role // by the last record
 	first       []metadata.Write
 	late        []metadata.Write
 	logs        [3][]metadata.Write
@@ -59,6 +61,7 @@ type member struct {
 	known  bool             // by its number, to a superblock somewhere
 	inSync bool             // by its own superblock
 	log    *badLog          // nil if it has none
+	size   int              // bytes of its superblock on disk; 0 if it has none
 
 	slotted    bool // by the last Record
 	hasBitmap  bool // the same as all
@@ -182,6 +185,7 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 		known:  true,
 		inSync: inSyncBy(raw),
 		log:    newBadLog(raw, a.Source, raw.badEntries),
+		size:   written(int(raw.MaxDev), a.Source.Block),
 	})
 
 	return raw, nil
@@ -258,6 +262,7 @@ func (k *keeper) freeNumber() (int, error) {
 // was written.
 func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	k.events++
+	k.before = k.roles
 	k.setRoles(st)
 
 	k.first, k.late, k.early, k.supers = k.first[:0], k.late[:0], k.early[:0], k.supers[:0]
@@ -287,6 +292,8 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	// A member must not be one while it has another superblock as well, or no
 	// bitmap where all have one, nor ever be two records behind; what a
 	// superblock says is there must be.
+	k.lead()
+
 	k.stages = k.stages[:0]
 	for _, stage := range [...][]metadata.Write{
 		k.first, k.late, k.logs[0], k.logs[1], k.logs[2], bitmap[0], bitmap[1], bitmap[2], k.early, k.supers,
@@ -297,6 +304,20 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	}
 
 	return k.stages
+}
+
+// lead has one member written before all others, where more than the first
+// sector of the superblocks changes: a power cut can then tear one of them, or
+// all but one, and the others tell what the array is.
+func (k *keeper) lead() {
+	const roles = (raid.SectorSize - headerSize) / 2
+
+	if len(k.early) > 0 || len(k.supers) < 2 || slices.Equal(k.roles[roles:], k.before[roles:]) {
+		return
+	}
+
+	k.early = append(k.early, k.supers[0])
+	k.supers = slices.Delete(k.supers, 0, 1)
 }
 
 // recordMember prepares the writes of a device that is to be written.
@@ -318,6 +339,7 @@ func (k *keeper) recordMember(id metadata.MemberID, record metadata.MemberRecord
 	k.update(m, record, st)
 
 	w := metadata.Write{Member: id, Sector: m.at, Data: m.image[:written(k.maxDev, m.block)]}
+	k.first = append(k.first, m.grow(w)...)
 
 	// Only its own superblock says that a member is right everywhere, and
 	// it must do so before that of another counts on it.
@@ -328,6 +350,22 @@ func (k *keeper) recordMember(id metadata.MemberID, record metadata.MemberRecord
 	}
 
 	m.inSync = record.State == raid.InSync
+}
+
+// grow returns what is to be written of a superblock before it is one, where it
+// is larger than one block and than what is there. Its checksum cannot tell
+// zeros from ones, and what a write leaves out that is torn may be either.
+func (m *member) grow(super metadata.Write) []metadata.Write {
+	block := max(m.block, raid.SectorSize)
+
+	old := max(m.size, block)
+	if m.size = len(super.Data); m.size <= old {
+		return nil
+	}
+
+	return []metadata.Write{{
+		Member: super.Member, Sector: super.Sector + raid.Sectors(old/raid.SectorSize), Data: super.Data[old:],
+	}}
 }
 
 // setRoles computes the role table that st asks for. A number that no device

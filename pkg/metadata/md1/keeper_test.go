@@ -415,6 +415,69 @@ func TestRecordLevel0(t *testing.T) {
 	}
 }
 
+// TestRecordLarge records superblocks of two sectors. What is behind the first
+// is there before it counts, and where it changes one member goes before all
+// others, so that no power cut tears them all.
+func TestRecordLarge(t *testing.T) {
+	supers := array(4, func(r *Raw) { r.DevRoles[127] = raid.RoleFaulty })
+	for number := range 127 {
+		if number > 3 {
+			supers[0].DevRoles[number] = raid.RoleFaulty
+		}
+	}
+
+	d := newDisks(supers...)
+	k := d.keep(t)
+	d = append(d, make([]byte, deviceSize.Bytes()))
+
+	if _, _, _, err := k.Add(source(d[4]), raid.UUID{9}); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, tt := range []struct {
+		name    string
+		members []metadata.MemberRecord
+		want    string // the stages: the sizes of their writes
+	}{
+		{
+			"all grow",
+			[]metadata.MemberRecord{inSync(0), inSync(1), inSync(2), spare(), spare()},
+			"512 512 512 512 512; 1024; 1024 1024 1024 1024",
+		},
+		{"none of the many changes", []metadata.MemberRecord{inSync(0), inSync(1), faulty(2), spare(), spare()}, "1024 1024 1024 1024"},
+		{
+			"one of them",
+			[]metadata.MemberRecord{inSync(0), inSync(1), faulty(2), spare(), recovering(2, 0)},
+			"1024; 1024 1024 1024",
+		},
+		{"again", []metadata.MemberRecord{inSync(0), inSync(1), faulty(2), spare(), recovering(2, 8)}, "1024 1024 1024 1024"},
+	} {
+		stages := k.Record(metadata.State{Members: records(tt.members...), Now: now})
+
+		var got []string
+		for _, stage := range stages {
+			var sizes []string
+			for _, w := range stage {
+				sizes = append(sizes, fmt.Sprint(len(w.Data)))
+			}
+
+			got = append(got, strings.Join(sizes, " "))
+		}
+
+		if got := strings.Join(got, "; "); got != tt.want {
+			t.Errorf("%s: writes %s, want %s", tt.name, got, tt.want)
+		}
+
+		d.apply(t, stages)
+
+		for _, i := range []int{0, 1, 3, 4} {
+			if sb := mustProbe(t, source(d[i])); sb.Events != k.Events() || len(sb.Roles) != 384 {
+				t.Errorf("%s: member %d: %d events, %d roles", tt.name, i, sb.Events, len(sb.Roles))
+			}
+		}
+	}
+}
+
 func TestRecordBlockSize(t *testing.T) {
 	for _, tt := range []struct{ maxDev, block, want int }{
 		{128, 512, 512},
