@@ -51,13 +51,16 @@ type band struct {
 	job     *job
 	kind    kind
 	stage   stage
+	fine    bool // it is of a grain, and goes on by itself when something cannot be read
 	medium  bool // something could not be read that another member may have
 	planned bool // what is read was chosen
-	pending int
-	row     int64
-	lo, hi  raid.Sectors
-	slot    raid.Slot // whose data is read or made
-	data    []byte    // of the request: where a read goes
+	// heirMissed is that a write did not arrive at the successor.
+	heirMissed bool
+	pending    int
+	row        int64
+	lo, hi     raid.Sectors
+	slot       raid.Slot // whose data is read or made
+	data       []byte    // of the request: where a read goes
 
 	written  slots // data slots that are written
 	parities slots // that are kept right
@@ -94,7 +97,7 @@ func (p *Path) take(j *job, need slots) *band {
 	i := p.free[len(p.free)-1]
 	p.free = p.free[:len(p.free)-1]
 	b := &p.bands[i]
-	*b = band{id: b.id, job: j, bufs: b.bufs, ios: b.ios, slot: raid.NoSlot}
+	*b = band{id: b.id, job: j, fine: j.fine, bufs: b.bufs, ios: b.ios, slot: raid.NoSlot}
 	j.bands++
 
 	clear(b.ios)
@@ -267,9 +270,39 @@ func (p *Path) storeDone(b *band) {
 // members that missed it do no harm; but one must have it that is in sync now.
 // One that has failed since does not count: it will not come back as such.
 func (p *Path) stored(b *band) bool {
-	for slot := range raid.Slot(p.disks) {
-		t, m := &b.ios[slot], &p.members[slot]
-		if t.sent && !b.missed.has(slot) && m.State == raid.InSync && m.Device == int(t.device) {
+	for s := b.lo; s < b.hi; {
+		n := p.evenCopies(s, b.hi-s)
+		if !p.storedIn(b, s, n) {
+			return false
+		}
+
+		s += n
+	}
+
+	return true
+}
+
+// storedIn is stored for n array sectors from s on, over which no copy is known
+// to be bad in part.
+func (p *Path) storedIn(b *band, s, n raid.Sectors) bool {
+	for place := range p.places() {
+		t := &b.ios[place]
+		missed := b.heirMissed
+
+		if place < p.disks {
+			missed = b.missed.has(raid.Slot(place))
+		}
+
+		if !t.sent || missed {
+			continue
+		}
+
+		m, slot := p.holder(place, t)
+		if m == nil || m.State != raid.InSync {
+			continue
+		}
+
+		if at := p.copyIn(slot, s); !m.bad(at, at+n) {
 			return true
 		}
 	}

@@ -5,6 +5,7 @@ import "raid-assembler/pkg/raid"
 // readEnded takes the end of a read.
 func (p *Path) readEnded(b *band, place int, t *transfer) {
 	p.reading[place]--
+	m, slot := p.holder(place, t)
 
 	if t.fault == None {
 		return
@@ -14,38 +15,42 @@ func (p *Path) readEnded(b *band, place int, t *transfer) {
 	b.have.remove(raid.Slot(place))
 
 	if t.fault == Gone {
-		p.giveUp(place, t)
+		p.giveUp(m, slot, t)
 	} else {
 		b.medium = true
 	}
+}
+
+// holder returns what a transfer was sent to, as it is now: a successor may have
+// taken its place in the meantime. It is nil if the device is not used any more.
+func (p *Path) holder(place int, t *transfer) (*Member, raid.Slot) {
+	m, slot := p.at(place)
+
+	for i := range p.members {
+		if place == p.disks && p.members[i].Device == int(t.device) {
+			m, slot = &p.members[i], raid.Slot(i)
+		}
+	}
+
+	if m.Device != int(t.device) || !m.working() {
+		return nil, slot
+	}
+
+	return m, slot
 }
 
 // writeEnded takes the end of anything but a read. What is written to bad
 // blocks makes them good; what cannot be written is recorded as bad if there is
 // room for that, grain by grain, and else the member is given up.
 func (p *Path) writeEnded(b *band, place int, t *transfer) {
-	m, _ := p.at(place)
-	known := m.Device == int(t.device) && m.working()
+	m, slot := p.holder(place, t)
 	writes := t.op == Write || t.op == WriteZeroes
 
-	if !known {
-		// Whatever holds the slot now has none of it.
-		p.miss(b, place)
+	switch {
+	case m == nil:
+		p.miss(b, place) // whatever holds the slot now has none of it
 
 		return
-	}
-
-	if p.arrived(b, place, t, writes) && t.grains && t.end < t.to {
-		p.nextGrain(b, place, t)
-	}
-}
-
-// arrived takes the end of a transfer to a member that is still there, and
-// reports whether it is still used.
-func (p *Path) arrived(b *band, place int, t *transfer, writes bool) bool {
-	m, slot := p.at(place)
-
-	switch {
 	case t.fault == None:
 		if writes {
 			p.clearBad(m, slot, t.at, t.end)
@@ -53,26 +58,28 @@ func (p *Path) arrived(b *band, place int, t *transfer, writes bool) bool {
 	case t.fault == Medium && writes && m.Bad != nil && !t.grains && t.to-t.from > grain:
 		t.grains, t.end = true, t.from
 	case t.fault == Medium && writes && p.addBad(m, slot, t.at, t.end):
-		p.miss(b, place)
+		// It is there but for these sectors, as whoever reads them knows.
 	default:
 		p.miss(b, place)
 
-		if p.dispensable(place, t) {
-			p.giveUp(place, t)
+		if p.dispensable(m, slot, t) {
+			p.giveUp(m, slot, t)
 		}
 
-		return false
+		return
 	}
 
-	return true
+	if t.grains && t.end < t.to {
+		p.nextGrain(b, place, t)
+	}
 }
 
 // nextGrain sends the next grain of a write that failed as a whole.
 func (p *Path) nextGrain(b *band, place int, t *transfer) {
 	t.at, t.end = t.end, min(t.to, (t.end/grain+1)*grain)
-	m, slot := p.at(place)
+	_, slot := p.holder(place, t)
 	tr := Transfer{
-		Device: m.Device, Slot: slot, Op: t.op, Sector: t.at, Sectors: t.end - t.at, FUA: t.fua,
+		Device: int(t.device), Slot: slot, Op: t.op, Sector: t.at, Sectors: t.end - t.at, FUA: t.fua,
 	}
 
 	if t.op == Write {
@@ -82,35 +89,34 @@ func (p *Path) nextGrain(b *band, place int, t *transfer) {
 	p.ask(b, place, tr)
 }
 
-// miss notes that a write did not arrive. Nobody counts on a successor.
+// miss notes that a write did not arrive.
 func (p *Path) miss(b *band, place int) {
 	if place < p.disks {
 		b.missed.add(raid.Slot(place))
+	} else {
+		b.heirMissed = true
 	}
 }
 
-// dispensable reports whether the member of place is to be given up for a
-// failed write or flush. One that answers and whose loss would break the array
-// is not, if all that is amiss is what its error says: without redundancy, and
-// on the last copy.
-func (p *Path) dispensable(place int, t *transfer) bool {
+// dispensable reports whether m is to be given up for a failed write or flush.
+// One that answers and whose loss would break the array is not, if all that is
+// amiss is what its error says: without redundancy, and on the last copy.
+func (p *Path) dispensable(m *Member, slot raid.Slot, t *transfer) bool {
 	switch {
 	case t.fault == Gone:
 		return true
 	case t.op == Discard || !p.level.HasRedundancy():
 		return false
-	case place == p.disks || p.level.HasParity() || p.members[place].State != raid.InSync:
+	case p.level.HasParity() || m.State != raid.InSync:
 		return true
 	default:
-		return p.survives(p.lacking() | 1<<uint(place))
+		return p.survives(p.lacking() | 1<<uint(slot))
 	}
 }
 
-// giveUp stops using what a place stands for, if it still is the device that
-// failed.
-func (p *Path) giveUp(place int, t *transfer) {
-	m, slot := p.at(place)
-	if m.Device != int(t.device) || !m.working() {
+// giveUp stops using m, which holds slot, if it is used.
+func (p *Path) giveUp(m *Member, slot raid.Slot, t *transfer) {
+	if m == nil || !m.working() {
 		return
 	}
 
@@ -168,7 +174,8 @@ func (p *Path) verify(b *band, into func(slot raid.Slot) []byte) bool {
 	b.lost = 0
 
 	for slot := range raid.Slot(p.disks) {
-		if t := &b.ios[slot]; mended.has(slot) && t.op == Write && p.members[slot].State == raid.InSync {
+		if t := &b.ios[slot]; mended.has(slot) && t.op == Write && p.members[slot].State == raid.InSync &&
+			!p.members[slot].bad(t.from, t.to) {
 			p.send(b, int(slot), Transfer{Op: Read, Sector: t.from, Sectors: t.to - t.from, Data: into(slot)})
 		}
 	}
@@ -180,15 +187,17 @@ func (p *Path) verify(b *band, into func(slot raid.Slot) []byte) bool {
 // anew: it is recorded as bad, or they are given up, as after a failed write.
 func (p *Path) condemn(b *band) {
 	for slot := range raid.Slot(p.disks) {
-		m, t := &p.members[slot], &b.ios[slot]
-		if !b.lost.has(slot) || m.Device != int(t.device) || !m.working() || p.addBad(m, slot, t.from, t.to) {
+		t := &b.ios[slot]
+		m, _ := p.holder(int(slot), t)
+
+		if !b.lost.has(slot) || m == nil || p.addBad(m, slot, t.from, t.to) {
 			continue
 		}
 
 		t.op = Write
 
-		if p.dispensable(int(slot), t) {
-			p.giveUp(int(slot), t)
+		if p.dispensable(m, slot, t) {
+			p.giveUp(m, slot, t)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func (p *Path) cutRowRead(j *job) bool {
 
 	bad := p.unreadable(at, at+n)
 
-	shun := p.shunned(slot, at+n, bad)
+	shun := p.shunned(slot, at+n, bad, j.fine)
 	if here := !bad.has(slot) && shun == 0; here && !j.fine {
 		return p.cutDirect(j, slot, at, n)
 	}
@@ -104,8 +104,8 @@ func (p *Path) cutDirect(j *job, slot raid.Slot, at, n raid.Sectors) bool {
 
 // shunned returns the slot if its member is slow, and its content is sure to
 // be the same when it is computed from the others, which are not.
-func (p *Path) shunned(slot raid.Slot, end raid.Sectors, bad slots) slots {
-	if !p.members[slot].Slow || bad != 0 || end > p.resynced {
+func (p *Path) shunned(slot raid.Slot, end raid.Sectors, bad slots, fine bool) slots {
+	if !p.members[slot].Slow || bad != 0 || end > p.resynced || fine {
 		return 0
 	}
 
@@ -167,7 +167,7 @@ const (
 // learn reads what is still needed for b to know what it wants. Other bands than
 // those of a grain have memory for one plan only, and keep to it.
 func (p *Path) learn(b *band) progress {
-	if b.planned && !b.job.fine {
+	if b.planned && !b.fine {
 		return known
 	}
 
@@ -204,7 +204,7 @@ func (p *Path) read(b *band, set slots) {
 // spoiled reports whether b lost something that it has to be done over for,
 // and sees to that. Bands of a grain go on by themselves.
 func (p *Path) spoiled(b *band) bool {
-	if b.lost == 0 || b.job.fine {
+	if b.lost == 0 || b.fine {
 		return false
 	}
 

@@ -32,9 +32,9 @@ type syncState struct {
 
 // SyncSlab makes redundancy right from from to to: it fills the recovering
 // member of slot, or its successor, or compares and corrects. Client requests
-// that need the range wait meanwhile, so it should be short. Preconditions: no
-// other slab is under way, from is a multiple of the chunk, and on Recover and
-// Replace of a RAID10 to is not above geometry.Map's SectionEnd.
+// that need the range wait meanwhile, so it should be short; on Recover and
+// Replace of a RAID10 it ends at geometry.Map's SectionEnd. Preconditions: no
+// other slab is under way, and from is a multiple of the chunk.
 func (p *Path) SyncSlab(action raid.SyncAction, slot raid.Slot, from, to raid.Sectors) {
 	j := p.slabJob()
 	if j.active {
@@ -52,6 +52,8 @@ func (p *Path) SyncSlab(action raid.SyncAction, slot raid.Slot, from, to raid.Se
 	*j = job{id: int32(len(p.jobs) - 1), op: Flush, active: true, syncing: true, lo: from, hi: to}
 
 	if p.fills() && !p.level.HasParity() {
+		to = min(to, p.geo.SectionEnd(from))
+		s.slab.To = to
 		span := p.geo.Span(from, to)
 		j.lo, j.hi = span.From, span.To
 	}

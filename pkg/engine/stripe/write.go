@@ -120,12 +120,13 @@ func (p *Path) planWrite(r row, lo, hi raid.Sectors, written slots) (plan, bool)
 	}
 }
 
-// writable returns the parities of a row that a write must keep right.
+// writable returns the parities of a row that a write must keep right, on a
+// member or on its successor.
 func (p *Path) writable(r row, hi raid.Sectors) slots {
 	var set slots
 
 	for slot := range raid.Slot(p.disks) {
-		if (r.p | r.q).has(slot) && p.takes(&p.members[slot], hi) {
+		if (r.p | r.q).has(slot) && (p.takes(&p.members[slot], hi) || slot == p.heir && p.takes(&p.successor, hi)) {
 			set.add(slot)
 		}
 	}
@@ -236,10 +237,12 @@ func (p *Path) parityStep(b *band) {
 }
 
 // protected reports whether what b wrote can be read again: where it was
-// written, or from the rest of the row.
+// written, or from the rest of the row. A member that is being filled does not
+// count, for what is recorded of its position may be behind: after a crash it
+// would be filled anew from the others.
 func (p *Path) protected(b *band) bool {
 	survives := p.level.Redundancy(p.disks)
-	bad := p.unreadable(b.lo, b.hi)
+	bad := p.unreadable(b.lo, b.hi) | p.lacking()
 
 	return p.gone(b.hi).count() <= survives && (bad&b.written == 0 || bad.count() <= survives)
 }
