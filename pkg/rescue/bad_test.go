@@ -12,14 +12,11 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// blockSectors is the unit in which members go bad here.
-const blockSectors = 8
-
 // damage is the blocks of each member that cannot be read, by slot.
 type damage [][]raid.Range
 
-func (d damage) add(slot raid.Slot, at raid.Sectors) {
-	block := raid.Range{From: at, To: at + blockSectors}
+func (d damage) add(slot raid.Slot, at, size raid.Sectors) {
+	block := raid.Range{From: at, To: at + size}
 	if !slices.Contains(d[slot], block) {
 		d[slot] = append(d[slot], block)
 	}
@@ -28,7 +25,7 @@ func (d damage) add(slot raid.Slot, at raid.Sectors) {
 // drawDamage draws what members may lose so that all content is still there:
 // some but not all of the copies of a block, or as many blocks of a row as its
 // parity makes up for.
-func drawDamage(t *rapid.T, g raid.Geometry) damage {
+func drawDamage(t *rapid.T, g raid.Geometry, size raid.Sectors) damage {
 	m, err := geometry.New(g)
 	if err != nil {
 		t.Fatal(err)
@@ -37,22 +34,22 @@ func drawDamage(t *rapid.T, g raid.Geometry) damage {
 	d := make(damage, g.Disks)
 
 	if g.Level.HasParity() {
-		for at := raid.Sectors(0); at < m.ComponentSectors(); at += blockSectors {
+		for at := raid.Sectors(0); at < m.ComponentSectors(); at += size {
 			for range rapid.IntRange(0, g.Redundancy()).Draw(t, "lost in a row") {
-				d.add(raid.Slot(rapid.IntRange(0, g.Disks-1).Draw(t, "slot")), at)
+				d.add(raid.Slot(rapid.IntRange(0, g.Disks-1).Draw(t, "slot")), at, size)
 			}
 		}
 
 		return d
 	}
 
-	for s := raid.Sectors(0); s < m.ArraySectors(); s += blockSectors {
+	for s := raid.Sectors(0); s < m.ArraySectors(); s += size {
 		kept := rapid.IntRange(0, m.Copies()-1).Draw(t, "kept")
 
 		for i := range m.Copies() {
 			if i != kept && rapid.Bool().Draw(t, "lost") {
 				slot, component, _ := m.Copy(s, i)
-				d.add(slot, component)
+				d.add(slot, component, size)
 			}
 		}
 	}
@@ -70,11 +67,16 @@ func TestAnyBadBlocks(t *testing.T) {
 			return
 		}
 
-		g.Chunk = 2 * blockSectors
+		// A log can say that single sectors are bad.
+		unit, logged := raid.Sectors(8), rapid.Bool().Draw(t, "logged")
+		if logged {
+			unit = raid.Sectors(rapid.IntRange(1, 5).Draw(t, "unit"))
+		}
+
+		g.Chunk = 2 * unit
 		g.Size = 4 * g.Chunk
 		members, content := build(g)
-		lost := drawDamage(t, g)
-		logged := rapid.Bool().Draw(t, "logged")
+		lost := drawDamage(t, g, unit)
 
 		for slot := range members {
 			m := &members[slot]

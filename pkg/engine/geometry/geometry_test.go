@@ -398,6 +398,21 @@ func TestNewRefuses(t *testing.T) {
 			"on 4096 slots is too large",
 		},
 		{
+			"more data than Q tells apart",
+			raid.Geometry{Level: raid.Level6, Layout: 2, Disks: 258, Chunk: 8, Size: 8},
+			"258 slots of layout 2: Q tells 255 data blocks apart, not 256",
+		},
+		{
+			"more slots than a DDF layout's Q tells apart",
+			raid.Geometry{Level: raid.Level6, Layout: 8, Disks: 256, Chunk: 8, Size: 8},
+			"256 slots of layout 8: Q tells 255 data blocks apart, not 256",
+		},
+		{
+			"an unknown layout of raid6",
+			raid.Geometry{Level: raid.Level6, Layout: 7, Disks: 4, Chunk: 8, Size: 8},
+			"unknown layout 7 of raid6",
+		},
+		{
 			"an unknown layout",
 			raid.Geometry{Level: raid.Level5, Layout: 6, Disks: 3, Chunk: 8, Size: 8},
 			"unknown layout 6 of raid5",
