@@ -203,6 +203,10 @@ func scrubText(s api.Scrub) string {
 }
 
 func syncText(s api.Sync) string {
+	if s.WaitsFor != "" {
+		return fmt.Sprintf("%s: waits for %s, which uses one of its disks", word(s.Action), word(s.WaitsFor))
+	}
+
 	var percent float64
 	if s.TotalBytes > 0 {
 		percent = 100 * float64(s.DoneBytes) / float64(s.TotalBytes)

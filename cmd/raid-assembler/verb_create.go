@@ -61,7 +61,7 @@ synced when it starts, while it is in use already.` + changeJSON,
 	flags.StringVar(&in.Level, "level", "", "linear, 0, 1, 4, 5, 6 or 10")
 	flags.IntVar(&in.Disks, "devices", 0, "how many members, spares not counted")
 	flags.IntVar(&opts.spares, "spares", 0, "how many spares")
-	flags.StringVar(&in.Layout, "layout", "", "how data and parity or copies rotate (default original, left-symmetric, n2)")
+	flags.StringVar(&in.Layout, "layout", "", "how data is laid out (default original, left-symmetric or n2)")
 	flags.StringVar(&opts.chunk, "chunk", "", "chunk size, such as 64K (default 512K)")
 	flags.StringVar(&in.Metadata, "metadata", "", "1.0, 1.1 or 1.2 (default 1.2)")
 	flags.StringVar(&opts.size, "size", "", "how much of each member to use, such as 20G (default all)")

@@ -36,7 +36,8 @@ With --json the output is one object: "version" (1), "arrays", "spares",
 "layout", "chunk_kib", "size_bytes", "state" (clean, active, write-pending,
 readonly, inactive, broken), "degraded" (members missing), "device", "node",
 "sync" (null, or "action", "done_bytes", "total_bytes", "bytes_per_second",
-"seconds_left" which is -1 while unknown), "limits" (of a sync:
+"seconds_left" which is -1 while unknown, "waits_for": the array that uses one of
+its disks meanwhile), "limits" (of a sync:
 "minimum_bytes_per_second", "maximum_bytes_per_second"), "bitmap" (null, or
 "chunk_kib", "dirty_bytes", "total_bytes"), "scrub" (what the last check, repair
 or resync found since the start: null, or "action", "done", "mismatched_bytes",

@@ -100,6 +100,7 @@ type Sync struct {
 	TotalBytes     int64  `json:"total_bytes"`
 	BytesPerSecond int64  `json:"bytes_per_second"`
 	SecondsLeft    int64  `json:"seconds_left"` // -1 while unknown
+	WaitsFor       string `json:"waits_for"`    // the array that uses one of its disks meanwhile, or empty
 }
 
 // Member is one member of an array, or a slot that lacks one.

@@ -367,7 +367,7 @@ func (w *world) engineInterface() varlink.Interface {
 			}},
 			"Add": change("Add"), "Fail": change("Fail"), "Remove": change("Remove"),
 			"Sync": other[api.SyncParameters](w, "Sync"), "Replace": other[api.ReplaceParameters](w, "Replace"),
-			"Access": other[api.AccessParameters](w, "Access"),
+			"Limit": other[api.LimitParameters](w, "Limit"), "Access": other[api.AccessParameters](w, "Access"),
 		},
 	}
 }

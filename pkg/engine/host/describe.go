@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/core"
 	"raid-assembler/pkg/engine/loop"
 	"raid-assembler/pkg/journal"
 	"raid-assembler/pkg/raid"
@@ -28,14 +30,15 @@ func (h *Host) describe(uuid raid.UUID, r *running) (api.Array, error) {
 		ChunkKiB: int64(r.first.Chunk) / 2, SizeBytes: r.size.Bytes(),
 		State: string(st.State), Degraded: st.Degraded,
 		Device: r.loop.Device().BlockPath(), Node: "/dev/raid/" + r.name,
-		Members: []api.Member{},
+		Members: []api.Member{}, Scrub: describeScrub(st.Wrong), Bitmap: describeMarks(st.Marks),
+		Limits: api.Limits{Minimum: st.Speed.Min.Bytes(), Maximum: st.Speed.Max.Bytes()},
 	}
 
 	for slot, m := range st.Members {
-		a.Members = append(a.Members, r.describeMember(raid.Slot(slot), m))
+		a.Members = append(a.Members, r.describeMember(raid.Slot(slot), m, st))
 
 		if raid.Slot(slot) == st.Heir && st.Successor.Device != engine.None {
-			successor := r.describeMember(st.Heir, st.Successor)
+			successor := r.describeMember(st.Heir, st.Successor, st)
 			successor.Replaces = true
 			a.Members = append(a.Members, successor)
 		}
@@ -63,12 +66,12 @@ func (h *Host) describe(uuid raid.UUID, r *running) (api.Array, error) {
 }
 
 // describeMember describes what holds a slot, or is to.
-func (r *running) describeMember(slot raid.Slot, m engine.Member) api.Member {
+func (r *running) describeMember(slot raid.Slot, m engine.Member, st loop.Status) api.Member {
 	number := int(slot)
-	entry := api.Member{Slot: &number, State: string(m.State), BadBlocks: []api.Range{}}
+	entry := api.Member{Slot: &number, State: string(m.State), BadBlocks: describeRanges(st.BadBlocks[m.Device])}
 
 	if d := r.devices[m.Device]; d != nil && m.Device != engine.None {
-		entry.Device, entry.Serial = d.Path, d.Serial
+		entry.Device, entry.Serial, entry.WriteMostly = d.Path, d.Serial, r.mostly[m.Device]
 	}
 
 	return entry
@@ -81,14 +84,48 @@ func holdsSlot(members []engine.Member, id engine.DeviceID) bool {
 func describeSync(p loop.Progress) *api.Sync {
 	s := &api.Sync{
 		Action: string(p.Action), DoneBytes: p.Done.Bytes(), TotalBytes: p.Total.Bytes(),
-		BytesPerSecond: p.Rate.Bytes(), SecondsLeft: -1,
+		BytesPerSecond: p.Rate.Bytes(), SecondsLeft: -1, WaitsFor: p.Delayed,
 	}
 
-	if p.Rate > 0 {
-		s.SecondsLeft = int64((p.Total - p.Done) / p.Rate)
+	if p.Left >= 0 {
+		s.SecondsLeft = int64(p.Left / time.Second)
 	}
 
 	return s
+}
+
+// describeScrub says what was found not to be redundant, if anything looked.
+func describeScrub(w core.Wrong) *api.Scrub {
+	if w.Action == raid.Idle {
+		return nil
+	}
+
+	return &api.Scrub{
+		Action: string(w.Action), Done: w.Done, MismatchedBytes: w.Sectors.Bytes(), Where: describeRanges(w.Where),
+	}
+}
+
+// describeMarks says how much a bitmap marks, if there is one. Its last chunk may
+// not be a whole one, which does not matter.
+func describeMarks(m *core.Marks) *api.Bitmap {
+	if m == nil {
+		return nil
+	}
+
+	chunk := m.Chunk.Bytes()
+
+	return &api.Bitmap{
+		ChunkKiB: chunk >> 10, DirtyBytes: int64(m.Marked) * chunk, TotalBytes: int64(m.Total) * chunk,
+	}
+}
+
+func describeRanges(ranges []raid.Range) []api.Range {
+	out := make([]api.Range, len(ranges))
+	for i, r := range ranges {
+		out[i] = api.Range{From: r.From.Bytes(), To: r.To.Bytes()}
+	}
+
+	return out
 }
 
 // tellStarted puts the start of an array into the journal.
@@ -145,6 +182,7 @@ func (h *Host) follow(uuid raid.UUID, r *running, done <-chan struct{}) {
 // ended forgets an array that is no longer served.
 func (h *Host) ended(uuid raid.UUID, r *running) {
 	err := r.loop.Err()
+	h.turns.forget(r)
 
 	h.mu.Lock()
 	delete(h.arrays, uuid)

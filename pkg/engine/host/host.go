@@ -56,6 +56,8 @@ type Host struct {
 	arrays  map[raid.UUID]*running
 	changed chan struct{} // closed at the next change
 	failed  chan error    // a thread ended that should not have
+
+	turns turnstile
 }
 
 // running is an array that is served, or is being started if loop is nil.
@@ -66,6 +68,7 @@ type running struct {
 	loop     *loop.Loop
 	stopping bool
 	devices  map[engine.DeviceID]*member.Device // that were ever part of it
+	mostly   map[engine.DeviceID]bool           // that are read only if no other can be
 	notices  chan loop.Notice
 }
 
@@ -312,6 +315,7 @@ func (h *Host) Add(array, device, cause string) error {
 		return errors.Join(refusal(r, err), d.Close())
 	}
 
+	h.turns.has(r, d.Path)
 	h.mu.Lock()
 	r.devices[id] = d
 	h.mu.Unlock()
@@ -329,7 +333,15 @@ func (h *Host) giveBack(
 		// What is wrong with its metadata does not matter to a spare.
 		sb, err := f.Probe(source)
 		if err == nil && sb.Array == uuid && sb.Format == r.first.Format && sb.Unsupported == "" {
-			return r.loop.Readd(d, metadata.Attachment{Superblock: sb, Source: source})
+			id, err := r.loop.Readd(d, metadata.Attachment{Superblock: sb, Source: source})
+
+			if err == nil {
+				h.mu.Lock()
+				r.mostly[id] = sb.WriteMostly
+				h.mu.Unlock()
+			}
+
+			return id, err
 		}
 	}
 

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/api/varlink"
 	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/core"
 	"raid-assembler/pkg/engine/loop"
 	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/journal"
@@ -146,16 +148,60 @@ func TestDescribeSync(t *testing.T) {
 		want     api.Sync
 	}{
 		{
-			loop.Progress{Action: raid.Recover, Done: 2048, Total: 10240, Rate: 1024},
+			loop.Progress{Action: raid.Recover, Done: 2048, Total: 10240, Rate: 1024, Left: 8500 * time.Millisecond},
 			api.Sync{Action: "recover", DoneBytes: 1 << 20, TotalBytes: 5 << 20, BytesPerSecond: 1 << 19, SecondsLeft: 8},
 		},
 		{ // just begun: nobody can tell
-			loop.Progress{Action: raid.Resync, Total: 10240},
+			loop.Progress{Action: raid.Resync, Total: 10240, Left: -1},
 			api.Sync{Action: "resync", TotalBytes: 5 << 20, SecondsLeft: -1},
+		},
+		{
+			loop.Progress{Action: raid.Check, Total: 10240, Left: -1, Delayed: "web"},
+			api.Sync{Action: "check", TotalBytes: 5 << 20, SecondsLeft: -1, WaitsFor: "web"},
 		},
 	} {
 		if diff := cmp.Diff(tt.want, *describeSync(tt.progress)); diff != "" {
 			t.Errorf("describeSync(%+v) (-want +got):\n%s", tt.progress, diff)
+		}
+	}
+}
+
+func TestDescribeScrub(t *testing.T) {
+	if got := describeScrub(core.Wrong{Action: raid.Idle}); got != nil {
+		t.Errorf("describeScrub(nothing) = %+v, want nothing", got)
+	}
+
+	got := describeScrub(core.Wrong{Action: raid.Check, Done: true, Sectors: 24, Where: []raid.Range{{From: 8, To: 16}}})
+	want := &api.Scrub{
+		Action: "check", Done: true, MismatchedBytes: 24 * 512, Where: []api.Range{{From: 4096, To: 8192}},
+	}
+
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("describeScrub (-want +got):\n%s", diff)
+	}
+}
+
+func TestLimited(t *testing.T) {
+	now := core.Speed{Min: 2000, Max: 400000}
+
+	for _, tt := range []struct {
+		name     string
+		low, top *int64
+		want     core.Speed
+		refused  string
+	}{
+		{"neither", nil, nil, now, ""},
+		{"one", nil, new(int64(1 << 20)), core.Speed{Min: 2000, Max: 2048}, ""},
+		{"the usual ones", new(int64), new(int64), core.Speed{}, ""},
+		{"crossed", new(int64(1 << 20)), new(int64(1 << 10)), now, "at least 1048576 and at most 1024"},
+		{"crossed with what holds", nil, new(int64(1 << 10)), now, "cannot be"},
+		{"negative", new(int64(-512)), nil, now, "cannot be"},
+	} {
+		got, err := limited(now, api.LimitParameters{Minimum: tt.low, Maximum: tt.top})
+		checkRefused(t, err, tt.refused)
+
+		if err == nil && got != tt.want {
+			t.Errorf("%s: limited = %+v, want %+v", tt.name, got, tt.want)
 		}
 	}
 }

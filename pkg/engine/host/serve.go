@@ -22,6 +22,7 @@ func (h *Host) Interface() varlink.Interface {
 			"Remove":  {Handle: serveMember(h.Remove)},
 			"Sync":    {Handle: serveRequest(h.Sync)},
 			"Replace": {Handle: serveRequest(h.Replace)},
+			"Limit":   {Handle: serveRequest(h.Limit)},
 			"Access":  {Handle: serveRequest(h.Access)},
 		},
 	}

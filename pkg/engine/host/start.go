@@ -71,7 +71,8 @@ func (h *Host) reserve(uuid raid.UUID, name string) (*running, error) {
 	}
 
 	r := &running{
-		name: name, devices: make(map[engine.DeviceID]*member.Device), notices: make(chan loop.Notice, 64),
+		name: name, devices: make(map[engine.DeviceID]*member.Device), mostly: make(map[engine.DeviceID]bool),
+		notices: make(chan loop.Notice, 64),
 	}
 	h.arrays[uuid] = r
 
@@ -98,15 +99,22 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 	}
 	cfg.Claim = h.claimFile(uuid, r.name, cfg.Setup.Level)
 	cfg.Recover = h.abandoned(ctx, uuid)
+	cfg.Turns = h.turnsOf(r)
+
+	for _, d := range cfg.Devices {
+		h.turns.has(r, d.Member.Path)
+	}
 
 	l, err := loop.Start(ctx, cfg)
 	if err != nil {
+		h.turns.forget(r)
+
 		return errors.Join(err, closeAll(all))
 	}
 
 	h.mu.Lock()
 	for _, d := range cfg.Devices {
-		r.devices[d.ID] = d.Member
+		r.devices[d.ID], r.mostly[d.ID] = d.Member, d.WriteMostly
 	}
 
 	r.first, r.size, r.loop = all[0].sb, cfg.Geometry.ArraySectors(), l

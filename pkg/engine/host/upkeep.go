@@ -7,6 +7,7 @@ import (
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/core"
 	"raid-assembler/pkg/engine/loop"
 	"raid-assembler/pkg/raid"
 )
@@ -111,6 +112,50 @@ func (h *Host) spare(old attached, name, reason string) (engine.DeviceID, error)
 	id, _, err = h.device(old.array, name)
 
 	return id, err
+}
+
+// Limit sets how fast an array syncs.
+func (h *Host) Limit(p api.LimitParameters) error {
+	_, r, err := h.find(p.Array)
+	if err != nil {
+		return err
+	}
+
+	st, err := r.loop.Status()
+	if err != nil {
+		return err
+	}
+
+	speed, err := limited(st.Speed, p)
+	if err != nil {
+		return err
+	}
+
+	if err := r.loop.SetSpeed(speed); err != nil {
+		return err
+	}
+
+	h.touch()
+
+	return nil
+}
+
+// limited returns a speed with what p says of it; 0 stands for the usual one.
+func limited(speed core.Speed, p api.LimitParameters) (core.Speed, error) {
+	if p.Minimum != nil {
+		speed.Min = raid.Sectors(*p.Minimum / raid.SectorSize)
+	}
+
+	if p.Maximum != nil {
+		speed.Max = raid.Sectors(*p.Maximum / raid.SectorSize)
+	}
+
+	if speed.Min < 0 || speed.Max < 0 || speed.Min > 0 && speed.Max > 0 && speed.Min > speed.Max {
+		return speed, fmt.Errorf("at least %d and at most %d bytes a second cannot be: %w",
+			speed.Min.Bytes(), speed.Max.Bytes(), ErrRefused)
+	}
+
+	return speed, nil
 }
 
 // Access makes an array read-only, or writable again.
