@@ -20,9 +20,10 @@ type result struct {
 		BytesRead    float64 `json:"bytes_read"`
 		BytesWritten float64 `json:"bytes_written"`
 	} `json:"members"`
-	Switches float64 `json:"switches"`
-	Faults   float64 `json:"faults"`
-	Error    string  `json:"error"`
+	Switches  float64 `json:"switches"`
+	Preempted float64 `json:"preempted"`
+	Faults    float64 `json:"faults"`
+	Error     string  `json:"error"`
 }
 
 // io is what members did, in short.
@@ -57,9 +58,9 @@ func print(out io.Writer, results []result) error {
 			md[key] = r
 		default:
 			m := md[key]
-			fmt.Fprintf(w, "| %s\t| %s\t| %.1f k\t| %.1f k\t| %.2f\t| %s\t| %s\t| %s\t| %s\t| %.3f\t| %.4f\t|\n",
+			fmt.Fprintf(w, "| %s\t| %s\t| %.1f k\t| %.1f k\t| %.2f\t| %s\t| %s\t| %s\t| %s\t| %.3f + %.3f\t| %.4f\t|\n",
 				r.Array, r.Workload, m.Cost/1e3, r.Cost/1e3, r.Cost/m.Cost,
-				m.io(), r.io(), m.bytes(), r.bytes(), r.Switches, r.Faults)
+				m.io(), r.io(), m.bytes(), r.bytes(), r.Switches, r.Preempted, r.Faults)
 		}
 	}
 

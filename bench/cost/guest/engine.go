@@ -123,7 +123,7 @@ func (e *engine) start(uuid string, disks []string) (string, error) {
 func (e *engine) stop() error { return e.call("Stop", api.ArrayParameters{Array: name}, nil) }
 
 // use is what the engine's process has used.
-type use struct{ switches, faults int64 }
+type use struct{ switches, preempted, faults int64 }
 
 // use returns what e has used; nothing for none.
 func (e *engine) use() (u use) {
@@ -143,9 +143,14 @@ func (e *engine) use() (u use) {
 		}
 
 		for line := range strings.Lines(string(text)) {
-			if key, value, _ := strings.Cut(line, ":"); strings.HasSuffix(key, "ctxt_switches") {
-				n, _ := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+			key, value, _ := strings.Cut(line, ":")
+			n, _ := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+
+			switch key {
+			case "voluntary_ctxt_switches":
 				u.switches += n
+			case "nonvoluntary_ctxt_switches":
+				u.preempted += n
 			}
 		}
 	}

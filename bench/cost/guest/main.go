@@ -42,9 +42,10 @@ type Result struct {
 	Bytes    int     `json:"bytes"`
 	Members  IO      `json:"members"` // for a request
 	// Of the engine's process, for a request.
-	Switches float64 `json:"switches"`
-	Faults   float64 `json:"faults"` // minor ones
-	Error    string  `json:"error,omitempty"`
+	Switches  float64 `json:"switches"`  // because it waited
+	Preempted float64 `json:"preempted"` // because another thread was to run
+	Faults    float64 `json:"faults"`    // minor ones
+	Error     string  `json:"error,omitempty"`
 }
 
 // IO counts what members did.
@@ -279,8 +280,9 @@ func load(a array, by, path string, e *engine) error {
 				(io.Reads - before.Reads) / n, (io.Writes - before.Writes) / n,
 				(io.BytesRead - before.BytesRead) / n, (io.BytesWritten - before.BytesWritten) / n,
 			},
-			Switches: float64(used.switches-usedBefore.switches) / n,
-			Faults:   float64(used.faults-usedBefore.faults) / n,
+			Switches:  float64(used.switches-usedBefore.switches) / n,
+			Preempted: float64(used.preempted-usedBefore.preempted) / n,
+			Faults:    float64(used.faults-usedBefore.faults) / n,
 		})
 	}
 

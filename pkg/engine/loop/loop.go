@@ -108,6 +108,7 @@ type Loop struct {
 	server *ublk.Device
 	arena  *uring.Arena
 	ring   *uring.Ring
+	pins   pins
 	queue  *ublk.Queue
 	wake   *uring.Wake
 	ticks  [2]*uring.Timespec // the coarse one, and a finer one
@@ -442,14 +443,23 @@ func (l *Loop) operate(o *core.Operation) {
 
 	switch o.Op {
 	case stripe.Read:
-		sqe.PrepRead(file, o.Data, offset)
+		if index, ok := l.pins.find(o.Data); ok {
+			sqe.PrepReadFixed(file, o.Data, offset, index)
+		} else {
+			sqe.PrepRead(file, o.Data, offset)
+		}
 	case stripe.Write:
 		flags := uint32(0)
 		if o.FUA {
 			flags = unix.RWF_DSYNC
 		}
 
-		sqe.PrepWrite(file, o.Data, offset, flags)
+		if index, ok := l.pins.find(o.Data); ok {
+			sqe.PrepWriteFixed(file, o.Data, offset, index)
+			sqe.OpFlags = flags
+		} else {
+			sqe.PrepWrite(file, o.Data, offset, flags)
+		}
 	case stripe.Flush:
 		sqe.PrepFsync(file)
 	case stripe.Discard:

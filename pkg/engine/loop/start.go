@@ -279,6 +279,8 @@ func (l *Loop) setUp() (err error) {
 		return err
 	}
 
+	l.pins = newPins(l.ring, l.arena)
+
 	l.queue, err = ublk.NewQueue(l.server, ublk.QueueConfig{
 		Ring: l.ring, Slot: 0, Arena: l.arena, UserData: kindQueue,
 		// An engine that dies while the kernel reads partition tables would

@@ -34,6 +34,8 @@ const (
 	unregisterFiles        = 3
 	registerFilesUpdate    = 6
 	registerFiles2         = 13
+	registerBuffers2       = 15
+	registerBuffersUpdate  = 16
 	registerIOWQMaxWorkers = 19
 
 	rsrcRegisterSparse = 1 << 0
@@ -166,6 +168,17 @@ type filesUpdate struct {
 	FDs    uint64
 }
 
+// rsrcUpdate is struct io_uring_rsrc_update2.
+type rsrcUpdate struct {
+	_      structs.HostLayout
+	Offset uint32
+	_      uint32
+	Data   uint64
+	Tags   uint64
+	Nr     uint32
+	_      uint32
+}
+
 // A wrong size does not compile.
 var (
 	_ [64]byte  = [unsafe.Sizeof(SQE{})]byte{}
@@ -175,5 +188,6 @@ var (
 	_ [40]byte  = [unsafe.Sizeof(cqOffsets{})]byte{}
 	_ [120]byte = [unsafe.Sizeof(params{})]byte{}
 	_ [32]byte  = [unsafe.Sizeof(rsrcRegister{})]byte{}
+	_ [32]byte  = [unsafe.Sizeof(rsrcUpdate{})]byte{}
 	_ [16]byte  = [unsafe.Sizeof(filesUpdate{})]byte{}
 )

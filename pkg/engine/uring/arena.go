@@ -67,6 +67,21 @@ func (a *Arena) Timespec() (*Timespec, error) {
 	return (*Timespec)(unsafe.Pointer(unsafe.SliceData(block))), nil
 }
 
+// Pages is the size of the arena in pages.
+func (a *Arena) Pages() int { return len(a.mem) / os.Getpagesize() }
+
+// Page returns the number of the page that buf lies in, and the whole page; nil if it lies in more than one, or in
+// none of the arena's.
+func (a *Arena) Page(buf []byte) (number int, page []byte) {
+	size := os.Getpagesize()
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(buf))) - uintptr(unsafe.Pointer(unsafe.SliceData(a.mem)))
+	if len(buf) == 0 || at >= uintptr(len(a.mem)) || int(at)%size+len(buf) > size {
+		return 0, nil
+	}
+	number = int(at) / size
+	return number, a.mem[number*size : (number+1)*size : (number+1)*size]
+}
+
 // Bytes is the whole arena.
 func (a *Arena) Bytes() []byte { return a.mem }
 

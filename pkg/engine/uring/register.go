@@ -56,7 +56,38 @@ func (r *Ring) RegisterBuffers(buffers [][]byte) error {
 	return nil
 }
 
-// UnregisterBuffers undoes RegisterBuffers.
+// BufferTable is a ring's table of registered buffers that is filled in as they are used, so that no memory is pinned
+// earlier.
+type BufferTable struct {
+	ring   *Ring
+	vector unix.Iovec // arguments of Set, here so that it allocates nothing
+	update rsrcUpdate
+}
+
+// RegisterBufferTable gives the ring a table of n buffers, all empty.
+func (r *Ring) RegisterBufferTable(n int) (*BufferTable, error) {
+	arg := rsrcRegister{Nr: uint32(n), Flags: rsrcRegisterSparse}
+	if err := r.register(registerBuffers2, unsafe.Pointer(&arg), unsafe.Sizeof(arg)); err != nil {
+		return nil, fmt.Errorf("uring: register table of %d buffers: %w", n, err)
+	}
+	return &BufferTable{ring: r}, nil
+}
+
+// Set pins memory as the registered buffer number index, which must be empty. The memory must outlive the ring.
+func (t *BufferTable) Set(index int, buf []byte) error {
+	t.vector.Base = unsafe.SliceData(buf)
+	t.vector.SetLen(len(buf))
+	t.update = rsrcUpdate{Offset: uint32(index), Data: uint64(uintptr(unsafe.Pointer(&t.vector))), Nr: 1}
+	// The answer is how many buffers it took.
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(t.ring.fd), registerBuffersUpdate,
+		uintptr(unsafe.Pointer(&t.update)), unsafe.Sizeof(t.update), 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("uring: register buffer %d of %d bytes: %w", index, len(buf), errno)
+	}
+	return nil
+}
+
+// UnregisterBuffers undoes RegisterBuffers and RegisterBufferTable.
 func (r *Ring) UnregisterBuffers() error {
 	if err := r.register(unregisterBuffers, nil, 0); err != nil {
 		return fmt.Errorf("uring: unregister buffers: %w", err)

@@ -1,0 +1,101 @@
+package loop
+
+import (
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"raid-assembler/pkg/engine/uring"
+)
+
+// TestPins: what lies in one page is found, the same page by the same index,
+// without allocating; what does not is not; and the kernel takes the index.
+func TestPins(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	arena, err := uring.NewArena(uring.ArenaConfig{Size: 8 * 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	ring, err := uring.New(uring.Config{Entries: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	p, mem := newPins(ring, arena), arena.Bytes()
+	if len(p.pages) != 8 {
+		t.Fatalf("%d pages, want 8", len(p.pages))
+	}
+
+	for _, tc := range []struct {
+		name     string
+		data     []byte
+		index    uint16
+		eligible bool
+	}{
+		{"first page", mem[:4096], 0, true},
+		{"within the last page", mem[7*4096+512 : 8*4096], 7, true},
+		{"again", mem[7*4096 : 7*4096+512], 7, true},
+		{"over two pages", mem[4096+512 : 2*4096+512], 0, false},
+		{"two pages", mem[:8192], 0, false},
+		{"none of it", make([]byte, 512), 0, false},
+		{"nothing", mem[:0], 0, false},
+	} {
+		if index, ok := p.find(tc.data); index != tc.index || ok != tc.eligible {
+			t.Errorf("%s: find() = %d, %v, want %d, %v", tc.name, index, ok, tc.index, tc.eligible)
+		}
+	}
+
+	if allocs := testing.AllocsPerRun(5, func() {
+		clear(p.pages) // so that pages are registered anew
+		p.find(mem[4096:8192])
+	}); allocs != 0 {
+		t.Errorf("%v allocations, want 0", allocs)
+	}
+
+	checkPins(t, &p, ring, mem)
+}
+
+// checkPins reads zeros into a page by its index.
+func checkPins(t *testing.T, p *pins, ring *uring.Ring, mem []byte) {
+	t.Helper()
+
+	fd, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	data := mem[3*4096 : 4*4096]
+	data[0], data[4095] = 1, 1
+
+	index, ok := p.find(data)
+	if !ok {
+		t.Fatal("the page is not registered")
+	}
+
+	ring.SQE().PrepReadFixed(uring.FD(fd), data, 0, index)
+
+	if err := ring.SubmitAndWait(1); err != nil {
+		t.Fatal(err)
+	}
+
+	var batch [1]uring.CQE
+	if n := ring.Reap(batch[:]); n != 1 || batch[0].Res != 4096 {
+		t.Fatalf("%d completions, the first %+v, want one of 4096 bytes", n, batch[0])
+	}
+
+	if data[0] != 0 || data[4095] != 0 {
+		t.Error("the page was not read into")
+	}
+}
+
+// TestNoPins: a kernel without the table is no worse than none.
+func TestNoPins(t *testing.T) {
+	var p pins
+	if index, ok := p.find(make([]byte, 512)); index != 0 || ok {
+		t.Errorf("find() = %d, %v, want 0, false", index, ok)
+	}
+}
