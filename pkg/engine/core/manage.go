@@ -94,10 +94,16 @@ func (c *Core) Fail(id engine.DeviceID, cause string) error {
 		return err
 	}
 
-	c.cause[id] = cause
-	c.step(engine.MemberFailed{Device: id})
+	c.Lost(id, cause)
 
 	return nil
+}
+
+// Lost says that a device is not there any more, whether the array can do
+// without it or not.
+func (c *Core) Lost(id engine.DeviceID, cause string) {
+	c.cause[id] = cause
+	c.step(engine.MemberFailed{Device: id})
 }
 
 // Sync begins a check or a repair of a range, in the unit of a resync, or ends

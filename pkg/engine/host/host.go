@@ -252,7 +252,13 @@ func (h *Host) Fail(array, device, cause string) error {
 		cause = "asked for"
 	}
 
-	if err := refusal(m.array, m.array.loop.Fail(m.id, cause)); err != nil {
+	if m.Gone() {
+		err = m.array.loop.Lost(m.id, cause)
+	} else {
+		err = refusal(m.array, m.array.loop.Fail(m.id, cause))
+	}
+
+	if err != nil {
 		return err
 	}
 

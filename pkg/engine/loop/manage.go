@@ -31,6 +31,12 @@ func (l *Loop) Fail(id engine.DeviceID, cause string) error {
 	return l.ask(func() error { return l.core.Fail(id, cause) })
 }
 
+// Lost says that a device is not there any more, whether the array can do
+// without it or not.
+func (l *Loop) Lost(id engine.DeviceID, cause string) error {
+	return l.Do(func() { l.core.Lost(id, cause) })
+}
+
 // Add gives the array a device as a spare. Its superblock is written before
 // anything is copied to it.
 func (l *Loop) Add(d *member.Device, source metadata.Source, uuid raid.UUID) (id engine.DeviceID, err error) {

@@ -113,6 +113,13 @@ func unmaps(major, minor uint32) bool {
 // FD is the descriptor for the ring.
 func (d *Device) FD() int { return d.fd }
 
+// Gone reports whether the device was removed: the kernel sets its size to 0.
+func (d *Device) Gone() bool {
+	size, err := unix.Seek(d.fd, 0, unix.SEEK_END)
+
+	return err != nil || size == 0
+}
+
 // Close lets go of the device, once. Operations in flight end by themselves.
 func (d *Device) Close() error {
 	if d.closed.Swap(true) {

@@ -48,3 +48,29 @@ func TestOpenRefusesWhatIsNoBlockDevice(t *testing.T) {
 		t.Errorf("Open(%q) = %v, want it to say that it is not a block device", path, err)
 	}
 }
+
+// TestGone takes a file for a device, which is gone when it has no size.
+func TestGone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+
+	for size, want := range map[int]bool{0: true, 512: false} {
+		if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if got := (&Device{fd: int(f.Fd())}).Gone(); got != want {
+			t.Errorf("Gone of %d bytes = %v, want %v", size, got, want)
+		}
+
+		_ = f.Close()
+	}
+
+	if !(&Device{fd: -1}).Gone() {
+		t.Error("what cannot be asked is not gone")
+	}
+}
