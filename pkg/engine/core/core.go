@@ -39,6 +39,7 @@ type Device struct {
 	ID          engine.DeviceID
 	Offset      raid.Sectors // of the data area
 	WriteMostly bool
+	FailFast    bool         // it is to answer soon, or be failed
 	BadBlocks   []raid.Range // component sectors without valid data, ascending
 
 	bad *intent.BadBlocks // nil if there is no log to keep them in
@@ -64,6 +65,10 @@ type Config struct {
 	Scratch [][]byte
 	// Records is memory for the writes of superblocks: each holds one.
 	Records [][]byte
+	// Spares are memory for when a member does not answer. There should be as
+	// much as there is of each kind.
+	Spares    Spares
+	Deadlines Deadlines
 	// Slab is how much of a component is synced at a time, while clients wait
 	// for that range; 0 for as much as is usual.
 	Slab raid.Sectors
@@ -91,6 +96,9 @@ type Operation struct {
 type Answer struct {
 	Tag int
 	OK  bool // all of it was done; if not, the client is owed an I/O error
+	// Memory is what the tag has from now on, and what a Read has brought is
+	// there, or nil if that has not changed. The old memory is in use still.
+	Memory []byte
 }
 
 // kind is what an operation is part of.
@@ -109,7 +117,10 @@ type flight struct {
 	device engine.DeviceID
 	id     int // of the transfer
 	op     stripe.Op
-	want   int // bytes that are success
+	data   []byte
+	since  time.Duration // by the clock of the deadlines
+	flying bool
+	late   bool // it was given up
 }
 
 // Core is a running array. It is not safe for concurrent use.
@@ -123,6 +134,8 @@ type Core struct {
 	recorder
 	marker
 	syncer
+	memories
+	deadliner
 
 	now     time.Time
 	ops     []Operation // to be taken by Operations
@@ -152,6 +165,8 @@ func New(cfg Config) (*Core, error) {
 		cause: make(map[engine.DeviceID]string),
 	}
 	c.throttle = newThrottle(cfg.Depth)
+	c.memories = newMemories(&cfg)
+	c.deadliner.silent = make(map[engine.DeviceID]bool)
 
 	var err error
 
@@ -198,6 +213,7 @@ func (c *Core) attach(d Device) error {
 	}
 
 	c.disks[d.ID] = d
+	delete(c.deadliner.silent, d.ID) // another one had its number
 
 	return nil
 }
@@ -209,7 +225,10 @@ func (c *Core) Start(now time.Time) {
 }
 
 // SetTime says what time it is. Whatever is told next happened then.
-func (c *Core) SetTime(now time.Time) { c.now = now }
+func (c *Core) SetTime(now time.Time) {
+	c.elapse(now)
+	c.now = now
+}
 
 // Close says that no more requests come. The array is stopped when those that
 // are there have been answered.
@@ -223,6 +242,8 @@ func (c *Core) Stopped() bool {
 // Advance moves what has happened on, until there is nothing left to do but
 // wait.
 func (c *Core) Advance() {
+	c.expire()
+
 	for {
 		for _, f := range c.path.Failures() {
 			c.step(engine.MemberFailed{Device: engine.DeviceID(f.Device)})
@@ -245,6 +266,8 @@ func (c *Core) Advance() {
 		for i := range transfers {
 			c.transfer(&transfers[i])
 		}
+
+		c.refuseSilent()
 
 		if len(transfers) == 0 && !c.path.Pending() {
 			break
@@ -278,7 +301,7 @@ func (c *Core) clock() {
 // NeedsTime reports whether something is to happen by time alone.
 func (c *Core) NeedsTime() bool {
 	return c.array.State() == raid.Active || c.syncer.on || (c.closed && !c.stopped) ||
-		c.bits != nil && !c.bits.Idle()
+		c.bits != nil && !c.bits.Idle() || c.deadliner.flying > 0
 }
 
 // tickEvery is how often the clock is to be looked at while there is a reason to.
@@ -324,8 +347,10 @@ func (c *Core) operate(o Operation, f flight) {
 		c.flights = append(c.flights, flight{})
 	}
 
-	f.device, f.op, f.want = o.Device, o.Op, len(o.Data)
+	f.device, f.op, f.data = o.Device, o.Op, o.Data
+	f.since, f.flying = c.deadliner.waited, true
 	c.flights[o.ID] = f
+	c.deadliner.flying++
 	c.ops = append(c.ops, o)
 }
 
@@ -333,6 +358,13 @@ func (c *Core) operate(o Operation, f flight) {
 // removed since is asked for all the same, and fails.
 func (c *Core) transfer(t *stripe.Transfer) {
 	id := engine.DeviceID(t.Device)
+
+	if len(c.silent) > 0 && c.silent[id] {
+		c.deadliner.refused = append(c.deadliner.refused, t.ID)
+
+		return
+	}
+
 	c.operate(Operation{
 		Device: id, Op: t.Op, Sector: c.disks[id].Offset + t.Sector, Data: t.Data,
 		Sectors: t.Sectors, FUA: t.FUA,
@@ -342,14 +374,36 @@ func (c *Core) transfer(t *stripe.Transfer) {
 // Expected returns what an operation that has not ended is, and how many bytes
 // it is when all goes well.
 func (c *Core) Expected(id int) (op stripe.Op, want int) {
-	return c.flights[id].op, c.flights[id].want
+	return c.flights[id].op, len(c.flights[id].data)
 }
 
 // Complete says how an operation went.
 func (c *Core) Complete(id int, fault stripe.Fault) {
 	f := c.flights[id]
+	c.flights[id] = flight{}
 	c.free = append(c.free, id)
 
+	if f.late {
+		c.deadliner.late--
+	} else {
+		c.deadliner.flying--
+	}
+
+	if len(c.memories.parked) > 0 {
+		if f.op == stripe.Read && !f.late {
+			c.follow(f.data)
+		}
+
+		c.unpark()
+	}
+
+	if !f.late {
+		c.over(f, fault)
+	}
+}
+
+// over says how an operation went to whom it is part of.
+func (c *Core) over(f flight, fault stripe.Fault) {
 	switch f.kind {
 	case transferring:
 		c.path.Complete(f.id, fault)

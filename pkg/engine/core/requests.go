@@ -34,10 +34,11 @@ func newRequests(depth int) requests {
 }
 
 // Submit takes a request of a client. Preconditions: its tag is free, and its
-// data is whole sectors.
+// data is whole sectors. All of the data's capacity is memory of the tag.
 func (c *Core) Submit(r stripe.Request) {
 	c.lastAny = c.now
 	c.kinds[r.Tag] = r.Op
+	c.memories.requests[r.Tag], c.memories.moved[r.Tag] = r.Data[:cap(r.Data)], false
 
 	if r.Op != stripe.Flush && !within(r, c.cfg.Geometry.ArraySectors()) {
 		c.answers = append(c.answers, Answer{Tag: r.Tag}) // the kernel never asks for it
@@ -131,7 +132,11 @@ func (c *Core) answer() {
 	for _, a := range c.answers {
 		ok, due := c.verdict(a)
 		if due {
-			c.due = append(c.due, Answer{Tag: a.Tag, OK: ok})
+			if c.memories.moved[a.Tag] {
+				a.Memory = c.memories.requests[a.Tag]
+			}
+
+			c.due = append(c.due, Answer{Tag: a.Tag, OK: ok, Memory: a.Memory})
 		} else {
 			kept = append(kept, a)
 		}

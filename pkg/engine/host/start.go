@@ -224,7 +224,7 @@ func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error)
 		cfg.Block = max(cfg.Block, c.dev.Block)
 		cfg.Devices = append(cfg.Devices, loop.Device{
 			ID: engine.DeviceID(i), Member: c.dev, Offset: c.sb.DataOffset,
-			WriteMostly: c.sb.WriteMostly, BadBlocks: c.sb.BadBlocks,
+			WriteMostly: c.sb.WriteMostly, FailFast: c.sb.FailFast, BadBlocks: c.sb.BadBlocks,
 		})
 		attachments = append(attachments, metadata.Attachment{Superblock: c.sb, Source: c.dev.Source()})
 	}

@@ -59,6 +59,7 @@ type Device struct {
 	Offset raid.Sectors // of the data area
 
 	WriteMostly bool         // it is read only if no other can be
+	FailFast    bool         // it is to answer soon, or be failed
 	BadBlocks   []raid.Range // component sectors without valid data, ascending
 }
 
@@ -115,6 +116,7 @@ type Loop struct {
 	mail   chan func()
 	done   chan struct{} // closed when the thread has ended
 	err    error         // why, after done
+	late   bool          // after done: a member has not answered
 
 	wakeMu     sync.Mutex
 	wakeClosed bool // by wakeMu
@@ -193,6 +195,12 @@ func (l *Loop) Stop(ctx context.Context) error {
 	case <-l.done:
 	case <-ctx.Done():
 		return fmt.Errorf("loop: stop: %w", context.Cause(ctx))
+	}
+
+	if l.late {
+		// The kernel keeps the device open for as long as the ring, which is until
+		// the last operation has ended.
+		return errors.Join(l.err, l.cfg.Control.DelDevAsync(ctx, l.device))
 	}
 
 	return errors.Join(l.err, l.cfg.Control.DelDev(ctx, l.device))
@@ -310,7 +318,11 @@ func (l *Loop) tearDown() error {
 		errs = append(errs, d.Close())
 	}
 
-	return errors.Join(append(errs, l.arena.Close())...)
+	if l.late = l.core.Late() > 0; !l.late {
+		errs = append(errs, l.arena.Close())
+	} // else a member that does not answer may use it yet, and it stays
+
+	return errors.Join(errs...)
 }
 
 func (l *Loop) readMail() {
@@ -399,6 +411,10 @@ func (l *Loop) pump() error {
 	}
 
 	for _, a := range l.core.Answers() {
+		if a.Memory != nil {
+			l.queue.SetBuffer(uint16(a.Tag), a.Memory)
+		}
+
 		errno := unix.Errno(0)
 		if !a.OK {
 			errno = unix.EIO

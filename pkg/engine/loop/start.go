@@ -50,7 +50,8 @@ func (l *Loop) prepare() error {
 	scratchPieces := max(pieces, len(l.cfg.Setup.Members)+2)
 
 	arena, err := uring.NewArena(uring.ArenaConfig{
-		Size: Depth*MaxIO + scratchPieces*pieceSize + recordOps*recordSize + 1<<16,
+		// Everything twice: the spares are touched only when a member does not answer.
+		Size: 2*(Depth*MaxIO+scratchPieces*pieceSize+recordOps*recordSize) + 1<<16,
 	})
 	if err != nil {
 		return err
@@ -65,16 +66,24 @@ func (l *Loop) prepare() error {
 	for _, d := range l.cfg.Devices {
 		l.disks[d.ID] = d.Member
 		cfg.Devices = append(cfg.Devices, core.Device{
-			ID: d.ID, Offset: d.Offset, WriteMostly: d.WriteMostly, BadBlocks: d.BadBlocks,
+			ID: d.ID, Offset: d.Offset, WriteMostly: d.WriteMostly, FailFast: d.FailFast,
+			BadBlocks: d.BadBlocks,
 		})
 	}
 
-	if cfg.Scratch, err = blocks(arena, scratchPieces, pieceSize); err != nil {
-		return err
-	}
-
-	if cfg.Records, err = blocks(arena, recordOps, recordSize); err != nil {
-		return err
+	for _, b := range []struct {
+		list    *[][]byte
+		n, size int
+	}{
+		{&cfg.Scratch, scratchPieces, pieceSize},
+		{&cfg.Records, recordOps, recordSize},
+		{&cfg.Spares.Requests, Depth, MaxIO},
+		{&cfg.Spares.Scratch, scratchPieces, pieceSize},
+		{&cfg.Spares.Records, recordOps, recordSize},
+	} {
+		if *b.list, err = blocks(arena, b.n, b.size); err != nil {
+			return err
+		}
 	}
 
 	for i := range l.ticks {

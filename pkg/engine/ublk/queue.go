@@ -47,7 +47,7 @@ type Request struct {
 	NoUnmap bool   // of WriteZeroes: the blocks stay allocated
 	Start   uint64 // sector; of a Flush it means nothing, and is 2^64-1
 	Sectors uint32 // 0 for a Flush
-	Buf     []byte // of a Read, to be filled; of a Write, the data: exactly Sectors long, valid until Commit
+	Buf     []byte // of a Read, to be filled; of a Write, the data: valid until Commit; its capacity is all of the tag's
 }
 
 // State is what a completion meant for its tag.
@@ -197,10 +197,14 @@ func (q *Queue) HandleCQE(tag uint16, res int32) (Request, State) {
 			return Request{}, Answered
 		}
 		q.sectors[tag] = r.Sectors
-		r.Buf = q.buffers[tag][:length:length]
+		r.Buf = q.buffers[tag][:length]
 	}
 	return r, Serving
 }
+
+// SetBuffer gives tag other memory, as long as what it has. What the request that it serves has read is committed from
+// there; the old memory is the caller's.
+func (q *Queue) SetBuffer(tag uint16, buf []byte) { q.buffers[tag] = buf[:q.maxIO] }
 
 // Commit prepares the answer to the request that tag serves, and the fetch of the next. errno 0 is success in full;
 // there is no other: the driver takes a short write for a full one. The buffer is the kernel's from here on. An error
