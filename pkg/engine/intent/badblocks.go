@@ -67,6 +67,10 @@ func (b *BadBlocks) Has(from, to raid.Sectors) bool {
 // First returns the first run of bad sectors in [from, to), or false if there
 // is none.
 func (b *BadBlocks) First(from, to raid.Sectors) (raid.Range, bool) {
+	if b.count == 0 { // as nearly always, and asked for each member with each request
+		return raid.Range{}, false
+	}
+
 	i := b.after(from)
 	if from >= to || i == b.count || b.ranges[i].From >= to {
 		return raid.Range{}, false
