@@ -151,6 +151,7 @@ const (
 	NoteRepairDone
 	NoteRepairFailed // or was stopped
 	NoteReturned     // a member is back and is given what it missed
+	NoteBadBlocks    // sectors of a member hold no valid data; the data path tells, not the Array
 )
 
 func (n Note) String() string {
@@ -158,6 +159,6 @@ func (n Note) String() string {
 		"failed", "broken", "spare-active", "no-spare", "recover-start", "recover-done",
 		"recover-failed", "resync-start", "resync-done", "resync-failed",
 		"replace-start", "replace-done", "replace-failed", "check-start", "check-done", "check-failed",
-		"repair-start", "repair-done", "repair-failed", "returned",
+		"repair-start", "repair-done", "repair-failed", "returned", "bad-blocks",
 	}[n]
 }

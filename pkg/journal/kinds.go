@@ -95,6 +95,24 @@ var (
 	ResyncStarted = define("ResyncStarted", "b68ca1b3caf2415db6ba051787554b3d", Notice)
 	// ResyncFinished: redundancy is right again, or the resync was given up.
 	ResyncFinished = define("ResyncFinished", "7db425b177e3455f8c02cefb7bb2d779", Notice)
+	// CheckStarted: copies and parity are compared.
+	CheckStarted = define("CheckStarted", "2cc1318993414e539f312c43ca256010", Info)
+	// CheckFinished: they were, or that was ended.
+	CheckFinished = define("CheckFinished", "ede1414a66774f609c81f8c153a4f2bb", Notice)
+	// MismatchFound: a check found what does not agree.
+	MismatchFound = define("MismatchFound", "658bc515adac429193620f3e73565426", Error)
+	// RepairStarted: copies and parity are compared, and made to agree.
+	RepairStarted = define("RepairStarted", "12455e662ec84606af9831c2b079d628", Notice)
+	// RepairFinished: they were, or that was ended.
+	RepairFinished = define("RepairFinished", "cf6ee0604f884456961eaaf984bba4f0", Notice)
+	// ReplaceStarted: a member is copied to another device.
+	ReplaceStarted = define("ReplaceStarted", "8b97b78f88294290a79d1dd4ad0d1461", Notice)
+	// ReplaceFinished: that one has its place, or could not be filled.
+	ReplaceFinished = define("ReplaceFinished", "0899522e8c1943bc9a46f2e301754229", Notice)
+	// MemberReturned: a member is back that missed only what the bitmap tells.
+	MemberReturned = define("MemberReturned", "be8b2430eaca4b608c7b46e4fee61539", Notice)
+	// BadBlocksFound: sectors of a member hold no valid data.
+	BadBlocksFound = define("BadBlocksFound", "c7acf05197874f3d8ae0bf5172aec952", Warning)
 	// UeventsLost: the kernel dropped uevents, and all devices are looked at again.
 	UeventsLost = define("UeventsLost", "818fdfb6627646edb486562e5cc2232b", Warning)
 	// MessagesLost: events were not recorded, because the journal did not take them in time.

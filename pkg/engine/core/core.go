@@ -49,7 +49,7 @@ type Device struct {
 type Notice struct {
 	engine.Report
 	Offset     raid.Sectors // of the component, where it matters
-	Mismatched raid.Sectors // by the last resync: what was not redundant
+	Mismatched raid.Sectors // by the last sync: what was not redundant; or what is bad
 	Cause      string       // why a device was failed on purpose
 }
 
@@ -252,6 +252,7 @@ func (c *Core) Advance() {
 		for _, b := range c.path.BadBlocks() {
 			// That they are good again waits for the next record.
 			if !b.Cleared {
+				c.tellBad(b)
 				c.step(engine.BadBlocksFound{})
 			}
 		}

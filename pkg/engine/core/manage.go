@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/stripe"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
@@ -85,6 +86,16 @@ func (c *Core) badBlocks() map[engine.DeviceID][]raid.Range {
 	}
 
 	return bad
+}
+
+// tellBad has it told that sectors of a member hold no valid data.
+func (c *Core) tellBad(b stripe.BadBlock) {
+	if c.cfg.Notify != nil {
+		c.cfg.Notify(Notice{
+			Report: engine.Report{Note: engine.NoteBadBlocks, Device: engine.DeviceID(b.Device), Slot: b.Slot},
+			Offset: b.Range.From, Mismatched: b.Range.Len(),
+		})
+	}
 }
 
 // Fail takes a device out as faulty, as an I/O error would. Returns an error if

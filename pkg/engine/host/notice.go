@@ -48,34 +48,37 @@ var stories = map[engine.Note]story{
 	engine.NoteResyncFailed: {journal.ResyncFinished, func(array, _ string, at int64) string {
 		return fmt.Sprintf("resync of %s was given up at %d MiB", array, at)
 	}, "what it needs cannot be read"},
-	engine.NoteReturned: {journal.SpareActivated, func(array, who string, _ int64) string {
+	engine.NoteReturned: {journal.MemberReturned, func(array, who string, _ int64) string {
 		return fmt.Sprintf("%s is back in %s", who, array)
 	}, "the bitmap tells what it missed"},
-	engine.NoteReplaceStart: {journal.RecoveryStarted, func(array, who string, at int64) string {
+	engine.NoteBadBlocks: {journal.BadBlocksFound, func(array, who string, at int64) string {
+		return fmt.Sprintf("%s of %s has bad blocks at %d MiB", who, array, at)
+	}, ""},
+	engine.NoteReplaceStart: {journal.ReplaceStarted, func(array, who string, at int64) string {
 		return fmt.Sprintf("%s of %s is filled to replace its member, from %d MiB", who, array, at)
 	}, ""},
-	engine.NoteReplaceDone: {journal.RecoveryFinished, func(array, who string, _ int64) string {
+	engine.NoteReplaceDone: {journal.ReplaceFinished, func(array, who string, _ int64) string {
 		return fmt.Sprintf("%s of %s has replaced its member", who, array)
 	}, ""},
-	engine.NoteReplaceFailed: {journal.RecoveryFinished, func(array, who string, at int64) string {
+	engine.NoteReplaceFailed: {journal.ReplaceFinished, func(array, who string, at int64) string {
 		return fmt.Sprintf("replacement by %s of %s was given up at %d MiB", who, array, at)
 	}, "it cannot be filled"},
-	engine.NoteCheckStart: {journal.ResyncStarted, func(array, _ string, _ int64) string {
+	engine.NoteCheckStart: {journal.CheckStarted, func(array, _ string, _ int64) string {
 		return fmt.Sprintf("check of %s starts", array)
 	}, "it was asked for"},
-	engine.NoteCheckDone: {journal.ResyncFinished, func(array, _ string, _ int64) string {
+	engine.NoteCheckDone: {journal.CheckFinished, func(array, _ string, _ int64) string {
 		return fmt.Sprintf("check of %s is done", array)
 	}, "all is redundant"},
-	engine.NoteCheckFailed: {journal.ResyncFinished, func(array, _ string, at int64) string {
+	engine.NoteCheckFailed: {journal.CheckFinished, func(array, _ string, at int64) string {
 		return fmt.Sprintf("check of %s ended at %d MiB", array, at)
 	}, "it was stopped, or a member failed"},
-	engine.NoteRepairStart: {journal.ResyncStarted, func(array, _ string, _ int64) string {
+	engine.NoteRepairStart: {journal.RepairStarted, func(array, _ string, _ int64) string {
 		return fmt.Sprintf("repair of %s starts", array)
 	}, "it was asked for"},
-	engine.NoteRepairDone: {journal.ResyncFinished, func(array, _ string, _ int64) string {
+	engine.NoteRepairDone: {journal.RepairFinished, func(array, _ string, _ int64) string {
 		return fmt.Sprintf("repair of %s is done", array)
 	}, "all was redundant"},
-	engine.NoteRepairFailed: {journal.ResyncFinished, func(array, _ string, at int64) string {
+	engine.NoteRepairFailed: {journal.RepairFinished, func(array, _ string, at int64) string {
 		return fmt.Sprintf("repair of %s ended at %d MiB", array, at)
 	}, "it was stopped, or a member failed"},
 }
@@ -104,8 +107,19 @@ func (h *Host) notice(uuid raid.UUID, r *running, n loop.Notice) {
 	case n.Mismatched == 0:
 	case n.Note == engine.NoteResyncDone || n.Note == engine.NoteRepairDone:
 		ev.Reason = fmt.Sprintf("%d KiB were not redundant and are now", n.Mismatched/2)
-	case n.Note == engine.NoteCheckDone:
-		ev.Reason = fmt.Sprintf("%d KiB are not redundant", n.Mismatched/2)
+	case n.Note == engine.NoteCheckDone || n.Note == engine.NoteCheckFailed:
+		// That it was looked for is one thing, that it was found another.
+		found := ev
+		found.Kind = journal.MismatchFound
+		found.Reason = fmt.Sprintf("%d KiB of each member do not agree with the others", n.Mismatched/2)
+		found.Message = fmt.Sprintf("%s is not redundant everywhere: %s", r.name, found.Reason)
+		h.cfg.Tell(found)
+
+		if n.Note == engine.NoteCheckDone {
+			ev.Reason = found.Reason
+		}
+	case n.Note == engine.NoteBadBlocks:
+		ev.Reason = fmt.Sprintf("%d sectors of its data area, from %d on", n.Mismatched, n.Offset)
 	}
 
 	ev.Message = s.message(r.name, who, n.Offset.Bytes()>>20)

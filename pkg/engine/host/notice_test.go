@@ -108,6 +108,25 @@ func TestNoticeInWords(t *testing.T) {
 			},
 			"resync of data is done", "8 KiB were not redundant and are now",
 		},
+		{
+			loop.Notice{
+				Report:     engine.Report{Note: engine.NoteCheckDone, Device: engine.None, Slot: raid.NoSlot},
+				Mismatched: 16,
+			},
+			"check of data is done", "8 KiB of each member do not agree with the others",
+		},
+		{
+			loop.Notice{Report: engine.Report{Note: engine.NoteCheckDone, Device: engine.None, Slot: raid.NoSlot}},
+			"check of data is done", "all is redundant",
+		},
+		{
+			loop.Notice{
+				Report: engine.Report{Note: engine.NoteBadBlocks, Device: 2, Slot: 1}, Member: sdc,
+				Offset: 5 << 11, Mismatched: 8,
+			},
+			"/dev/sdc (serial S2) in slot 1 of data has bad blocks at 5 MiB",
+			"8 sectors of its data area, from 10240 on",
+		},
 	} {
 		var got journal.Event
 
@@ -117,6 +136,23 @@ func TestNoticeInWords(t *testing.T) {
 		if got.Message != tt.message || got.Reason != tt.reason {
 			t.Errorf("%v: %q because of %q, want %q because of %q",
 				tt.notice.Note, got.Message, got.Reason, tt.message, tt.reason)
+		}
+	}
+}
+
+// TestMismatchFound checks that what a check found is an event of its own, for
+// who waits for nothing else.
+func TestMismatchFound(t *testing.T) {
+	for mismatched, want := range map[raid.Sectors]string{0: "[CheckFinished]", 16: "[MismatchFound CheckFinished]"} {
+		var kinds []string
+
+		h := New(Config{Tell: func(ev journal.Event) { kinds = append(kinds, ev.Kind.Name) }})
+		h.notice(raid.UUID{1}, &running{name: "data"}, loop.Notice{
+			Report: engine.Report{Note: engine.NoteCheckDone, Device: engine.None, Slot: raid.NoSlot}, Mismatched: mismatched,
+		})
+
+		if got := fmt.Sprint(kinds); got != want {
+			t.Errorf("%d mismatched: %s, want %s", mismatched, got, want)
 		}
 	}
 }
