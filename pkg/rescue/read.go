@@ -134,6 +134,8 @@ func (a *Array) readMember(p []byte, slot raid.Slot, offset int64) error {
 
 	n, err := c.source.ReadAt(p, c.start.Bytes()+offset)
 	if n == len(p) {
+		a.mend(p, slot, offset)
+
 		return nil
 	}
 

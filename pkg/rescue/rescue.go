@@ -75,6 +75,9 @@ type Array struct {
 	layout *geometry.Map
 	slots  []component // by slot
 	rows   sync.Pool   // of *row
+
+	patches []patch // in the order of the logs
+	logged  bool    // all that was being written is in logs
 }
 
 // component is the data area of the member in a slot; zero if it is missing.
@@ -176,6 +179,13 @@ func open(members []Member, opts Options) (*Array, error) {
 		return nil, err
 	}
 
+	logs := make(map[raid.Slot]*metadata.PPL)
+	for slot, seat := range chosen.seats {
+		logs[slot] = seat.member.Superblock.PPL
+	}
+
+	a.replayLogs(logs)
+
 	return a, nil
 }
 
@@ -269,7 +279,7 @@ func (a *Array) Warnings() []string {
 		}
 	}
 
-	if a.Superblock.Level.HasParity() && len(lacking) > 0 && !a.Superblock.Clean() {
+	if a.Superblock.Level.HasParity() && len(lacking) > 0 && !a.Superblock.Clean() && !a.logged {
 		warnings = append(warnings, fmt.Sprintf("the array is degraded and was not stopped cleanly: "+
 			"what is reconstructed for %s may be wrong where writes were in flight", slotList(lacking)))
 	}

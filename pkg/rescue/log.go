@@ -1,0 +1,93 @@
+package rescue
+
+import (
+	"fmt"
+
+	"raid-assembler/pkg/engine/intent"
+	"raid-assembler/pkg/engine/parity"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+// logMax is how much of a partial parity log is read: md's are of 1 MiB at
+// most.
+const logMax = 8 << 20
+
+// patch is parity that is right, where that on a member may not be.
+type patch struct {
+	slot   raid.Slot
+	offset int64 // of the component, in bytes
+	data   []byte
+}
+
+// replayLogs reads the partial parity logs of an array that was not stopped
+// cleanly: what they have is read instead of the parity that they are about.
+// It notes whether all of the logs could be used.
+func (a *Array) replayLogs(logs map[raid.Slot]*metadata.PPL) {
+	if a.Superblock.Level != raid.Level5 || a.Superblock.Clean() {
+		return
+	}
+
+	a.logged = true
+
+	for slot := range raid.Slot(len(a.slots)) {
+		if !a.slots[slot].present() {
+			continue // nor is the parity that its log is about
+		}
+
+		if err := a.replayLog(slot, logs[slot]); err != nil {
+			a.logged = false
+		}
+	}
+}
+
+func (a *Array) replayLog(slot raid.Slot, log *metadata.PPL) error {
+	if log == nil {
+		return fmt.Errorf("slot %d has no log", slot)
+	}
+
+	area := make([]byte, min(log.Size.Bytes(), logMax))
+	if n, err := a.slots[slot].source.ReadAt(area, log.Sector.Bytes()); n < len(area) {
+		return err
+	}
+
+	whole := func(s raid.Slot) bool { return a.slots[s].whole() }
+
+	found := intent.RecoverPPL(a.layout, slot,
+		intent.PPLArea{Bytes: area, Signature: log.Signature, Ring: log.Ring}, whole)
+	if found.Mismatches > 0 {
+		return fmt.Errorf("slot %d has a log of which %d parts are not right", slot, found.Mismatches)
+	}
+
+	for _, redo := range found.Redo {
+		p := patch{slot: slot, offset: redo.Component.From.Bytes(), data: make([]byte, redo.Component.Len().Bytes())}
+		copy(p.data, redo.Partial)
+
+		data := make([]byte, len(p.data))
+		for _, s := range redo.Data {
+			if err := a.readMember(data, s, p.offset); err != nil {
+				return err
+			}
+
+			parity.XORInto(p.data, data)
+		}
+
+		a.patches = append(a.patches, p)
+	}
+
+	return nil
+}
+
+// mend puts what logs have in place of what was read from a member.
+func (a *Array) mend(read []byte, slot raid.Slot, offset int64) {
+	for _, p := range a.patches {
+		if p.slot != slot {
+			continue
+		}
+
+		from, to := max(offset, p.offset), min(offset+int64(len(read)), p.offset+int64(len(p.data)))
+		if from < to {
+			copy(read[from-offset:], p.data[from-p.offset:to-p.offset])
+		}
+	}
+}
