@@ -29,8 +29,8 @@ Members are chosen by the freshest superblock. Where they contradict one
 another, give only those that count.
 
 With --json what is said on stderr is one object: "array", "name", "level",
-"size_bytes", "used" ("path", "slot", "stale"), "left_out" ("path", "reason"),
-"missing" (slots) and "warnings".
+"layout", "size_bytes", "used" ("path", "slot", "stale"), "left_out" ("path",
+"reason"), "missing" (slots) and "warnings".
 
 Exit status: 0 if everything was written; 2 if not; 3 if refused, because the
 members contradict one another or the array cannot be read; 4 if none of the
@@ -133,6 +133,7 @@ type dumpReport struct {
 	Array     string        `json:"array"`
 	Name      string        `json:"name"`
 	Level     string        `json:"level"`
+	Layout    string        `json:"layout"`
 	SizeBytes int64         `json:"size_bytes"`
 	Used      []dumpUsed    `json:"used"`
 	LeftOut   []dumpLeftOut `json:"left_out"`
@@ -155,7 +156,8 @@ type dumpLeftOut struct {
 func (p *program) report(a *rescue.Array, warnings []string) error {
 	r := dumpReport{
 		Array: a.Superblock.Array.String(), Name: a.Superblock.Name, Level: a.Superblock.Level.String(),
-		SizeBytes: a.Size(), Used: []dumpUsed{}, LeftOut: []dumpLeftOut{},
+		Layout: a.Superblock.Layout.Name(a.Superblock.Level), SizeBytes: a.Size(),
+		Used: []dumpUsed{}, LeftOut: []dumpLeftOut{},
 		Missing:  append([]raid.Slot{}, a.Missing...),
 		Warnings: append(append([]string{}, warnings...), a.Warnings()...),
 	}
@@ -172,7 +174,8 @@ func (p *program) report(a *rescue.Array, warnings []string) error {
 		return printJSON(p.err, r)
 	}
 
-	p.notef("array %s: %s of %s, %s\n", word(r.Name), r.Level, count(a.Superblock.Disks, "slot"), size(r.SizeBytes))
+	p.notef("array %s: %s of %s, %s\n", word(r.Name), strings.TrimSpace(r.Level+" "+r.Layout),
+		count(a.Superblock.Disks, "slot"), size(r.SizeBytes))
 
 	for _, u := range r.Used {
 		p.notef("slot %d: %s\n", u.Slot, word(u.Path))
