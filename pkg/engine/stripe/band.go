@@ -257,10 +257,8 @@ func (p *Path) storeDone(b *band) {
 	switch b.job.op {
 	case Flush:
 		p.done(b, p.alive() && p.intact(b))
-	case Discard:
-		p.done(b, p.stored(b) && p.intact(b))
-	case Write, WriteZeroes:
-		p.done(b, p.stored(b))
+	case Discard, Write, WriteZeroes:
+		p.done(b, p.intact(b) && p.stored(b))
 	case Read:
 		panic("stripe: a read that writes")
 	}
@@ -310,9 +308,16 @@ func (p *Path) storedIn(b *band, s, n raid.Sectors) bool {
 	return false
 }
 
-// intact reports whether no member that is in sync missed what was asked of
-// it.
-func (p *Path) intact(b *band) bool { return b.missed&^p.lacking() == 0 }
+// intact reports whether no member that is used missed what was asked of it.
+func (p *Path) intact(b *band) bool {
+	for slot := range raid.Slot(p.disks) {
+		if m, _ := p.holder(int(slot), &b.ios[slot]); b.missed.has(slot) && m != nil {
+			return false
+		}
+	}
+
+	return true
+}
 
 // cutFlush asks every working member to make durable what it has completed.
 func (p *Path) cutFlush(j *job) bool {

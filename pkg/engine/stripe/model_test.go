@@ -47,6 +47,7 @@ type history struct {
 	model   []byte
 	unknown []bool // by sector: a write to it failed
 	over    []bool // by sector: it was beyond redundancy at some time
+	weak    []bool // by sector: it was, but for members that were being filled
 	reqs    [depth]*wish
 	queue   []Transfer
 	quiet   bool // no more faults
@@ -80,7 +81,7 @@ func newHistory(t *testing.T, g raid.Geometry, seed uint64, counts map[string]in
 
 	h.logs = []int{0, 2, 64}[h.rng.IntN(3)]
 	n := h.geo.ArraySectors()
-	h.model, h.unknown, h.over = make([]byte, n.Bytes()), make([]bool, n), make([]bool, n)
+	h.model, h.unknown, h.over, h.weak = make([]byte, n.Bytes()), make([]bool, n), make([]bool, n), make([]bool, n)
 
 	for slot := range g.Disks {
 		h.p.SetMember(raid.Slot(slot), h.member(h.newDisk(false), raid.InSync))
@@ -178,6 +179,11 @@ func (h *history) look() bool {
 		if h.lost(raid.Sectors(s)) {
 			h.over[s], any = true, true
 		}
+
+		// A write may be refused that only members have that are being filled.
+		h.strict = true
+		h.weak[s] = h.weak[s] || h.lost(raid.Sectors(s))
+		h.strict = false
 	}
 
 	return any
@@ -347,21 +353,12 @@ func (h *history) rowsOver(r *wish) bool {
 	}
 
 	for s := r.Sector / perRow * perRow; s < min((r.end()+perRow-1)/perRow*perRow, h.geo.ArraySectors()); s++ {
-		if h.over[s] || h.lostFor(s) {
+		if h.over[s] || h.weak[s] {
 			return true
 		}
 	}
 
 	return false
-}
-
-// lostFor reports whether a write to an array sector may be refused, because
-// nothing but members that are being filled could have it.
-func (h *history) lostFor(s raid.Sectors) bool {
-	h.strict = true
-	defer func() { h.strict = false }()
-
-	return h.lost(s)
 }
 
 // step carries out one transfer, chosen at random among those asked for.
@@ -508,6 +505,7 @@ func (h *history) harm() {
 			d.dead = false
 			d.hard[at] = true
 			h.look()
+			h.doubt(slot, at)
 			h.count("sector fails for good")
 		}
 	case what < 8:
@@ -521,6 +519,19 @@ func (h *history) harm() {
 		m.Slow = !m.Slow
 		h.p.SetMember(slot, m)
 		h.count("speed changes")
+	}
+}
+
+// doubt notes that writes to what a component sector of slot is a copy of may be
+// refused: without room in a log the member has to go, and another chunk may
+// not do without it.
+func (h *history) doubt(slot raid.Slot, at raid.Sectors) {
+	for s := range h.weak {
+		for i := range h.geo.Copies() {
+			if other, c, _ := h.geo.Copy(raid.Sectors(s), i); other == slot && c == at && !h.g.Level.HasParity() {
+				h.weak[s] = true
+			}
+		}
 	}
 }
 
@@ -652,6 +663,11 @@ func (h *history) run() {
 
 	h.drain()
 
+	// Whoever died is found out by a flush, also a successor.
+	h.reqs[0] = &wish{Request: Request{Op: Flush}}
+	h.p.Submit(h.reqs[0].Request)
+	h.drain()
+
 	if !h.p.alive() {
 		h.count("array broken")
 
@@ -662,9 +678,48 @@ func (h *history) run() {
 	h.verify()
 }
 
-// heal makes the array whole.
+// heal makes the array whole. What nobody can give any more, and nobody can note
+// down as lost, has to be written first.
 func (h *history) heal() {
-	for range 4000 {
+	if !h.g.Level.HasRedundancy() {
+		return
+	}
+
+	if !h.fill() {
+		h.count("written anew")
+
+		for s := range h.geo.ArraySectors() {
+			r := &wish{
+				Request: Request{Op: WriteZeroes, Sector: s / 64 * 64, Sectors: min(64, h.geo.ArraySectors()-s/64*64)},
+			}
+			r.data = make([]byte, r.Sectors.Bytes())
+
+			if s%64 == 0 {
+				h.reqs[0] = r
+				h.p.Submit(r.Request)
+				h.drain()
+			}
+		}
+
+		if !h.fill() {
+			h.t.Fatalf("slots %b lack a member in sync", h.p.lacking())
+		}
+	}
+
+	for _, action := range []raid.SyncAction{raid.Resync, raid.Check} {
+		h.p.SyncSlab(action, raid.NoSlot, 0, h.geo.SyncSectors())
+		h.drain()
+
+		slab, _ := h.p.TakeSlab()
+		if !slab.OK || action == raid.Check && slab.Mismatched != 0 {
+			h.t.Fatalf("at the end: %+v", slab)
+		}
+	}
+}
+
+// fill fills all that is to be filled. Reports whether the array is whole.
+func (h *history) fill() bool {
+	for range 400 {
 		h.upkeep()
 		h.drain()
 
@@ -678,23 +733,7 @@ func (h *history) heal() {
 		h.slabEnded(slab)
 	}
 
-	if !h.g.Level.HasRedundancy() {
-		return
-	}
-
-	if h.p.lacking() != 0 {
-		h.t.Fatalf("slots %b lack a member in sync", h.p.lacking())
-	}
-
-	for _, action := range []raid.SyncAction{raid.Resync, raid.Check} {
-		h.p.SyncSlab(action, raid.NoSlot, 0, h.geo.SyncSectors())
-		h.drain()
-
-		slab, _ := h.p.TakeSlab()
-		if !slab.OK || action == raid.Check && slab.Mismatched != 0 {
-			h.t.Fatalf("at the end: %+v", slab)
-		}
-	}
+	return h.p.lacking() == 0
 }
 
 // verify compares the disks with the model, and their redundancy with what the
