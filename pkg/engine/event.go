@@ -152,6 +152,8 @@ const (
 	NoteRepairFailed // or was stopped
 	NoteReturned     // a member is back and is given what it missed
 	NoteBadBlocks    // sectors of a member hold no valid data; the data path tells, not the Array
+	NoteSlow         // a member is much slower than its peers, and is read no more than has to be
+	NoteSlowEnd      // it no longer is
 )
 
 func (n Note) String() string {
@@ -160,5 +162,6 @@ func (n Note) String() string {
 		"recover-failed", "resync-start", "resync-done", "resync-failed",
 		"replace-start", "replace-done", "replace-failed", "check-start", "check-done", "check-failed",
 		"repair-start", "repair-done", "repair-failed", "returned", "bad-blocks",
+		"slow", "slow-end",
 	}[n]
 }

@@ -75,6 +75,10 @@ var (
 	ArrayBroken = define("ArrayBroken", "9f34d5211aa24adea21ba13c59526536", Critical)
 	// MemberFailed: a member was taken out for errors.
 	MemberFailed = define("MemberFailed", "9f297cba6b5f47fd93089bb81647372f", Error)
+	// MemberSlow: a member is much slower than its peers, and is read only where they do not do.
+	MemberSlow = define("MemberSlow", "2d3b81ee521e4792a928aec19c533484", Warning)
+	// MemberSteady: a slow member is as fast as its peers again.
+	MemberSteady = define("MemberSteady", "61f88391cc904aadafa831063f845c16", Notice)
 	// MemberRemoved: a device is no longer a member.
 	MemberRemoved = define("MemberRemoved", "e447e0e222af49fab88196d84a32b9ff", Notice)
 	// MemberStale: a member missed writes, and is not used.

@@ -109,6 +109,7 @@ const (
 	recording                // a record
 	marking                  // a block of the bitmap
 	passing                  // the flush before marks are cleared
+	probing                  // a read of a slow member
 )
 
 // flight is an operation that has not ended.
@@ -136,6 +137,7 @@ type Core struct {
 	syncer
 	memories
 	deadliner
+	slowness
 
 	now     time.Time
 	ops     []Operation // to be taken by Operations
@@ -166,6 +168,7 @@ func New(cfg Config) (*Core, error) {
 	}
 	c.throttle = newThrottle(cfg.Depth)
 	c.memories = newMemories(&cfg)
+	c.slowness = newSlowness(disks)
 	c.deadliner.silent = make(map[engine.DeviceID]bool)
 
 	var err error
@@ -213,7 +216,9 @@ func (c *Core) attach(d Device) error {
 	}
 
 	c.disks[d.ID] = d
-	delete(c.deadliner.silent, d.ID) // another one had its number
+	// Another one had its number.
+	delete(c.deadliner.silent, d.ID)
+	c.slowness.pulses[d.ID] = pulse{}
 
 	return nil
 }
@@ -261,6 +266,7 @@ func (c *Core) Advance() {
 			c.ended(res)
 		}
 
+		c.judge()
 		c.clock()
 
 		transfers := c.path.Transfers()
@@ -302,7 +308,7 @@ func (c *Core) clock() {
 // NeedsTime reports whether something is to happen by time alone.
 func (c *Core) NeedsTime() bool {
 	return c.array.State() == raid.Active || c.syncer.on || (c.closed && !c.stopped) ||
-		c.bits != nil && !c.bits.Idle() || c.deadliner.flying > 0
+		c.bits != nil && !c.bits.Idle() || c.deadliner.flying > 0 || c.slowness.any
 }
 
 // tickEvery is how often the clock is to be looked at while there is a reason to.
@@ -398,7 +404,14 @@ func (c *Core) Complete(id int, fault stripe.Fault) {
 		c.unpark()
 	}
 
-	if !f.late {
+	switch {
+	case f.kind == probing:
+		c.probed(f, fault)
+	case !f.late:
+		if f.op == stripe.Read && fault == stripe.None {
+			c.slowness.sampled(f.device, c.deadliner.waited-f.since)
+		}
+
 		c.over(f, fault)
 	}
 }
@@ -414,6 +427,8 @@ func (c *Core) over(f flight, fault stripe.Fault) {
 		c.marked(f.device, fault)
 	case passing:
 		c.passed(f.device, fault)
+	case probing:
+		// It has its memory until it ends.
 	}
 }
 
@@ -472,7 +487,7 @@ func (c *Core) member(m engine.Member) stripe.Member {
 
 	return stripe.Member{
 		Device: int(m.Device), State: m.State, Recovered: m.Recovered,
-		WriteMostly: d.WriteMostly, Bad: d.bad,
+		WriteMostly: d.WriteMostly, Slow: m.Device != engine.None && c.slowness.pulses[m.Device].slow, Bad: d.bad,
 	}
 }
 

@@ -106,7 +106,7 @@ func (c *Core) giveUp(id engine.DeviceID) {
 
 	for i := range c.flights {
 		f := &c.flights[i]
-		if !f.flying || f.late || f.device != id || !c.park(f.data) {
+		if !f.flying || f.late || f.device != id || f.kind != probing && !c.park(f.data) {
 			continue // without memory to go on with there is nothing but to wait
 		}
 
@@ -129,3 +129,6 @@ func (c *Core) refuseSilent() {
 // Late returns how many operations were given up and have not ended. Their
 // memory is in use.
 func (c *Core) Late() int { return c.deadliner.late }
+
+// InFlight returns how many operations have not ended in all.
+func (c *Core) InFlight() int { return c.deadliner.flying + c.deadliner.late }

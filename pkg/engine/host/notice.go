@@ -54,6 +54,12 @@ var stories = map[engine.Note]story{
 	engine.NoteBadBlocks: {journal.BadBlocksFound, func(array, who string, at int64) string {
 		return fmt.Sprintf("%s of %s has bad blocks at %d MiB", who, array, at)
 	}, ""},
+	engine.NoteSlow: {journal.MemberSlow, func(array, who string, _ int64) string {
+		return fmt.Sprintf("%s of %s is slow, and others are read in its place", who, array)
+	}, ""},
+	engine.NoteSlowEnd: {journal.MemberSteady, func(array, who string, _ int64) string {
+		return fmt.Sprintf("%s of %s is as fast as its peers again", who, array)
+	}, ""},
 	engine.NoteReplaceStart: {journal.ReplaceStarted, func(array, who string, at int64) string {
 		return fmt.Sprintf("%s of %s is filled to replace its member, from %d MiB", who, array, at)
 	}, ""},

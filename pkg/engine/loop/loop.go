@@ -318,7 +318,7 @@ func (l *Loop) tearDown() error {
 		errs = append(errs, d.Close())
 	}
 
-	if l.late = l.core.Late() > 0; !l.late {
+	if l.late = l.core.InFlight() > 0; !l.late {
 		errs = append(errs, l.arena.Close())
 	} // else a member that does not answer may use it yet, and it stays
 

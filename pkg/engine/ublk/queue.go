@@ -47,7 +47,7 @@ type Request struct {
 	NoUnmap bool   // of WriteZeroes: the blocks stay allocated
 	Start   uint64 // sector; of a Flush it means nothing, and is 2^64-1
 	Sectors uint32 // 0 for a Flush
-	Buf     []byte // of a Read, to be filled; of a Write, the data: valid until Commit; its capacity is all of the tag's
+	Buf     []byte // of a Read, to be filled; of a Write, the data: valid until Commit; its capacity is all the tag's
 }
 
 // State is what a completion meant for its tag.
