@@ -278,7 +278,7 @@ func (d *Daemon) assembleOne(ctx context.Context, uuid raid.UUID, p api.ChangePa
 		ctx, cancel := context.WithTimeout(ctx, operationMax)
 		defer cancel()
 
-		if err := d.cfg.Engine.Start(ctx, startParameters(name, head, p.ReadOnly)); err != nil {
+		if err := d.startAsAsked(ctx, startParameters(name, head, p.ReadOnly)); err != nil {
 			return "", err
 		}
 
@@ -288,6 +288,25 @@ func (d *Daemon) assembleOne(ctx context.Context, uuid raid.UUID, p api.ChangePa
 	default:
 		return "", fmt.Errorf("%s: %w", sentence, errRefused)
 	}
+}
+
+// startAsAsked starts an array. The kernel is to know as well that it is
+// read-only, if so.
+func (d *Daemon) startAsAsked(ctx context.Context, p api.StartParameters) error {
+	if err := d.cfg.Engine.Start(ctx, p); err != nil || !p.ReadOnly {
+		return err
+	}
+
+	uuid, err := raid.ParseUUID(p.UUID)
+	if err != nil {
+		return err
+	}
+
+	if a := d.current(ctx, uuid); a != nil {
+		return d.cfg.Host.SetReadOnly(a.Device, true)
+	}
+
+	return nil
 }
 
 // consider asks policy about one array as the operator wants it: not held,

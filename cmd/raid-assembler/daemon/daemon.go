@@ -84,6 +84,8 @@ type Host interface {
 	Probe(disk Disk) Finding
 	// Claim opens a device for writing, and for nobody else.
 	Claim(disk Disk) (Claimed, error)
+	// SetReadOnly has the kernel refuse writes to a block device, or take them.
+	SetReadOnly(device string, on bool) error
 }
 
 // Claimed is a device that nobody else can open exclusively.

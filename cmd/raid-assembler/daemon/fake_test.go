@@ -54,6 +54,7 @@ type world struct {
 	asked    []string          // other requests, but for members
 	answer   error             // to those
 	tweak    func(*api.Array)  // changes what the engine tells
+	readOnly map[string]bool   // by block device: that the kernel refuses writes
 	journal  []journal.Event   // of all daemons
 	states   []string          // that the service manager was told
 	warned   []string          //
@@ -372,6 +373,20 @@ func (w *world) Probe(disk Disk) Finding {
 	default:
 		return Finding{Superblock: sb, Others: f.others, Conflicts: f.others}
 	}
+}
+
+// SetReadOnly implements [Host].
+func (w *world) SetReadOnly(device string, on bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if w.readOnly == nil {
+		w.readOnly = make(map[string]bool)
+	}
+
+	w.readOnly[device] = on
+
+	return nil
 }
 
 // Claim implements [Host].

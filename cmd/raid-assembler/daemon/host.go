@@ -155,6 +155,25 @@ func (h realHost) Claim(disk Disk) (Claimed, error) {
 	return r, nil
 }
 
+// SetReadOnly implements [Host].
+func (h realHost) SetReadOnly(device string, on bool) error {
+	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", device, err)
+	}
+
+	value := 0
+	if on {
+		value = 1
+	}
+
+	if err := unix.IoctlSetPointerInt(fd, unix.BLKROSET, value); err != nil {
+		return errors.Join(fmt.Errorf("set %s read-only to %v: %w", device, on, err), unix.Close(fd))
+	}
+
+	return unix.Close(fd)
+}
+
 // direct is a device that is read and written past the page cache: the engine
 // writes so, and what a cache has kept would be old.
 type direct struct {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -18,7 +19,9 @@ type errand struct {
 	method     string
 	parameters any
 	done       string
-	erase      string // the device to erase what else it holds of before
+	// carry does what else there is to be done before and after ask; nil if
+	// there is nothing.
+	carry func(ask func() error) error
 }
 
 // upkeep has the engine carry out what prepare makes of a running array, which
@@ -56,11 +59,7 @@ func (d *Daemon) upkeep(
 	case p.DryRun:
 		out.Done[0] = "dry run: " + e.done
 	case e.method != "":
-		if err := d.erase(ctx, e.erase); err != nil {
-			return api.ChangeReply{}, err
-		}
-
-		if err := d.cfg.Engine.Request(ctx, e.method, e.parameters); err != nil {
+		if err := e.carryOut(func() error { return d.cfg.Engine.Request(ctx, e.method, e.parameters) }); err != nil {
 			return api.ChangeReply{}, err
 		}
 	}
@@ -68,6 +67,14 @@ func (d *Daemon) upkeep(
 	out.Array = d.current(ctx, uuid)
 
 	return out, nil
+}
+
+func (e errand) carryOut(ask func() error) error {
+	if e.carry == nil {
+		return ask()
+	}
+
+	return e.carry(ask)
 }
 
 // check has the copies and the parity of an array compared.
@@ -189,7 +196,13 @@ func (d *Daemon) replace(ctx context.Context, p api.ChangeParameters) (api.Chang
 
 			r.With, by = dk.Path, diskName(dk.Disk)
 			if p.Force {
-				e.erase = dk.Path
+				e.carry = func(ask func() error) error {
+					if err := d.erase(ctx, dk.Path); err != nil {
+						return err
+					}
+
+					return ask()
+				}
 			}
 		} else if !slices.ContainsFunc(a.Members, func(m api.Member) bool { return m.State == string(raid.Spare) }) {
 			return errand{}, fmt.Errorf("%s has no spare: name the device that replaces %s: %w",
@@ -306,8 +319,27 @@ func (d *Daemon) access(ctx context.Context, p api.ChangeParameters) (api.Change
 
 		return errand{
 			method: "Access", parameters: api.AccessParameters{Array: uuid.String(), ReadOnly: p.ReadOnly}, done: what,
+			carry: func(ask func() error) error { return d.setReadOnly(a.Device, p.ReadOnly, ask) },
 		}, nil
 	})
+}
+
+// setReadOnly has the kernel refuse writes to a block device, so that none is on
+// its way when the engine is asked to do so too, or has it take them again
+// afterwards.
+func (d *Daemon) setReadOnly(device string, on bool, ask func() error) error {
+	if on {
+		if err := d.cfg.Host.SetReadOnly(device, true); err != nil {
+			return err
+		}
+	}
+
+	err := ask()
+	if on && err != nil || !on && err == nil {
+		err = errors.Join(err, d.cfg.Host.SetReadOnly(device, false))
+	}
+
+	return err
 }
 
 // grow has an array use more of each member.

@@ -161,3 +161,47 @@ func TestUpkeep(t *testing.T) {
 		})
 	}
 }
+
+// TestReadOnly checks that the kernel refuses writes before the engine does, and
+// takes them again after, or if the engine does not do it.
+func TestReadOnly(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.plug(w.set("data", raid.Level1, 2, 0)...)
+		w.run()
+		w.pass(time.Second)
+
+		p := api.ChangeParameters{Array: "data", ReadOnly: true}
+		w.answer = refused("writes are in flight")
+
+		_, err := w.daemon.access(t.Context(), p)
+		mustRefuse(t, err, "writes are in flight")
+
+		if got, asked := w.readOnly["/dev/ublkb0"]; got || !asked {
+			t.Errorf("the kernel refuses writes: %v; it was asked: %v", got, asked)
+		}
+
+		w.answer = nil
+
+		if _, err := w.daemon.access(t.Context(), p); err != nil || !w.readOnly["/dev/ublkb0"] {
+			t.Errorf("access = %v, the kernel refuses writes: %v", err, w.readOnly["/dev/ublkb0"])
+		}
+
+		w.tweak = inState(raid.ReadOnly)
+		p.ReadOnly = false
+
+		if _, err := w.daemon.access(t.Context(), p); err != nil || w.readOnly["/dev/ublkb0"] {
+			t.Errorf("access = %v, the kernel refuses writes: %v", err, w.readOnly["/dev/ublkb0"])
+		}
+
+		// Likewise if it is started so.
+		if _, err := w.daemon.stop(t.Context(), array("data")); err != nil {
+			t.Fatal(err)
+		}
+
+		p.ReadOnly = true
+
+		if _, err := w.daemon.assemble(t.Context(), p); err != nil || !w.readOnly["/dev/ublkb0"] {
+			t.Errorf("assemble = %v, the kernel refuses writes: %v", err, w.readOnly["/dev/ublkb0"])
+		}
+	})
+}

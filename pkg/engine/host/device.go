@@ -104,6 +104,13 @@ func resolve(name string) (path, serial string) {
 	return path, d.Serial
 }
 
+// refusesWrites reports whether the kernel lets nobody write to a block device.
+func refusesWrites(id ublk.DeviceID) bool {
+	d, err := sysfs.Read(sysfs.Host(), filepath.Base(id.BlockPath()))
+
+	return err == nil && d.ReadOnly
+}
+
 // inUse says who uses a block device or its partitions, or nothing.
 func inUse(id ublk.DeviceID) string { return userOf(os.DirFS("/"), filepath.Base(id.BlockPath())) }
 

@@ -13,6 +13,7 @@ import (
 	"raid-assembler/pkg/engine/loop"
 	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
@@ -100,6 +101,10 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 	cfg.Claim = h.claimFile(uuid, r.name, cfg.Setup.Level)
 	cfg.Recover = h.abandoned(ctx, uuid)
 	cfg.Turns = h.turnsOf(r)
+
+	if cfg.Recover != ublk.AnyDevice && refusesWrites(cfg.Recover) {
+		cfg.Setup.ReadOnly = true // as it was with the engine before
+	}
 
 	for _, d := range cfg.Devices {
 		h.turns.has(r, d.Member.Path)
@@ -368,8 +373,10 @@ func fit(setup *engine.Setup, cfg loop.Config) error {
 		}
 	}
 
-	if setup.Level.HasParity() || setup.Level == raid.Level10 {
-		setup.Size -= setup.Size % cfg.Chunk
+	// Of a member's end nothing is used that makes no chunk, or, on a RAID10,
+	// no row of all sections.
+	if used := cfg.Geometry.ComponentSectors(); used > 0 {
+		setup.Size = used
 	}
 
 	setup.Size -= setup.Size % block // the rest is beyond the end of the array

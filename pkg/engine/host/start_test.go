@@ -416,6 +416,11 @@ func TestPlanBlocks(t *testing.T) {
 			mirror(all, 1003)
 			all[0].sb.ResyncOffset = 75
 		}, "", 1000, 72},
+		{"far copies of an odd number of chunks", func(all []candidate) {
+			for _, c := range all {
+				c.sb.Level, c.sb.Layout, c.sb.Size = raid.Level10, 0x201, 5*testChunk+3
+			}
+		}, "", 4 * testChunk, raid.MaxSectors},
 		{"chunk", func(all []candidate) { all[0].sb.Chunk = 4 }, "chunks of 4 sectors on blocks of 4096 bytes", 0, 0},
 		{"data", func(all []candidate) { all[2].sb.DataOffset = 90 }, "/dev/sdc has its data at sector 90", 0, 0},
 	} {
