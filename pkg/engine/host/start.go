@@ -13,6 +13,7 @@ import (
 	"raid-assembler/pkg/engine/loop"
 	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
@@ -100,6 +101,10 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 	cfg.Claim = h.claimFile(uuid, r.name, cfg.Setup.Level)
 	cfg.Recover = h.abandoned(ctx, uuid)
 	cfg.Turns = h.turnsOf(r)
+
+	if cfg.Recover != ublk.AnyDevice && refusesWrites(cfg.Recover) {
+		cfg.Setup.ReadOnly = true // as it was with the engine before
+	}
 
 	for _, d := range cfg.Devices {
 		h.turns.has(r, d.Member.Path)
