@@ -468,8 +468,8 @@ func (c *Core) do(effect engine.Effect) {
 
 // setMember tells the data path what holds a slot.
 func (c *Core) setMember(slot raid.Slot) {
-	if c.bits != nil && c.array.Members()[slot].State != raid.InSync {
-		c.bits.MemberLeft()
+	if c.bits != nil {
+		c.bits.MemberLeft() // whoever held it before
 	}
 
 	c.path.SetMember(slot, c.member(c.array.Members()[slot]))

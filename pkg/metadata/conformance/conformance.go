@@ -28,6 +28,9 @@ type Array struct {
 	// every call. All slots are in sync; members beyond are spares. A level
 	// with redundancy has at least one spare.
 	Make func(testing.TB) []Disk
+	// Replaces says that the format knows members that are to take the place of
+	// others.
+	Replaces bool
 }
 
 // Disk is a device in memory.

@@ -23,6 +23,7 @@ type history struct {
 	disks   []Disk
 	foreign [][]byte // what each disk's Foreign held at first, in one piece
 	keeper  metadata.Keeper
+	bitmap  metadata.Bitmap // nil if there is none, or nobody is to ask for it
 
 	geometry raid.Geometry
 	array    raid.UUID
@@ -130,27 +131,45 @@ func (h *history) spare() metadata.MemberID {
 	return 0
 }
 
-// testLife walks an array through what can happen to it.
+// testLife walks an array through what can happen to it: whoever has no use for
+// a bitmap, and whoever keeps it.
 func testLife(t *testing.T, format metadata.Format, a Array) {
-	h := newHistory(t, format, a)
+	newHistory(t, format, a).live(a)
 
+	h := newHistory(t, format, a)
+	if h.bitmap = h.keeper.Bitmap(); h.bitmap != nil {
+		h.live(a)
+	}
+}
+
+func (h *history) live(a Array) {
 	h.resync = 0
 	h.record("dirty")
+	h.marks("marks")
 	h.resync = h.geometry.Size / 2
 	h.record("half in sync")
 	h.resync = raid.MaxSectors
 	h.record("clean")
 	h.record("clean again")
 
+	h.rechunk()
+
 	if h.geometry.Level.HasRedundancy() {
+		h.goBad()
 		h.fail()
 		h.recover()
 		h.replace()
+		h.comeBack()
+
+		if a.Replaces {
+			h.succeed()
+		}
 	}
 
 	h.assembleAgain()
 	h.resync = 0
 	h.record("dirty after another start")
+	h.marks("marks after another start")
 	h.resync = raid.MaxSectors
 	h.record("stopped")
 }
@@ -244,6 +263,12 @@ func (h *history) assembleAgain() {
 		h.t.Fatalf("Keep() error = %v", err)
 	}
 
+	if h.bitmap != nil {
+		if h.bitmap = h.keeper.Bitmap(); h.bitmap == nil || h.bitmap.Info().Stale {
+			h.t.Fatal("the bitmap that was kept is not believed")
+		}
+	}
+
 	if h.keeper.Events() < old {
 		h.t.Errorf("Events() = %d, and was %d before", h.keeper.Events(), old)
 	}
@@ -291,6 +316,13 @@ func (h *history) record(what string) {
 		}
 	}
 
+	h.checkForeign(what)
+}
+
+// checkForeign checks that what belongs to others is as it was.
+func (h *history) checkForeign(what string) {
+	h.t.Helper()
+
 	for i := range h.disks {
 		if !bytes.Equal(h.disks[i].foreign(), h.foreign[i]) {
 			h.t.Errorf("%s: device %d: what is not ours was changed", what, i)
@@ -335,6 +367,8 @@ func (h *history) tear(w metadata.Write) []outcome {
 func (h *history) checkCrash(what string, before outcome, after *metadata.Superblock, now outcome) {
 	h.t.Helper()
 
+	before, now = settled(before, after, now)
+
 	switch {
 	case now.err == nil && (same(now.sb, after) || before.err == nil && same(now.sb, before.sb)):
 	case now.err != nil && before.err != nil: // there was none, and there is none yet
@@ -348,9 +382,38 @@ func (h *history) checkCrash(what string, before outcome, after *metadata.Superb
 	}
 }
 
+// settled takes what a device says of bad blocks for what it will say, where it
+// is between that and what it said before: the log lies elsewhere and changes
+// before what counts on it does.
+func settled(before outcome, after *metadata.Superblock, now outcome) (outcome, outcome) {
+	if now.err != nil || before.err != nil || !between(now.sb.BadBlocks, before.sb.BadBlocks, after.BadBlocks) {
+		return before, now
+	}
+
+	was, is := *before.sb, *now.sb
+	was.BadBlocks, is.BadBlocks = after.BadBlocks, after.BadBlocks
+	before.sb, now.sb = &was, &is
+
+	return before, now
+}
+
 // checkWrites checks that writes are whole blocks that damage nothing, and
 // that they go to all whom they concern and nobody else.
 func (h *history) checkWrites(what string, stages [][]metadata.Write) {
+	h.t.Helper()
+
+	written := h.checkPlaces(what, stages)
+
+	for id, record := range h.members {
+		if record.State != raid.Faulty && !written[id] {
+			h.t.Errorf("%s: does not write to device %d, which is %s", what, id, record.State)
+		}
+	}
+}
+
+// checkPlaces checks that writes are whole blocks that damage nothing, and
+// returns who is written to.
+func (h *history) checkPlaces(what string, stages [][]metadata.Write) map[metadata.MemberID]bool {
 	h.t.Helper()
 
 	written := map[metadata.MemberID]bool{}
@@ -375,11 +438,7 @@ func (h *history) checkWrites(what string, stages [][]metadata.Write) {
 		}
 	}
 
-	for id, record := range h.members {
-		if record.State != raid.Faulty && !written[id] {
-			h.t.Errorf("%s: does not write to device %d, which is %s", what, id, record.State)
-		}
-	}
+	return written
 }
 
 // checkResult checks that the superblocks say st.

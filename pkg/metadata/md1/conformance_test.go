@@ -25,15 +25,16 @@ func TestConformance(t *testing.T) {
 				}
 
 				arrays = append(arrays, conformance.Array{
-					Name: fmt.Sprintf("1.%d %v of %d roles", minor, g.Level, maxDev),
-					Make: func(tb testing.TB) []conformance.Disk { return makeDisks(tb, minor, g, maxDev) },
+					Name:     fmt.Sprintf("1.%d %v of %d roles", minor, g.Level, maxDev),
+					Make:     func(tb testing.TB) []conformance.Disk { return makeDisks(tb, minor, g, maxDev) },
+					Replaces: true,
 				})
 			}
 		}
 	}
 
 	for _, name := range []string{"md12-raid1-2-spare", "md12-raid5-ls-4-bitmap-spare", "md12-raid0-3"} {
-		arrays = append(arrays, conformance.Array{Name: name, Make: func(tb testing.TB) []conformance.Disk {
+		arrays = append(arrays, conformance.Array{Name: name, Replaces: true, Make: func(tb testing.TB) []conformance.Disk {
 			var made []conformance.Disk
 
 			g := conformance.LoadGolden(tb, name)
@@ -61,7 +62,15 @@ func makeDisks(tb testing.TB, m int, g raid.Geometry, maxDev int) []conformance.
 		sizes = append(sizes, size)
 	}
 
-	d, err := create(tb, params(func(p *Params) { p.Minor, p.Geometry, p.AssumeClean = m, g, true }), sizes...)
+	d, err := create(tb, params(func(p *Params) {
+		p.Minor, p.Geometry, p.AssumeClean = m, g, true
+
+		// One of many roles has no room behind its superblock at 1.0, and one
+		// with redundancy else has a bitmap.
+		if g.Level.HasRedundancy() && maxDev == 128 {
+			p.Bitmap, p.BitmapChunk = BitmapInternal, 8
+		}
+	}), sizes...)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -121,7 +121,13 @@ func (b *keptBitmap) record() (stages [3][]metadata.Write) {
 	k.bitmapStale, k.bitmapBody, k.bitmapHead = k.bitmapStale[:0], k.bitmapBody[:0], k.bitmapHead[:0]
 
 	for i, m := range k.members {
-		if m == nil || !m.slotted {
+		if m == nil {
+			continue
+		}
+
+		if !m.slotted {
+			m.hasBitmap = false // it misses what is written from now on
+
 			continue
 		}
 

@@ -15,12 +15,15 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// sampleChunk is small enough for the bits of the sample to fill two pages:
-// 30720 sectors in chunks of one.
+// sampleChunk is small enough for the bits of the sample to reach into a second
+// page: 31744 sectors in chunks of one.
 const sampleChunk raid.Sectors = 1
 
 // withIntent gives a sample a bitmap with room for three pages.
-func withIntent(r *Raw) { r.FeatureMap, r.BitmapOffset, r.BblogOffset = FeatureBitmapOffset, 8, 32 }
+func withIntent(r *Raw) {
+	r.FeatureMap, r.BitmapOffset, r.BblogOffset = FeatureBitmapOffset, 8, 32
+	r.DataOffset, r.DataSize, r.Size, r.Chunksize = 1024, 31744, 31744, 8
+}
 
 // putIntent writes a whole bitmap superblock, and bits.
 func putIntent(image []byte, raw *Raw, events uint64, edits ...func(*bitmap)) {
@@ -80,7 +83,7 @@ func TestBitmap(t *testing.T) {
 	k := d.keep(t)
 	b := mustBitmap(t, k)
 
-	want := metadata.BitmapInfo{Chunk: 1, Sectors: 30720, Events: 42, Cleared: 17, Sleep: 5 * time.Second}
+	want := metadata.BitmapInfo{Chunk: 1, Sectors: 31744, Events: 42, Cleared: 17, Sleep: 5 * time.Second}
 	if diff := cmp.Diff(want, b.Info()); diff != "" {
 		t.Errorf("Info() (-want +got):\n%s", diff)
 	}
@@ -89,7 +92,7 @@ func TestBitmap(t *testing.T) {
 		t.Errorf("Superblock.Bitmap = %+v", sb.Bitmap)
 	}
 
-	if size, skip := b.Blocks(); size != 4096 || skip != 256 || len(b.Bits()) != 3840 || b.Bits()[0] != 0x81 || b.Bits()[2] != 3 {
+	if size, skip := b.Blocks(); size != 4096 || skip != 256 || len(b.Bits()) != 3968 || b.Bits()[0] != 0x81 || b.Bits()[2] != 3 {
 		t.Fatalf("Blocks() = %d, %d, %d bytes of bits %x", size, skip, len(b.Bits()), b.Bits()[:4])
 	}
 
@@ -102,19 +105,20 @@ func TestBitmap(t *testing.T) {
 
 	d.apply(t, stages)
 
-	b.Bits()[3839] = 0x80
+	b.Bits()[3967] = 0x80
 	b.SetCleared(41)
 	d.apply(t, [][]metadata.Write{b.Write(0)})
+	d.apply(t, [][]metadata.Write{b.Write(1)})
 
 	for i, sb := range d.probe(t) {
 		at := d[i][bitmapPlace(sb.Raw.(*Raw)).Bytes():]
 		header := bitmap(at[:bitmapHeaderSize])
 
-		if header.events() != 43 || header[200] != 0x5a || header.info(30720).Cleared != 41 || header.state() != 0 {
-			t.Errorf("member %d: %+v", i, header.info(30720))
+		if header.events() != 43 || header[200] != 0x5a || header.info(31744).Cleared != 41 || header.state() != 0 {
+			t.Errorf("member %d: %+v", i, header.info(31744))
 		}
 
-		if at[256] != 0x81 || at[256+3839] != 0x80 || sb.Bitmap.Events != sb.Events {
+		if at[256] != 0x81 || at[256+3967] != 0x80 || sb.Bitmap.Events != sb.Events {
 			t.Errorf("member %d: bits %x", i, at[256:260])
 		}
 	}
@@ -123,12 +127,7 @@ func TestBitmap(t *testing.T) {
 // TestBitmapBlocks checks which blocks there are, that what is behind the last
 // one is left alone, and that blocks are only written to members with a slot.
 func TestBitmapBlocks(t *testing.T) {
-	supers := array(4, withIntent, func(r *Raw) { r.Size = 30720 })
-	for _, r := range supers {
-		r.DataOffset, r.DataSize, r.Size, r.Chunksize = 1024, 31744, 31744, 8
-		r.Size = 31744
-	}
-
+	supers := array(4, withIntent)
 	d := newDisks(supers...)
 	for i := range 3 {
 		putIntent(d[i], supers[i], 42)
@@ -202,7 +201,7 @@ func TestBitmapFound(t *testing.T) {
 			}
 		}, want: "none"},
 		{name: "reaches into the data of one", first: at(42), edit: func(all []*Raw) {
-			all[2].DataOffset, all[2].DataSize, all[2].BblogSize = 23, 30720, 0
+			all[2].DataOffset, all[2].DataSize, all[2].BblogSize = 23, 31744, 0
 		}, want: "none"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -252,30 +251,26 @@ func TestBitmapFound(t *testing.T) {
 // and cuts it off after every write and in the midst of each: whoever reads a
 // bitmap there believes it only if it is the array's.
 func TestBitmapCut(t *testing.T) {
-	for name, start := range map[string]func(t *testing.T) (disks, metadata.Keeper){
-		"a spare": func(t *testing.T) (disks, metadata.Keeper) {
+	for name, change := range map[string]func(b metadata.Bitmap) error{
+		"a spare":       func(metadata.Bitmap) error { return nil },
+		"another chunk": func(b metadata.Bitmap) error { return b.Rechunk(8) },
+	} {
+		t.Run(name, func(t *testing.T) {
 			d := intentDisks(t, 1)
-			copy(d[3][bitmapPlace(sample(withIntent)).Bytes():], bytes.Repeat([]byte{0x77}, 8192))
 			putIntent(d[3], sample(withIntent), 42) // an old one
-
-			return d, d.keep(t)
-		},
-		"another chunk": func(t *testing.T) (disks, metadata.Keeper) {
-			d := intentDisks(t, 1)
 			k := d.keep(t)
+			b := mustBitmap(t, k)
 
-			if err := mustBitmap(t, k).Rechunk(8); err != nil {
+			d.apply(t, k.Record(whole(inSync(0), inSync(1), inSync(2), spare())))
+
+			b.Bits()[len(b.Bits())-1] = 0x40
+			d.apply(t, [][]metadata.Write{b.Write(1)})
+
+			if err := change(b); err != nil {
 				t.Fatal(err)
 			}
 
-			return d, k
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d, k := start(t)
-			b := mustBitmap(t, k)
 			stages := k.Record(whole(faulty(0), inSync(1), inSync(2), recovering(0, 0)))
-			k = nil
 
 			for _, stage := range stages {
 				for _, w := range stage {
