@@ -13,6 +13,7 @@ import (
 	"context"
 	_ "embed" // for the first script of the machine
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -33,13 +34,16 @@ func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
 
-	if err := run(ctx, os.Stdout, os.Stderr); err != nil {
+	hollow := flag.Bool("hollow", false, "members that move no data, as the processor does not for a real disk")
+	flag.Parse()
+
+	if err := run(ctx, *hollow, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "cost:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out, log io.Writer) error {
+func run(ctx context.Context, hollow bool, out, log io.Writer) error {
 	if os.Getenv("RAID_LAB_KERNEL") == "" {
 		if err := os.Setenv("RAID_LAB_KERNEL", "backports"); err != nil {
 			return err
@@ -68,7 +72,12 @@ func run(ctx context.Context, out, log io.Writer) error {
 	}
 	defer func() { _ = slot.Close() }()
 
-	results, err := boot(ctx, img.Kernel(), initrd, img.Root(), log)
+	parameters := "rdinit=/bench/init console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check"
+	if hollow {
+		parameters += " bench.hollow"
+	}
+
+	results, err := boot(ctx, img.Kernel(), initrd, img.Root(), parameters, log)
 	if err != nil {
 		return err
 	}
@@ -77,7 +86,7 @@ func run(ctx context.Context, out, log io.Writer) error {
 }
 
 // boot runs the machine to its end and returns what it says.
-func boot(ctx context.Context, kernel, initrd, root string, log io.Writer) ([]result, error) {
+func boot(ctx context.Context, kernel, initrd, root, parameters string, log io.Writer) ([]result, error) {
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", "q35,vmport=off,sata=off,smbus=off,i8042=off",
@@ -85,7 +94,7 @@ func boot(ctx context.Context, kernel, initrd, root string, log io.Writer) ([]re
 		// A repeated move counts each repetition, so the kernel must not think it fast.
 		"-cpu", "max,-svm,-erms,-fsrm", "-smp", "1", "-m", "1024",
 		"-kernel", kernel, "-initrd", initrd,
-		"-append", "rdinit=/bench/init console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check",
+		"-append", parameters,
 		"-drive", "if=none,id=root,format=raw,snapshot=on,file="+root, "-device", "virtio-blk-pci,drive=root",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 	)

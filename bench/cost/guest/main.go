@@ -6,10 +6,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +21,12 @@ import (
 
 const (
 	memberMiB = 64
+	dataMiB   = 4 // where the data begins
 	chunk     = 64 << 10
 )
+
+// hollow is what members are; see makeMember.
+var hollow bool
 
 // array is what is compared.
 type array struct {
@@ -92,9 +99,17 @@ func prepare() error {
 	}
 
 	_ = os.Setenv("MDADM_NO_UDEV", "1")
+	_ = os.Setenv("DM_DISABLE_UDEV", "1")
+
+	parameters, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return err
+	}
+
+	hollow = slices.Contains(strings.Fields(string(parameters)), "bench.hollow")
 
 	for _, module := range []string{
-		"configfs", "null_blk nr_devices=0", "raid0", "raid1", "raid456", "ublk_drv", "loop",
+		"configfs", "null_blk nr_devices=0", "raid0", "raid1", "raid456", "dm_mod", "ublk_drv",
 	} {
 		if err := command("modprobe", strings.Fields(module)...); err != nil {
 			return err
@@ -110,34 +125,51 @@ func prepare() error {
 		most = max(most, a.members)
 	}
 
-	zeros := make([]byte, 1<<20)
-
 	for i := range most {
 		if err := makeMember(i); err != nil {
 			return err
 		}
 
-		// All its memory is there from the start.
-		f, err := os.OpenFile(member(i), os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-
-		for range memberMiB {
-			if _, err := f.Write(zeros); err != nil {
+		if !hollow {
+			if err := fill(member(i)); err != nil {
 				return err
 			}
-		}
-
-		if err := f.Close(); err != nil {
-			return err
 		}
 	}
 
 	return nil
 }
 
-func member(i int) string { return fmt.Sprintf("/dev/member%d", i) }
+// fill writes zeros to a disk, so that all its memory is there from the start.
+func fill(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+
+	_, err = io.Copy(f, io.LimitReader(zeros{}, memberMiB<<20))
+
+	return errors.Join(err, f.Close())
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+
+	return len(b), nil
+}
+
+func member(i int) string {
+	if hollow {
+		return fmt.Sprintf("/dev/mapper/member%d", i)
+	}
+
+	return "/dev/" + disk(i)
+}
+
+// disk is the block device whose I/O counts as a member's.
+func disk(i int) string { return fmt.Sprintf("disk%d", i) }
 
 // members returns the paths of the first n members.
 func members(n int) []string {
@@ -149,19 +181,52 @@ func members(n int) []string {
 	return paths
 }
 
-// makeMember makes a disk of memory that answers at once, with a queue like that
-// of a real disk.
+// makeMember makes a disk of memory. A hollow one remembers only what is before
+// the data: no processor copies the data of a real disk either.
 func makeMember(i int) error {
-	name := filepath.Base(member(i))
+	if !hollow {
+		return makeDisk(disk(i), memberMiB, true)
+	}
+
+	head := fmt.Sprintf("head%d", i)
+	if err := makeDisk(head, dataMiB, true); err != nil {
+		return err
+	}
+
+	if err := makeDisk(disk(i), memberMiB-dataMiB, false); err != nil {
+		return err
+	}
+
+	const sectors = 1 << 20 / 512
+
+	cmd := exec.Command("dmsetup", "create", filepath.Base(member(i)))
+	cmd.Stdin = strings.NewReader(fmt.Sprintf("0 %d linear /dev/%s 0\n%d %d linear /dev/%s 0\n",
+		dataMiB*sectors, head, dataMiB*sectors, (memberMiB-dataMiB)*sectors, disk(i)))
+
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("dmsetup: %w: %s", err, out)
+	}
+
+	return nil
+}
+
+// makeDisk makes a disk that answers at once, with a queue like that of a real
+// one.
+func makeDisk(name string, mib int, memory bool) error {
 	dir := filepath.Join("/sys/kernel/config/nullb", name)
 
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
 
+	backed := "0"
+	if memory {
+		backed = "1"
+	}
+
 	for _, setting := range [][2]string{
-		{"size", fmt.Sprint(memberMiB)},
-		{"memory_backed", "1"},
+		{"size", fmt.Sprint(mib)},
+		{"memory_backed", backed},
 		{"irqmode", "0"},
 		{"blocksize", "4096"},
 		{"hw_queue_depth", "256"},
@@ -181,7 +246,7 @@ func compare(a array, e *engine) error {
 
 	args := append([]string{
 		"--create", "/dev/md0", "--run", "--quiet", "--assume-clean", "--homehost=any", "--metadata=1.2",
-		"--bitmap=none", "--chunk=64", fmt.Sprintf("--level=%d", a.level), fmt.Sprintf("--raid-devices=%d", a.members),
+		"--bitmap=none", "--chunk=64", fmt.Sprintf("--data-offset=%dM", dataMiB), fmt.Sprintf("--level=%d", a.level), fmt.Sprintf("--raid-devices=%d", a.members),
 	}, disks...)
 	if a.level == 1 {
 		args = without(args, "--chunk=64")
@@ -272,13 +337,13 @@ func load(a array, by, path string, e *engine) error {
 		time.Sleep(50 * time.Millisecond)
 
 		n := float64(w.count)
-		io := memberIO(a.members)
+		after := memberIO(a.members)
 		report(Result{
 			Array: a.String(), Workload: w.name, By: by, Bytes: w.size,
 			Cost: float64(took.Nanoseconds()) / n,
 			Members: IO{
-				(io.Reads - before.Reads) / n, (io.Writes - before.Writes) / n,
-				(io.BytesRead - before.BytesRead) / n, (io.BytesWritten - before.BytesWritten) / n,
+				(after.Reads - before.Reads) / n, (after.Writes - before.Writes) / n,
+				(after.BytesRead - before.BytesRead) / n, (after.BytesWritten - before.BytesWritten) / n,
 			},
 			Switches:  float64(used.switches-usedBefore.switches) / n,
 			Preempted: float64(used.preempted-usedBefore.preempted) / n,
@@ -290,9 +355,9 @@ func load(a array, by, path string, e *engine) error {
 }
 
 // memberIO returns what the first n members have done.
-func memberIO(n int) (io IO) {
+func memberIO(n int) (sum IO) {
 	for i := range n {
-		text, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(member(i)), "stat"))
+		text, err := os.ReadFile(filepath.Join("/sys/block", disk(i), "stat"))
 		if err != nil {
 			continue
 		}
@@ -304,13 +369,13 @@ func memberIO(n int) (io IO) {
 			continue
 		}
 
-		io.Reads += reads
-		io.Writes += writes
-		io.BytesRead += 512 * readSectors
-		io.BytesWritten += 512 * writeSectors
+		sum.Reads += reads
+		sum.Writes += writes
+		sum.BytesRead += 512 * readSectors
+		sum.BytesWritten += 512 * writeSectors
 	}
 
-	return io
+	return sum
 }
 
 func report(r Result) {
