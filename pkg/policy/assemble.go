@@ -165,7 +165,8 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 	best := j.best.Superblock
 	survives := best.Geometry.Survives(func(slot raid.Slot) bool { return j.use[slot] != nil && j.use[slot].inSync() })
 	left := cfg.Deadline - v.Waited[dec.Array]
-	forced := v.Forced[dec.Array]
+	accepted := v.LossAccepted[dec.Array]
+	forced := v.Forced[dec.Array] || accepted
 	hole := best.Level.HasParity() && best.ResyncOffset != raid.MaxSectors && c.lost > 0
 	dec.Present, dec.Needed, dec.Missing = c.present, c.working, c.missing
 	dec.Degraded = c.lost > 0
@@ -181,11 +182,11 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 		dec.Action, dec.Left, dec.Cause = Wait, left, Missing
 		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, the rest has %v from the first",
 			slotNames(c.missing), are(c.missing), c.present, c.disks, cfg.Deadline)
-	case hole:
-		dec.Action, dec.Cause, dec.Reason = Refuse, Hole, c.holeFor(best.Level)
+	case hole && !accepted:
+		dec.Action, dec.Cause, dec.Reason = Refuse, Hole, c.holeFor(j.best)
 	default:
 		dec.Action, dec.Reason = Start, c.startFor(j.best, forced, cfg)
-		dec.Members = j.members()
+		dec.Members, dec.Loss = j.members(), hole
 	}
 }
 
@@ -200,21 +201,22 @@ func (c count) brokenFor(g raid.Geometry) string {
 func tolerance(g raid.Geometry) string {
 	if g.Level == raid.Level10 {
 		return fmt.Sprintf("%v in the layout %s survives the loss of more than %d only where "+
-			"a copy of each chunk is left", g.Level, g.Layout.Name(g.Level), g.Level.Redundancy(g.Disks))
+			"a copy of each chunk is left", g.Level, g.Layout.Name(g.Level), g.Redundancy())
 	}
 
-	return fmt.Sprintf("%v survives the loss of %d", g.Level, g.Level.Redundancy(g.Disks))
+	return fmt.Sprintf("%v survives the loss of %d", g.Level, g.Redundancy())
 }
 
 // holeFor says why an array is refused whose parity is needed and wrong.
-func (c count) holeFor(level raid.Level) string {
-	way := "let"
+func (c count) holeFor(best *Device) string {
+	way := ""
 	if len(c.missing) > 0 {
-		way = fmt.Sprintf("plug in %s, or let", slotNames(c.missing))
+		way = fmt.Sprintf("plug in %s, or ", slotNames(c.missing))
 	}
 
 	return fmt.Sprintf("it was not stopped cleanly and %d of %d members are not in sync, so that what %v computes "+
-		"in their place may be wrong: %s mdadm --assemble --force accept the loss", c.lost, c.disks, level, way)
+		"in their place may be wrong: %saccept that with raid-assembler assemble --accept-loss %v",
+		c.lost, c.disks, best.Superblock.Level, way, best.Superblock.Array)
 }
 
 // startFor says why an array is started.
