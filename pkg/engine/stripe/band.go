@@ -71,6 +71,8 @@ type band struct {
 	lost     slots // could not be read
 	missed   slots // writes that did not arrive
 
+	holds *partialLog // that is kept until b has ended
+
 	bufs [][]byte   // scratch, by slot; nil where none is held
 	ios  []transfer // by place
 }
@@ -153,6 +155,13 @@ func (p *Path) store(b *band, slot raid.Slot, tr Transfer) {
 
 // Complete says how a transfer went.
 func (p *Path) Complete(id int, fault Fault) {
+	if id >= p.logIDs() {
+		p.logEnded(id-p.logIDs(), fault)
+		p.feed()
+
+		return
+	}
+
 	b, place := &p.bands[id/p.places()], id%p.places()
 	t := &b.ios[place]
 
@@ -216,6 +225,7 @@ func (p *Path) done(b *band, ok bool) {
 	j := b.job
 	j.failed = j.failed || !ok
 	j.bands--
+	p.logReleased(b)
 
 	for slot := range p.disks {
 		if b.bufs[slot] != nil {

@@ -80,7 +80,10 @@ func (p *Path) checkWrites(b *band) {
 // that must have it. A member that came later has nothing to lose.
 func (p *Path) checkWritten(b *band, slot raid.Slot, end raid.Sectors) {
 	heir := &b.ios[p.disks]
-	if m := &p.members[slot]; m.State == raid.InSync && !b.ios[slot].sent && !(heir.sent && m.Device == int(heir.device)) {
+	m := &p.members[slot]
+	promoted := heir.sent && m.Device == int(heir.device)
+
+	if m.State == raid.InSync && !b.ios[slot].sent && !promoted {
 		panic("stripe: a member is left out of a write")
 	}
 

@@ -46,15 +46,20 @@ func (p *Path) writeEnded(b *band, place int, t *transfer) {
 	m, slot := p.holder(place, t)
 	writes := t.op == Write || t.op == WriteZeroes
 
-	switch {
-	case m == nil:
-		p.miss(b, place) // whatever holds the slot now has none of it
+	if m == nil {
+		// Whatever holds the slot now has none of it. What somebody who has left
+		// did not flush, nobody counts on.
+		if t.op != Flush {
+			p.miss(b, place)
+		}
 
 		return
+	}
+
+	switch {
+	case t.fault == None && !writes:
 	case t.fault == None:
-		if writes {
-			p.clearBad(m, slot, t.at, t.end)
-		}
+		p.clearBad(m, slot, t.at, t.end)
 	case t.fault == Medium && writes && m.Bad != nil && !t.grains && t.to-t.from > grain:
 		t.grains, t.end = true, t.from
 	case t.fault == Medium && writes && p.addBad(m, slot, t.at, t.end):

@@ -146,7 +146,8 @@ func (p *Path) gather(j *job) {
 			overlap = overlap || part.from < j.to && j.from < part.to
 		}
 
-		if overlap {
+		// An entry of a log is for chunks that follow one another.
+		if overlap || p.logs != nil && !adjoins(lead, j) {
 			p.start(lead) // which is before this one, in whatever order they end
 
 			break
@@ -165,6 +166,17 @@ func (p *Path) gather(j *job) {
 
 	j.linger = linger
 	p.gathering = append(p.gathering, j)
+}
+
+// adjoins reports whether j begins or ends where the parts of lead do.
+func adjoins(lead, j *job) bool {
+	for part := lead; part != nil; part = part.next {
+		if part.from == j.to || part.to == j.from {
+			return true
+		}
+	}
+
+	return false
 }
 
 // start begins a row with all the parts that have come.

@@ -67,8 +67,9 @@ func newHistory(t *testing.T, g raid.Geometry, seed uint64, counts map[string]in
 	}
 
 	scratch := make([][]byte, g.Disks+2+h.rng.IntN(3))
+	piece := 4096 * (1 + h.rng.IntN(2))
 	for i := range scratch {
-		scratch[i] = make([]byte, 4096*(1+h.rng.IntN(1)))
+		scratch[i] = make([]byte, piece)
 	}
 
 	h.p, err = New(Config{
@@ -363,9 +364,7 @@ func (h *history) rowsOver(r *wish) bool {
 
 // step carries out one transfer, chosen at random among those asked for.
 func (h *history) step() bool {
-	for _, tr := range h.p.Transfers() {
-		h.queue = append(h.queue, tr)
-	}
+	h.queue = append(h.queue, h.p.Transfers()...)
 
 	h.settle()
 

@@ -99,6 +99,8 @@ type Path struct {
 	waiting []*job // for a range, in order of arrival
 	starved []*job // for bands or memory, in order of arrival
 
+	logs []partialLog // by slot; nil without
+
 	gathering []*job // first parts of rows, that wait for more
 	streams   streams
 
@@ -122,7 +124,8 @@ func New(cfg Config) (*Path, error) {
 
 	p := &Path{
 		geo: cfg.Geometry, level: cfg.Level, disks: cfg.Disks, chunk: cfg.Chunk, linger: cfg.Linger,
-		piece:     raid.Sectors(len(cfg.Scratch[0]) / raid.SectorSize),
+		piece:     logPiece(raid.Sectors(len(cfg.Scratch[0])/raid.SectorSize), cfg.Logs),
+		logs:      newLogs(cfg),
 		members:   make([]Member, cfg.Disks),
 		resynced:  raid.MaxSectors,
 		heir:      raid.NoSlot,
@@ -144,7 +147,7 @@ func New(cfg Config) (*Path, error) {
 		starved:   make([]*job, 0, jobs),
 		gathering: make([]*job, 0, jobs),
 	}
-	p.unsent = make([]Transfer, 0, len(p.bands)*p.places())
+	p.unsent = make([]Transfer, 0, (len(p.bands)+cfg.Disks)*p.places())
 	p.sync.where = make([]raid.Range, 0, whereMax)
 	p.sync.wrong = make([]raid.Slot, 0, whereMax)
 	clear(p.zeros)
@@ -233,6 +236,7 @@ func (p *Path) SetResynced(upTo raid.Sectors) { p.resynced = upTo }
 // submit all that it has before.
 func (p *Path) Transfers() []Transfer {
 	p.release()
+	p.advanceLogs()
 
 	unsent := p.unsent
 	p.unsent = p.unsent[:0]
@@ -271,7 +275,7 @@ func (p *Path) BadBlocks() []BadBlock {
 // failures, bad blocks or a slab.
 func (p *Path) Pending() bool {
 	return len(p.unsent) > 0 || len(p.results) > 0 || len(p.failures) > 0 || len(p.badBlocks) > 0 ||
-		p.sync.ended || p.releasable()
+		p.sync.ended || p.releasable() || p.logsDue()
 }
 
 // Footprint returns which part of what a sync covers a request bears on, in the

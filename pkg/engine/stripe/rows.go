@@ -241,7 +241,8 @@ func (p *Path) solveStep(b *band) {
 
 // complete hands out what a read is for.
 func (p *Path) complete(b *band) {
-	if b.want&b.bad != 0 {
+	computed := b.want&b.bad != 0
+	if computed {
 		p.solve(b)
 	}
 
@@ -250,9 +251,10 @@ func (p *Path) complete(b *band) {
 	}
 
 	// What is mended is what has memory of its own: the client may have its
-	// data as soon as it is there.
+	// data as soon as it is there. Nothing is known of what was lost on the way
+	// if a member that holds the data has come in the meantime.
 	where := func(slot raid.Slot) (raid.Sectors, []byte) { return b.lo, b.buf(slot) }
-	if b.lost == 0 || !p.mend(b, where) {
+	if b.lost == 0 || !computed || !p.mend(b, where) {
 		p.done(b, true)
 	}
 }

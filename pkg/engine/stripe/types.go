@@ -64,6 +64,7 @@ type Transfer struct {
 	// Sectors is the length; 0 for a Flush, which is for all of the member.
 	Sectors raid.Sectors
 	FUA     bool
+	Log     bool // Sector counts from the start of the member's partial parity log
 }
 
 // Fault is how a transfer went wrong.
@@ -156,6 +157,11 @@ type Config struct {
 	// of the stream is in flight. It obliges the caller to call [Path.Tick]
 	// soon while [Path.Lingering] says so.
 	Linger bool
+	// Logs is memory for the partial parity logs of a RAID5, by slot, or nil if
+	// it has none: as much as a log holds, and 8 KiB or more.
+	Logs       [][]byte
+	Signature  uint32 // of the logs
+	Generation uint64 // no log on a member has a higher one
 }
 
 // ErrConfig says that a Path cannot be made as asked.

@@ -247,8 +247,7 @@ func (p *Path) protected(b *band) bool {
 	return p.gone(b.hi).count() <= survives && (bad&b.written == 0 || bad.count() <= survives)
 }
 
-// writeRow computes the parity of b and writes it with the data, all at once:
-// what is torn by a crash in between, the dirty mark covers.
+// writeRow computes the parity of b, and has it stored when that is logged.
 func (p *Path) writeRow(b *band) {
 	r := p.rowOf(b.row)
 	b.stage = writing
@@ -264,6 +263,17 @@ func (p *Path) writeRow(b *band) {
 	} else if b.parities != 0 {
 		p.remake(b, r)
 	}
+
+	if !p.logged(b) {
+		p.storeRow(b)
+	}
+}
+
+// storeRow writes the parity of b with its data, all at once: what is torn by a
+// crash in between, the dirty mark covers.
+func (p *Path) storeRow(b *band) {
+	r := p.rowOf(b.row)
+	p.renew(b)
 
 	for slot := range raid.Slot(p.disks) {
 		tr := Transfer{Op: Write, Sector: b.lo, Sectors: b.sectors(), FUA: b.job.fua}
