@@ -134,15 +134,10 @@ func (b *bitmap) info(sectors raid.Sectors) metadata.BitmapInfo {
 	}
 }
 
-// bitmapInfo returns what the superblock of the bitmap of a member says, or nil
-// if there is none that counts.
-func bitmapInfo(raw *Raw, src metadata.Source) *metadata.BitmapInfo {
-	if raw.FeatureMap&FeatureBitmapOffset == 0 {
-		return nil
-	}
-
-	b, err := readBitmap(raw, src)
-	if err != nil || b.valid(syncSectors(raw)) != nil {
+// infoOf returns what b, that of the member raw, says; nil if it is nil or does
+// not count.
+func (b *bitmap) infoOf(raw *Raw) *metadata.BitmapInfo {
+	if b == nil || b.valid(syncSectors(raw)) != nil {
 		return nil
 	}
 

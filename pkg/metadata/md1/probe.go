@@ -321,10 +321,15 @@ func superblock(raw *Raw, m minor, src metadata.Source) *metadata.Superblock {
 	sb.WriteMostly, sb.FailFast = raw.Devflags&devWriteMostly != 0, raw.Devflags&devFailFast != 0
 	sb.Replacement = raw.FeatureMap&FeatureReplacement != 0
 	sb.BadBlocks, _ = badBlocks(raw, raw.badEntries)
-	sb.Bitmap = bitmapInfo(raw, src)
 	sb.PPL = pplPlace(raw)
 
-	sb.Unsupported, sb.Unreadable = unsupported(raw, src)
+	var found *bitmap
+	if raw.FeatureMap&FeatureBitmapOffset != 0 {
+		found, _ = readBitmap(raw, src) // what is not there is not kept
+	}
+
+	sb.Bitmap = found.infoOf(raw)
+	sb.Unsupported, sb.Unreadable = unsupported(raw, src, found)
 
 	return sb
 }

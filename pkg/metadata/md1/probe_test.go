@@ -363,7 +363,7 @@ func FuzzProbe(f *testing.F) {
 	f.Add(sample(at1v1).Encode(), uint16(deviceSize), uint8(1))
 	f.Add([]byte{}, uint16(23), uint8(1))
 	f.Fuzz(func(t *testing.T, super []byte, size uint16, at uint8) {
-		const readMax = 4 * blockSize
+		const readMax = 9 * blockSize
 
 		reader := &sparseDevice{super: resum(super)}
 		reader.super = reader.super[:min(len(reader.super), blockSize)]

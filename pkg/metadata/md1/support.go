@@ -26,9 +26,9 @@ const (
 	everything = running | reading
 )
 
-// obstacles returns what may keep an array with the superblock given from
-// being run.
-func obstacles(raw *Raw, src metadata.Source) []obstacle {
+// obstacles returns what may keep an array with the superblock given, and the
+// bitmap that was found, if any, from being run.
+func obstacles(raw *Raw, src metadata.Source, found *bitmap) []obstacle {
 	has := func(f Feature) bool { return raw.FeatureMap&f != 0 }
 	unknown := raw.FeatureMap &^ featuresKnown
 	blocks := fmt.Sprintf("logical blocks of %d bytes are larger than a superblock", src.Block)
@@ -37,10 +37,8 @@ func obstacles(raw *Raw, src metadata.Source) []obstacle {
 
 	var version uint32
 
-	if has(FeatureBitmapOffset) {
-		if b, err := readBitmap(raw, src); err == nil {
-			version = b.version()
-		}
+	if found != nil {
+		version = found.version()
 	}
 
 	return []obstacle{
@@ -62,10 +60,10 @@ func obstacles(raw *Raw, src metadata.Source) []obstacle {
 
 // unsupported returns why an array with the superblock given can not be run,
 // and why its content cannot be told. Either may be empty.
-func unsupported(raw *Raw, src metadata.Source) (run, read string) {
+func unsupported(raw *Raw, src metadata.Source, found *bitmap) (run, read string) {
 	var notRun, notRead []string
 
-	for _, o := range obstacles(raw, src) {
+	for _, o := range obstacles(raw, src, found) {
 		if !o.is {
 			continue
 		}
