@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -146,7 +147,7 @@ func firstOf(errs ...error) error {
 }
 
 func (p *program) assembleVerb() *cobra.Command {
-	var readOnly bool
+	var readOnly, acceptLoss bool
 
 	return p.changeVerb(change{
 		method: "Assemble",
@@ -155,14 +156,27 @@ func (p *program) assembleVerb() *cobra.Command {
 		long: `Start the array with this name or UUID, or all arrays that can be started: also
 one that was stopped by hand. Arrays whose members are all there start by
 themselves; this is for the others. With devices, from these alone: of halves
-that went on apart, it chooses the one that counts.`,
+that went on apart, it chooses the one that counts.
+
+An array with parity that was not stopped cleanly and lacks a member is not
+started: what is computed in the place of that member may be wrong where
+something was being written. Bring the member back; if that cannot be, start the
+array with --accept-loss, and check what is on it.`,
 		force: "start it degraded now, before its deadline",
-		args:  cobra.ArbitraryArgs,
+		args: func(cmd *cobra.Command, args []string) error {
+			if acceptLoss && len(args) == 0 {
+				return errors.New("--accept-loss is about one array: name it")
+			}
+
+			return nil
+		},
 		flags: func(flags *pflag.FlagSet) {
 			flags.BoolVar(&readOnly, "readonly", false, "take no writes until raid-assembler readwrite")
+			flags.BoolVar(&acceptLoss, "accept-loss", false,
+				"start it though parity is needed and may be wrong: what was being written may be lost")
 		},
 		apply: func(in *api.ChangeParameters) error {
-			in.ReadOnly = readOnly
+			in.ReadOnly, in.AcceptLoss = readOnly, acceptLoss
 
 			return nil
 		},

@@ -163,6 +163,9 @@ type StartParameters struct {
 	Members  []StartMember `json:"members"`
 	Degraded bool          `json:"degraded"` // may lack members that the level survives
 	ReadOnly bool          `json:"read_only,omitempty"`
+	// AcceptLoss says that the parity of an array that is dirty and lacks
+	// members is to be taken for right.
+	AcceptLoss bool `json:"accept_loss,omitempty"`
 }
 
 // ArrayParameters name an array: by its name or its UUID.
@@ -233,16 +236,18 @@ type ListReply struct {
 // ChangeParameters ask the assembler for a change. DryRun says what would be
 // done, and does nothing. What a change has no use for is left as it is.
 type ChangeParameters struct {
-	Array    string   `json:"array"`
-	Devices  []string `json:"devices"`
-	Force    bool     `json:"force"`
-	DryRun   bool     `json:"dry_run"`
-	ReadOnly bool     `json:"read_only,omitempty"`                // of Assemble and Access
-	From     int64    `json:"from_bytes,omitempty"`               // of Check and Repair, in bytes of each member
-	To       int64    `json:"to_bytes,omitempty"`                 // likewise; 0 for the end
-	Size     int64    `json:"size_bytes,omitempty"`               // of Grow, of each member; 0 for all there is
-	Minimum  *int64   `json:"minimum_bytes_per_second,omitempty"` // of Limit; null for as it is, 0 for the default
-	Maximum  *int64   `json:"maximum_bytes_per_second,omitempty"`
+	Array   string   `json:"array"`
+	Devices []string `json:"devices"`
+	Force   bool     `json:"force"`
+	DryRun  bool     `json:"dry_run"`
+	// AcceptLoss, of Assemble, has parity taken for right that may be wrong.
+	AcceptLoss bool   `json:"accept_loss,omitempty"`
+	ReadOnly   bool   `json:"read_only,omitempty"`                // of Assemble and Access
+	From       int64  `json:"from_bytes,omitempty"`               // of Check and Repair, in bytes of each member
+	To         int64  `json:"to_bytes,omitempty"`                 // likewise; 0 for the end
+	Size       int64  `json:"size_bytes,omitempty"`               // of Grow, of each member; 0 for all there is
+	Minimum    *int64 `json:"minimum_bytes_per_second,omitempty"` // of Limit; null for as it is, 0 for the default
+	Maximum    *int64 `json:"maximum_bytes_per_second,omitempty"`
 }
 
 // CreateParameters ask the assembler for a new array.

@@ -151,23 +151,18 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 		return
 	}
 
-	var c count
-	if j.refusal == (why{}) {
-		c = j.count()
-	}
-
 	if j.refusal != (why{}) {
 		dec.Action, dec.Cause, dec.Reason = Refuse, j.refusal.cause, j.refusal.text
 
 		return
 	}
 
-	best := j.best.Superblock
+	c, best := j.count(), j.best.Superblock
 	survives := best.Geometry.Survives(func(slot raid.Slot) bool { return j.use[slot] != nil && j.use[slot].inSync() })
 	left := cfg.Deadline - v.Waited[dec.Array]
 	accepted := v.LossAccepted[dec.Array]
 	forced := v.Forced[dec.Array] || accepted
-	hole := best.Level.HasParity() && best.ResyncOffset != raid.MaxSectors && c.lost > 0
+	hole := c.hole(best)
 	dec.Present, dec.Needed, dec.Missing = c.present, c.working, c.missing
 	dec.Degraded = c.lost > 0
 
@@ -205,6 +200,11 @@ func tolerance(g raid.Geometry) string {
 	}
 
 	return fmt.Sprintf("%v survives the loss of %d", g.Level, g.Redundancy())
+}
+
+// hole reports whether parity is needed and may be wrong.
+func (c count) hole(best *Superblock) bool {
+	return best.Level.HasParity() && best.ResyncOffset != raid.MaxSectors && c.lost > 0
 }
 
 // holeFor says why an array is refused whose parity is needed and wrong.

@@ -83,8 +83,11 @@ type View struct {
 	Waited map[raid.UUID]time.Duration
 	// Held are the arrays that the operator stopped, and wants stopped.
 	Held map[raid.UUID]bool
-	// Forced are the arrays that the operator wants started with what is
-	// here: before the deadline, and even where parity cannot be trusted.
+	// LossAccepted are the arrays that the operator wants started even where
+	// parity cannot be trusted, and what it stands in for may be wrong.
+	LossAccepted map[raid.UUID]bool
+	// Forced are the arrays that the operator wants started with what is here,
+	// before the deadline.
 	Forced map[raid.UUID]bool
 }
 
@@ -234,6 +237,7 @@ type Decision struct {
 
 	Members  []Member      // of Start: by slot, then the spares
 	Degraded bool          // of Start: not every slot has a member in sync
+	Loss     bool          // of Start: parity cannot be trusted, which was accepted
 	Present  int           // of Wait: members that can be used
 	Needed   int           // of Wait: members that the freshest superblock calls working
 	Missing  []raid.Slot   // of Wait and Start: slots that the freshest superblock fills, and nobody here

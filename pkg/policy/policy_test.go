@@ -79,8 +79,8 @@ func TestAssemble(t *testing.T) {
 
 		// The write hole: where parity is needed and wrong.
 		{raid.Level5, 3, "0@7~ 1@7~ (2@7~)", 0, Wait, "", "slot 2 is missing"},
-		{raid.Level5, 3, "0@7~ 1@7~ (2@7~)", late, Refuse, "", "plug in slot 2, or let mdadm"},
-		{raid.Level5, 3, "0@8~ 1@8~ 2!@7~", 0, Refuse, "", "may be wrong: let mdadm"},
+		{raid.Level5, 3, "0@7~ 1@7~ (2@7~)", late, Refuse, "", "plug in slot 2, or accept that with"},
+		{raid.Level5, 3, "0@8~ 1@8~ 2!@7~", 0, Refuse, "", "may be wrong: accept that with raid-assembler assemble --accept-loss 01000000"},
 		{raid.Level5, 3, "0@7~ 1@7~ 2@7~r", 0, Refuse, "", "1 of 3 members are not in sync"},
 		{raid.Level5, 3, "0@7~ 1@7~ 2@7~", 0, Start, "0a 1b 2c", "all 3 members are here"},
 		{raid.Level1, 2, "0@7~ (1@7~)", late, Start, "0a", "slot 1 is still missing"},
@@ -118,7 +118,7 @@ func TestAssemble(t *testing.T) {
 		{raid.Level10, 4, "0@7~ (1@7~) 2@7~ 3@7~", late, Start, "0a 2c 3d", "slot 1 is still missing"},
 		{raid.Level6, 4, "(0@7) (1@7) 2@7 3@7", late, Start, "2c 3d", "slots 0 and 1 are still missing"},
 		{raid.Level6, 4, "(0@7) (1@7) (2@7) 3@7", late, Wait, "", "raid6 survives the loss of 2"},
-		{raid.Level6, 4, "(0@7~) 1@7~ 2@7~ 3@7~", late, Refuse, "", "plug in slot 0, or let mdadm"},
+		{raid.Level6, 4, "(0@7~) 1@7~ 2@7~ 3@7~", late, Refuse, "", "plug in slot 0, or accept that"},
 
 		// Contradictions.
 		{raid.Level5, 3, "0@7 1@7 2@7 2@7c", 0, Refuse, "", "/dev/sdc and /dev/sdd are copies of one member"},
@@ -238,7 +238,10 @@ func TestHeldAndForced(t *testing.T) {
 	}{
 		{"held", "0@7 1@7 2@7", View{Held: held}, LeaveAlone, "it was stopped by hand"},
 		{"forced", "0@7 1@7 (2@7)", View{Forced: forced}, Start, "slot 2 is missing, and it was asked for"},
-		{"forced over a hole", "0@7~ 1@7~ (2@7)", View{Forced: forced}, Refuse, "let mdadm"},
+		{"forced over a hole", "0@7~ 1@7~ (2@7)", View{Forced: forced}, Refuse, "accept that with"},
+		{"loss accepted", "0@7~ 1@7~ (2@7)", View{LossAccepted: forced}, Start, "slot 2 is missing, and it was asked for"},
+		{"loss accepted, recovering", "0@7~ 1@7~ 2@7~r", View{LossAccepted: forced}, Start, "1 of them not recovered yet"},
+		{"no loss to accept", "0@7~ 1@7~ 2@7~", View{LossAccepted: forced}, Start, "all 3 members are here"},
 		{"forced cannot do", "0@7 (1@7) (2@7)", View{Forced: forced}, Wait, "slots 1 and 2 are missing"},
 		{"forced and diverged", "0-12@9 1-0@8 2-0@8", View{Forced: forced}, Refuse, "each went on"},
 	} {
@@ -248,6 +251,10 @@ func TestHeldAndForced(t *testing.T) {
 			got := Decide(tt.view, DefaultConfig())[0]
 			if got.Action != tt.want || !strings.Contains(got.Reason, tt.reason) {
 				t.Errorf("Decide() = %v (%s), want %v (... %s ...)", got.Action, got.Reason, tt.want, tt.reason)
+			}
+
+			if want := strings.HasPrefix(tt.name, "loss accepted"); got.Loss != want {
+				t.Errorf("Decide() accepts a loss: %v, want %v", got.Loss, want)
 			}
 		})
 	}

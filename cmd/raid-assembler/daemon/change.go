@@ -283,7 +283,7 @@ func (d *Daemon) assembleOne(ctx context.Context, uuid raid.UUID, p api.ChangePa
 		}
 
 		return fmt.Sprintf("%s was started with %s: %s", name, memberList(head.Members), head.Reason), nil
-	case head.Action == policy.Wait && !p.Force:
+	case head.Action == policy.Wait && !p.Force && !p.AcceptLoss:
 		return sentence, nil
 	default:
 		return "", fmt.Errorf("%s: %w", sentence, errRefused)
@@ -323,6 +323,7 @@ func (d *Daemon) consider(uuid raid.UUID, p api.ChangeParameters) (policy.Decisi
 	v := d.view(now)
 	delete(v.Held, uuid)
 	v.Forced = map[raid.UUID]bool{uuid: p.Force}
+	v.LossAccepted = map[raid.UUID]bool{uuid: p.AcceptLoss}
 
 	if len(p.Devices) > 0 {
 		chosen := make(map[string]bool)

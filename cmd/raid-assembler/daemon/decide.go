@@ -195,7 +195,9 @@ func (d *Daemon) performOne(ctx context.Context, name string, dec policy.Decisio
 }
 
 func startParameters(name string, dec policy.Decision, readOnly bool) api.StartParameters {
-	p := api.StartParameters{UUID: dec.Array.String(), Name: name, Degraded: dec.Degraded, ReadOnly: readOnly}
+	p := api.StartParameters{
+		UUID: dec.Array.String(), Name: name, Degraded: dec.Degraded, ReadOnly: readOnly, AcceptLoss: dec.Loss,
+	}
 
 	for _, m := range dec.Members {
 		member := api.StartMember{Device: m.Path, Serial: m.Serial}

@@ -234,11 +234,7 @@ func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error)
 		attachments = append(attachments, metadata.Attachment{Superblock: c.sb, Source: c.dev.Source()})
 	}
 
-	if err := succeed(&setup); err != nil {
-		return cfg, err
-	}
-
-	if err := startable(setup, best, p); err != nil {
+	if err := complete(&setup, best, p); err != nil {
 		return cfg, err
 	}
 
@@ -392,6 +388,25 @@ func fit(setup *engine.Setup, cfg loop.Config) error {
 	return nil
 }
 
+// complete checks that enough is there, and settles what can be settled then.
+func complete(setup *engine.Setup, best *metadata.Superblock, p api.StartParameters) error {
+	if err := succeed(setup); err != nil {
+		return err
+	}
+
+	if err := startable(*setup, best, p); err != nil {
+		return err
+	}
+
+	if p.AcceptLoss && best.Level.HasParity() && slices.ContainsFunc(setup.Members, notInSync) {
+		setup.Resynced = raid.MaxSectors // there is nothing that could make it right
+	}
+
+	return nil
+}
+
+func notInSync(m engine.Member) bool { return m.State != raid.InSync }
+
 // startable says why an array cannot be started from what is there, if so.
 func startable(setup engine.Setup, best *metadata.Superblock, p api.StartParameters) error {
 	absent, recovering := 0, 0
@@ -418,9 +433,9 @@ func startable(setup engine.Setup, best *metadata.Superblock, p api.StartParamet
 	case absent > 0 && !p.Degraded:
 		return fmt.Errorf("%d of %d members are missing, and a degraded start was not asked for: %w",
 			absent, best.Disks, ErrRefused)
-	case lost > 0 && best.Level.HasParity() && !best.Clean():
+	case lost > 0 && best.Level.HasParity() && !best.Clean() && !p.AcceptLoss:
 		return fmt.Errorf("dirty and degraded: the parity that the missing data would be computed from cannot be "+
-			"trusted; bring the missing member back, or let mdadm --assemble --force accept the loss: %w", ErrRefused)
+			"trusted; bring the missing member back, or accept the loss: %w", ErrRefused)
 	}
 
 	return nil

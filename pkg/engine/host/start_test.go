@@ -440,6 +440,43 @@ func TestPlanBlocks(t *testing.T) {
 	}
 }
 
+// TestAcceptLoss starts a dirty array of which a member is missing or being
+// recovered: its parity is taken for right only if somebody says so, and only
+// where nothing can make it right.
+func TestAcceptLoss(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(all []candidate)
+		accept bool
+		want   string
+		from   raid.Sectors
+	}{
+		{"whole", func([]candidate) {}, true, "", 0},
+		{"recovering", func(all []candidate) { all[2] = all[2].recovered(64) }, false, "dirty and degraded", 0},
+		{"recovering, accepted", func(all []candidate) { all[2] = all[2].recovered(64) }, true, "", raid.MaxSectors},
+		{"mirror", func(all []candidate) {
+			mirror(all, 1000)
+			all[2] = all[2].recovered(64)
+		}, true, "", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			all := candidates()
+			for _, c := range all {
+				c.sb.ResyncOffset = 0
+			}
+
+			tt.change(all)
+
+			cfg, err := New(Config{}).plan(all, api.StartParameters{AcceptLoss: tt.accept})
+			checkRefused(t, err, tt.want)
+
+			if err == nil && cfg.Setup.Resynced != tt.from {
+				t.Errorf("resync from %d, want %d", cfg.Setup.Resynced, tt.from)
+			}
+		})
+	}
+}
+
 // mirror makes all a mirror of three.
 func mirror(all []candidate, size raid.Sectors) {
 	for _, c := range all {
