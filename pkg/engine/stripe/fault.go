@@ -57,25 +57,35 @@ func (p *Path) writeEnded(b *band, place int, t *transfer) {
 	}
 
 	switch {
-	case t.fault == None && !writes:
 	case t.fault == None:
-		p.clearBad(m, slot, t.at, t.end)
-	case t.fault == Medium && writes && m.Bad != nil && !t.grains && t.to-t.from > grain:
+		if writes {
+			p.clearBad(m, slot, t.at, t.end)
+		}
+	case t.fault == Gone || !writes:
+		p.refused(b, place, t)
+
+		return
+	case m.Bad != nil && !t.grains && t.to-t.from > grain:
 		t.grains, t.end = true, t.from
-	case t.fault == Medium && writes && p.addBad(m, slot, t.at, t.end):
+	case p.addBad(m, slot, t.at, t.end):
 		// It is there but for these sectors, as whoever reads them knows.
 	default:
-		p.miss(b, place)
-
-		if p.dispensable(m, slot, t) {
-			p.giveUp(m, slot, t)
-		}
+		p.refused(b, place, t)
 
 		return
 	}
 
 	if t.grains && t.end < t.to {
 		p.nextGrain(b, place, t)
+	}
+}
+
+// refused deals with a member that did not take what it was sent.
+func (p *Path) refused(b *band, place int, t *transfer) {
+	p.miss(b, place)
+
+	if m, slot := p.holder(place, t); p.dispensable(m, slot, t) {
+		p.giveUp(m, slot, t)
 	}
 }
 
