@@ -37,7 +37,8 @@ type Config struct {
 	Deadline time.Duration
 
 	// Readd permits giving a degraded array a member back that is out of
-	// date, as a spare that is filled from nothing.
+	// date. The engine gives it what it missed, where the bitmap tells, and all
+	// of it anew where not.
 	Readd bool
 
 	// Served says why arrays of the geometry given cannot be run, or returns

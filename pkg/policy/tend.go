@@ -170,8 +170,8 @@ func (t *tender) give(d *Device, reason string) Decision {
 }
 
 // takeBack decides about a former member that turns up while the array runs.
-// What it holds missed the writes since, however few: it is never trusted, and
-// either filled from nothing or left alone.
+// What it holds missed the writes since, however few: it is never trusted, but
+// given what it missed, if it is known, or all anew, or it is left alone.
 func (t *tender) takeBack(d *Device, cfg Config) Decision {
 	sb := d.Superblock
 	slot, holds := sb.slot(sb.Number)
@@ -190,9 +190,9 @@ func (t *tender) takeBack(d *Device, cfg Config) Decision {
 	case t.ready() >= len(vacant):
 		return leave(d, because(Stale, "%s, and a spare takes its slot", stale))
 	case !cfg.Readd:
-		return leave(d, because(Stale, "%s: raid-assembler add %v %s fills it anew", stale, sb.Array, d.Path))
+		return leave(d, because(Stale, "%s: raid-assembler add %v %s gives it what it missed", stale, sb.Array, d.Path))
 	default:
-		return t.give(d, stale+", and is filled anew")
+		return t.give(d, stale+", and is given what it missed")
 	}
 }
 
