@@ -140,6 +140,7 @@ type Core struct {
 	slowness
 
 	now     time.Time
+	lingers time.Time   // since when writes wait for their neighbours; zero if none does
 	ops     []Operation // to be taken by Operations
 	flights []flight    // by ID
 	free    []int       // IDs
@@ -175,7 +176,7 @@ func New(cfg Config) (*Core, error) {
 
 	c.path, err = stripe.New(stripe.Config{
 		Geometry: cfg.Geometry, Level: cfg.Setup.Level, Disks: disks, Chunk: cfg.Chunk,
-		Depth: cfg.Depth, Scratch: cfg.Scratch,
+		Depth: cfg.Depth, Scratch: cfg.Scratch, Linger: true,
 	})
 	if err != nil {
 		return nil, err
@@ -276,12 +277,34 @@ func (c *Core) Advance() {
 
 		c.refuseSilent()
 
-		if len(transfers) == 0 && !c.path.Pending() {
+		if len(transfers) == 0 && !c.path.Pending() && !c.hurry() {
 			break
 		}
 	}
 
 	c.answer()
+}
+
+// lingerMax is how long a write waits for those that come after it in a stream,
+// while none is in flight: as long as a client takes to give the next ones.
+const lingerMax = 2 * time.Millisecond
+
+// hurry ends the wait of writes for their neighbours when it is time, and
+// reports whether it did.
+func (c *Core) hurry() bool {
+	switch {
+	case !c.path.Lingering():
+		c.lingers = time.Time{}
+	case c.lingers.IsZero():
+		c.lingers = c.now
+	case c.now.Sub(c.lingers) >= lingerMax:
+		c.lingers = c.now
+		c.path.Tick()
+
+		return true
+	}
+
+	return false
 }
 
 // clock does what is due by time alone.
@@ -308,7 +331,7 @@ func (c *Core) clock() {
 // NeedsTime reports whether something is to happen by time alone.
 func (c *Core) NeedsTime() bool {
 	return c.array.State() == raid.Active || c.syncer.on || (c.closed && !c.stopped) ||
-		c.bits != nil && !c.bits.Idle() || c.deadliner.flying > 0 || c.slowness.any
+		c.bits != nil && !c.bits.Idle() || c.deadliner.flying > 0 || c.slowness.any || c.path.Lingering()
 }
 
 // tickEvery is how often the clock is to be looked at while there is a reason to.
@@ -320,6 +343,8 @@ func (c *Core) Alarm() time.Duration {
 	switch {
 	case !c.NeedsTime():
 		return 0
+	case c.path.Lingering():
+		return lingerMax
 	case c.syncer.on && c.syncer.turn.ours && !c.path.Syncing():
 		return max(time.Millisecond, min(tickEvery, c.throttle.nextAt.Sub(c.now)))
 	default:
