@@ -246,7 +246,8 @@ func compare(a array, e *engine) error {
 
 	args := append([]string{
 		"--create", "/dev/md0", "--run", "--quiet", "--assume-clean", "--homehost=any", "--metadata=1.2",
-		"--bitmap=none", "--chunk=64", fmt.Sprintf("--data-offset=%dM", dataMiB), fmt.Sprintf("--level=%d", a.level), fmt.Sprintf("--raid-devices=%d", a.members),
+		"--bitmap=none", "--chunk=64", fmt.Sprintf("--data-offset=%dM", dataMiB),
+		fmt.Sprintf("--level=%d", a.level), fmt.Sprintf("--raid-devices=%d", a.members),
 	}, disks...)
 	if a.level == 1 {
 		args = without(args, "--chunk=64")

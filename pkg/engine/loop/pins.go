@@ -2,20 +2,26 @@ package loop
 
 import "raid-assembler/pkg/engine/uring"
 
-// pinsMax is the largest table of buffers that the kernel makes.
-const pinsMax = 1 << 14
+// The table of pins has a place for each page of the arena, then one for each
+// block. The kernel makes no larger ones.
+const (
+	pinsMax   = 1 << 14
+	blocksMax = 1 << 10
+)
 
-// pins are the pages of the arena that the kernel need not look up and pin for
-// each transfer, since they were registered with the ring. That is a twentieth
-// of what a transfer of one page costs; of larger ones it is little.
+// pins is the memory of the arena that the kernel need not look up and pin for
+// each transfer, since it was registered with the ring. That is a twentieth of
+// what a transfer costs, or more.
 //
-// A page is registered when it is first used: memory that an idle array never
-// used stays unused. Registering is never required: where the kernel refuses,
+// Memory is registered when it is first used: the page of a transfer that lies
+// in one page, all of the block of another. So what an idle array never used
+// stays unused. Registering is never required: where the kernel refuses,
 // transfers go on without.
 type pins struct {
 	table *uring.BufferTable
 	arena *uring.Arena
-	pages []pin // by page; empty if there is no table
+	pages int
+	state []pin // by place in the table; empty if there is none
 }
 
 type pin uint8
@@ -28,35 +34,40 @@ const (
 
 // newPins makes the ring's table of buffers.
 func newPins(ring *uring.Ring, arena *uring.Arena) pins {
-	n := min(arena.Pages(), pinsMax)
+	pages := min(arena.Pages(), pinsMax-blocksMax)
 
-	table, err := ring.RegisterBufferTable(n)
+	table, err := ring.RegisterBufferTable(pages + blocksMax)
 	if err != nil {
 		return pins{}
 	}
 
-	return pins{table: table, arena: arena, pages: make([]pin, n)}
+	return pins{table: table, arena: arena, pages: pages, state: make([]pin, pages+blocksMax)}
 }
 
 // find returns the index of the registered buffer that data lies in, if there
 // is one.
 func (p *pins) find(data []byte) (index uint16, ok bool) {
-	if len(p.pages) == 0 {
+	if len(p.state) == 0 {
 		return 0, false
 	}
 
-	number, page := p.arena.Page(data)
-	if page == nil || number >= len(p.pages) {
+	at, mem := p.arena.Page(data)
+	if mem == nil || at >= p.pages {
+		at, mem = p.arena.Holder(data)
+		at += p.pages
+	}
+
+	if mem == nil || at >= len(p.state) {
 		return 0, false
 	}
 
-	if p.pages[number] == unseen {
-		p.pages[number] = pinned
+	if p.state[at] == unseen {
+		p.state[at] = pinned
 
-		if err := p.table.Set(number, page); err != nil {
-			p.pages[number] = refused
+		if err := p.table.Set(at, mem); err != nil {
+			p.state[at] = refused
 		}
 	}
 
-	return uint16(number), p.pages[number] == pinned
+	return uint16(at), p.state[at] == pinned
 }

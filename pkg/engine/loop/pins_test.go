@@ -9,8 +9,9 @@ import (
 	"raid-assembler/pkg/engine/uring"
 )
 
-// TestPins: what lies in one page is found, the same page by the same index,
-// without allocating; what does not is not; and the kernel takes the index.
+// TestPins: what lies in one page, or else in one block, is found, always by the
+// same index, without allocating; what does not is not; and the kernel takes the
+// index.
 func TestPins(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -26,8 +27,14 @@ func TestPins(t *testing.T) {
 	}
 
 	p, mem := newPins(ring, arena), arena.Bytes()
-	if len(p.pages) != 8 {
-		t.Fatalf("%d pages, want 8", len(p.pages))
+	if p.pages != 8 {
+		t.Fatalf("%d pages, want 8", p.pages)
+	}
+
+	for _, size := range []int{4 * 4096, 4096 + 1, 4096} {
+		if _, err := arena.Block(size); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	for _, tc := range []struct {
@@ -39,8 +46,12 @@ func TestPins(t *testing.T) {
 		{"first page", mem[:4096], 0, true},
 		{"within the last page", mem[7*4096+512 : 8*4096], 7, true},
 		{"again", mem[7*4096 : 7*4096+512], 7, true},
-		{"over two pages", mem[4096+512 : 2*4096+512], 0, false},
-		{"two pages", mem[:8192], 0, false},
+		{"over two pages", mem[4096+512 : 2*4096+512], 8, true},
+		{"two pages", mem[:8192], 8, true},
+		{"all of a block", mem[:4*4096], 8, true},
+		{"of the second", mem[4*4096+512 : 4*4096+8192], 9, true},
+		{"over two blocks", mem[3*4096 : 5*4096], 0, false},
+		{"all of it", mem, 0, false},
 		{"none of it", make([]byte, 512), 0, false},
 		{"nothing", mem[:0], 0, false},
 	} {
@@ -50,17 +61,19 @@ func TestPins(t *testing.T) {
 	}
 
 	if allocs := testing.AllocsPerRun(5, func() {
-		clear(p.pages) // so that pages are registered anew
+		clear(p.state) // so that all is registered anew
 		p.find(mem[4096:8192])
+		p.find(mem[4096:16384])
 	}); allocs != 0 {
 		t.Errorf("%v allocations, want 0", allocs)
 	}
 
-	checkPins(t, &p, ring, mem)
+	checkPins(t, &p, ring, mem[3*4096:4*4096])
+	checkPins(t, &p, ring, mem[4*4096+512:4*4096+8192])
 }
 
-// checkPins reads zeros into a page by its index.
-func checkPins(t *testing.T, p *pins, ring *uring.Ring, mem []byte) {
+// checkPins reads zeros into memory by its index.
+func checkPins(t *testing.T, p *pins, ring *uring.Ring, data []byte) {
 	t.Helper()
 
 	fd, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -68,12 +81,14 @@ func checkPins(t *testing.T, p *pins, ring *uring.Ring, mem []byte) {
 		t.Fatal(err)
 	}
 
-	data := mem[3*4096 : 4*4096]
-	data[0], data[4095] = 1, 1
+	defer func() { _ = unix.Close(fd) }()
+
+	last := len(data) - 1
+	data[0], data[last] = 1, 1
 
 	index, ok := p.find(data)
 	if !ok {
-		t.Fatal("the page is not registered")
+		t.Fatal("it is not registered")
 	}
 
 	ring.SQE().PrepReadFixed(uring.FD(fd), data, 0, index)
@@ -83,12 +98,12 @@ func checkPins(t *testing.T, p *pins, ring *uring.Ring, mem []byte) {
 	}
 
 	var batch [1]uring.CQE
-	if n := ring.Reap(batch[:]); n != 1 || batch[0].Res != 4096 {
-		t.Fatalf("%d completions, the first %+v, want one of 4096 bytes", n, batch[0])
+	if n := ring.Reap(batch[:]); n != 1 || int(batch[0].Res) != len(data) {
+		t.Fatalf("%d completions, the first %+v, want one of %d bytes", n, batch[0], len(data))
 	}
 
-	if data[0] != 0 || data[4095] != 0 {
-		t.Error("the page was not read into")
+	if data[0] != 0 || data[last] != 0 {
+		t.Error("it was not read into")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -24,8 +25,9 @@ type ArenaConfig struct {
 // O_DIRECT and for operations in flight. Blocks are handed out and never taken back. It is not safe for concurrent
 // use.
 type Arena struct {
-	mem  []byte
-	used int
+	mem    []byte
+	used   int
+	blocks []int // where each begins
 }
 
 // NewArena maps an arena.
@@ -54,6 +56,7 @@ func (a *Arena) Block(n int) ([]byte, error) {
 	}
 	block := a.mem[a.used : a.used+n : a.used+n]
 	page := os.Getpagesize()
+	a.blocks = append(a.blocks, a.used)
 	a.used = (a.used + n + page - 1) / page * page
 	return block, nil
 }
@@ -74,12 +77,39 @@ func (a *Arena) Pages() int { return len(a.mem) / os.Getpagesize() }
 // none of the arena's.
 func (a *Arena) Page(buf []byte) (number int, page []byte) {
 	size := os.Getpagesize()
-	at := uintptr(unsafe.Pointer(unsafe.SliceData(buf))) - uintptr(unsafe.Pointer(unsafe.SliceData(a.mem)))
-	if len(buf) == 0 || at >= uintptr(len(a.mem)) || int(at)%size+len(buf) > size {
+	at := a.offset(buf)
+	if at < 0 || at%size+len(buf) > size {
 		return 0, nil
 	}
-	number = int(at) / size
+	number = at / size
 	return number, a.mem[number*size : (number+1)*size : (number+1)*size]
+}
+
+// Holder returns the number of the block that buf is a part of, counted from the first that was handed out, and all
+// pages of the block; nil if there is no such block.
+func (a *Arena) Holder(buf []byte) (number int, block []byte) {
+	at := a.offset(buf)
+	next, _ := slices.BinarySearch(a.blocks, at+1)
+	if at < 0 || next == 0 {
+		return 0, nil
+	}
+	from, to := a.blocks[next-1], a.used
+	if next < len(a.blocks) {
+		to = a.blocks[next]
+	}
+	if at+len(buf) > to {
+		return 0, nil
+	}
+	return next - 1, a.mem[from:to:to]
+}
+
+// offset returns where in the arena buf begins, or -1 if it is empty or not there.
+func (a *Arena) offset(buf []byte) int {
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(buf))) - uintptr(unsafe.Pointer(unsafe.SliceData(a.mem)))
+	if len(buf) == 0 || at >= uintptr(len(a.mem)) {
+		return -1
+	}
+	return int(at)
 }
 
 // Bytes is the whole arena.
