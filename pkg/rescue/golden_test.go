@@ -20,9 +20,15 @@ import (
 func goldenMembers(t *testing.T, set golden.Set) []Member {
 	t.Helper()
 
+	return probeImages(t, set, set.Images(t))
+}
+
+func probeImages(t *testing.T, set golden.Set, images [][]byte) []Member {
+	t.Helper()
+
 	var members []Member
 
-	for i, image := range set.Images(t) {
+	for i, image := range images {
 		m := Member{
 			Name: fmt.Sprintf("m%d", i),
 			Source: metadata.Source{
@@ -276,6 +282,73 @@ func TestGoldenSpares(t *testing.T) {
 		want := []LeftOut{{Name: fmt.Sprintf("m%d", set.Disks), Reason: "it is a spare"}}
 		if diff := cmp.Diff(want, a.LeftOut); diff != "" {
 			t.Errorf("%s: left out (-want +got):\n%s", set.Name, diff)
+		}
+	}
+}
+
+// TestGoldenBadBlockLogs: sectors that the bad block log on a member names are
+// taken from the others, each member having some of its own.
+func TestGoldenBadBlockLogs(t *testing.T) {
+	for _, set := range golden.Sets(t, "md10-raid1-2", "md12-raid5-ls-4", "md12-raid6-ra-6", "md12-raid10-f2-3") {
+		images := set.Images(t)
+		members := probeImages(t, set, images)
+
+		var found []metadata.Attachment
+		for _, m := range members {
+			found = append(found, metadata.Attachment{Superblock: m.Superblock, Source: m.Source})
+		}
+
+		keeper, err := md1.Format{}.Keep(found)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		st := metadata.State{ResyncOffset: raid.MaxSectors, Members: map[metadata.MemberID]metadata.MemberRecord{}}
+
+		for i, m := range members {
+			slot, slotted := m.Superblock.Role(m.Superblock.Number).Slot()
+			if !slotted {
+				st.Members[metadata.MemberID(i)] = metadata.MemberRecord{State: raid.Spare}
+
+				continue
+			}
+
+			// Some sectors within a chunk, and some across the end of one.
+			from := 1000*raid.Sectors(i) + 3
+			bad := []raid.Range{{From: from, To: from + 5}, {From: from + 100, To: from + 600}}
+			st.Members[metadata.MemberID(i)] = metadata.MemberRecord{State: raid.InSync, Slot: slot, BadBlocks: bad}
+
+			for _, r := range bad {
+				at := m.Superblock.DataOffset
+				clear(images[i][(at + r.From).Bytes():(at + r.To).Bytes()])
+			}
+		}
+
+		for _, stage := range keeper.Record(st) {
+			for _, w := range stage {
+				copy(images[w.Member][w.Sector.Bytes():], w.Data)
+			}
+		}
+
+		a, err := Open(probeImages(t, set, images), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if err := checkContent(a, set); err != nil {
+			t.Error(err)
+		}
+
+		for slot := range a.slots {
+			if len(a.slots[slot].bad) != 2 {
+				t.Errorf("%s: bad blocks of slot %d are %v, want two ranges", set.Name, slot, a.slots[slot].bad)
+			}
+
+			a.slots[slot].bad = nil
+		}
+
+		if err := checkContent(a, set); err == nil {
+			t.Errorf("%s: without the logs nothing is lost: the set proves nothing", set.Name)
 		}
 	}
 }
