@@ -9,7 +9,7 @@ LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
 
 export CGO_ENABLED := 0
 
-.PHONY: help setup build install demo test test-unit test-vm test-kernels race fuzz-smoke lint fmt check-clean image clean bench
+.PHONY: help setup build install demo test test-unit test-vm test-kernels race soak fuzz-smoke lint fmt check-clean image clean bench
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -45,6 +45,9 @@ test-kernels: setup build ## The tests in the guest, on each kernel of the lab
 		RAID_LAB_KERNEL=$$kernel $(GO) run ./lab/cmd/labimage && \
 		RAID_LAB_KERNEL=$$kernel $(GO) test -count 1 -timeout 60m -p 1 ./lab/... || exit 1; \
 	done
+
+soak: ## Power cuts and faults over all levels, from a new seed on (DURATION)
+	$(GO) test -timeout 0 ./pkg/engine/core -run TestCrash -v -crash.seed $$(date +%s) -crash.time $(or $(DURATION),10m)
 
 race: setup ## The unit tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /lab)

@@ -134,6 +134,10 @@ func NewArray(s Setup) *Array {
 		a.distrust(&a.members[slot])
 	}
 
+	if a.successor.State == raid.InSync && a.resynced != raid.MaxSectors {
+		a.successor.State, a.successor.Recovered = raid.Recovering, a.size // a resync goes past it
+	}
+
 	a.distrust(&a.successor)
 
 	if a.broken() {

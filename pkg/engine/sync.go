@@ -32,6 +32,8 @@ func (a *Array) next() []Effect {
 			Sync{Action: raid.Resync, Slot: raid.NoSlot, From: a.resynced, To: a.syncSize}, NoteResyncStart)...)
 	case now == raid.Replace:
 		return nil
+	case a.successor.State == raid.InSync:
+		return a.succeeded()
 	case a.successor.Device != None:
 		return append(a.endSync(), a.start(
 			Sync{Action: raid.Replace, Slot: a.heir, From: a.successor.Recovered, To: a.size}, NoteReplaceStart)...)
@@ -198,7 +200,7 @@ func (a *Array) filled() []Effect {
 	}
 
 	if a.sync.Action == raid.Replace {
-		return a.succeeded()
+		return a.replaced()
 	}
 
 	slot := a.sync.Slot
@@ -213,6 +215,22 @@ func (a *Array) filled() []Effect {
 
 	return append(append(effects, a.writeSuperblocks()...),
 		append([]Effect{Report{Note: NoteRecoverDone, Device: m.Device, Slot: slot}}, a.next()...)...)
+}
+
+// replaced has it recorded that the successor holds everything, and then who has
+// the slot. In one record, a crash in the midst of it could leave the old member
+// out and the successor without a word that it is full: a dirty array would be
+// degraded by that, and lost if it has parity.
+func (a *Array) replaced() []Effect {
+	if a.successor.State == raid.InSync {
+		return a.succeeded()
+	}
+
+	a.successor.State = raid.InSync
+	effects := append([]Effect{StopSync{}}, a.writeSuperblocks()...)
+	a.since, a.sync.filled = a.seq, true
+
+	return effects
 }
 
 // succeeded gives the slot to the successor. The old member misses all that is

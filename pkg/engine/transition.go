@@ -100,6 +100,9 @@ func (a *Array) memberFailed(device DeviceID) []Effect {
 
 	if a.broken() {
 		a.state = raid.Broken
+		// So no write is acknowledged any more: this member may have missed it,
+		// and where others have it still, they would not be told apart.
+		a.unsafe = a.seq + 1
 		effects = append(effects, Report{Note: NoteBroken, Device: device, Slot: slot})
 		effects = append(append(effects, a.endSync()...), FailWrites{})
 

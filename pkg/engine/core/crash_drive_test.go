@@ -27,12 +27,14 @@ type drive struct {
 	media map[raid.Sectors]*block
 	cache map[raid.Sectors][]cached // oldest first
 	seq   int                       // of the newest in the cache
+	bad   map[raid.Sectors]bool     // cannot be read, until they are written
 	dead  bool
 }
 
 func newDrive(name int, size raid.Sectors) *drive {
 	return &drive{
 		name: name, size: size, media: make(map[raid.Sectors]*block), cache: make(map[raid.Sectors][]cached),
+		bad: make(map[raid.Sectors]bool),
 	}
 }
 
@@ -49,12 +51,24 @@ func (d *drive) read(s raid.Sectors) *block {
 	return &block{}
 }
 
+// readable reports whether n sectors can be read.
+func (d *drive) readable(at, n raid.Sectors) bool {
+	for s := range d.bad {
+		if s >= at && s < at+n {
+			return false
+		}
+	}
+
+	return true
+}
+
 // write completes a write, through the cache if it is to be durable.
 func (d *drive) write(at raid.Sectors, data []byte, durable bool) {
 	d.seq++
 
 	for ; len(data) > 0; at, data = at+1, data[raid.SectorSize:] {
 		content := block(data[:raid.SectorSize])
+		delete(d.bad, at)
 
 		if durable {
 			d.media[at] = &content

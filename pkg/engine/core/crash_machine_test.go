@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"testing"
 	"time"
 
 	"raid-assembler/pkg/engine"
@@ -25,7 +24,7 @@ const (
 type machine struct {
 	*Core
 
-	t      *testing.T
+	w      *world
 	rng    *rand.Rand
 	keeper *witness
 	drives map[engine.DeviceID]*drive
@@ -33,13 +32,12 @@ type machine struct {
 	flying []op                        // to end in any order
 	slow   bool                        // the operations of records are
 	reqs   [crashDepth]*stripe.Request // by tag, until answered
-	// answered is called for each request.
-	answered func(req *stripe.Request, ok bool)
 
-	recorded map[*drive]bool // that it failed
-	failed   map[*drive]bool // and the array was not broken by that
-	sound    map[*drive]bool // in sync, by the last record that is durable
-	behind   map[*drive]bool // when the array was started, and no record has been durable since
+	hurt     bool                 // something that goes on has met a sector that cannot be read
+	recorded map[*drive]bool      // that it failed
+	failed   map[*drive]bool      // and the array was not broken by that
+	sound    map[*drive]raid.Slot // in sync, by the last record that is durable
+	behind   map[*drive]bool      // when the array was started, and no record has been durable since
 }
 
 // op is an operation on a drive.
@@ -71,18 +69,16 @@ func (k *witness) Record(st metadata.State) [][]metadata.Write {
 	return stages
 }
 
-func newMachine(t *testing.T, rng *rand.Rand, cfg Config, drives map[engine.DeviceID]*drive) *machine {
-	t.Helper()
-
+func newMachine(w *world, cfg Config, drives map[engine.DeviceID]*drive) *machine {
 	m := &machine{
-		t: t, rng: rng, keeper: &witness{Keeper: cfg.Keeper}, drives: drives,
-		slow: rng.IntN(2) == 0, sound: make(map[*drive]bool),
+		w: w, rng: w.rng, keeper: &witness{Keeper: cfg.Keeper}, drives: drives,
+		slow: w.rng.IntN(2) == 0, sound: make(map[*drive]raid.Slot),
 		recorded: make(map[*drive]bool), failed: make(map[*drive]bool), behind: make(map[*drive]bool),
 	}
 
-	for _, member := range cfg.Setup.Members {
+	for slot, member := range cfg.Setup.Members {
 		if member.State == raid.InSync {
-			m.sound[drives[member.Device]] = true
+			m.sound[drives[member.Device]] = raid.Slot(slot)
 		}
 	}
 
@@ -90,9 +86,11 @@ func newMachine(t *testing.T, rng *rand.Rand, cfg Config, drives map[engine.Devi
 	cfg.Scratch = memory(len(cfg.Setup.Members)+3, crashPiece)
 	cfg.Records = memory(crashRecords, crashPiece)
 
+	w.m = m
+
 	var err error
 	if m.Core, err = New(cfg); err != nil {
-		t.Fatal(err)
+		w.wrong("%v", err)
 	}
 
 	m.Start(time.Unix(1e9, 0))
@@ -113,6 +111,9 @@ func memory(n, size int) [][]byte {
 }
 
 func (m *machine) notice(n Notice) {
+	m.w.say("    %v, device %d, slot %d", n.Note, n.Device, n.Slot)
+	m.w.saw(n.Note.String())
+
 	if n.Note == engine.NoteFailed && m.array.State() != raid.Broken {
 		m.failed[m.drives[n.Device]] = true
 	}
@@ -154,8 +155,10 @@ func (m *machine) pump() {
 	for _, a := range m.Answers() {
 		req := m.reqs[a.Tag]
 		m.reqs[a.Tag] = nil
-		m.answered(req, a.OK)
+		m.w.answered(req, a.OK)
 	}
+
+	m.hurt = m.hurt && (!m.idle() || m.path.Syncing())
 }
 
 // witnessed takes what is known once a record is durable.
@@ -171,7 +174,7 @@ func (m *machine) witnessed() {
 		if d := m.drives[engine.DeviceID(id)]; d != nil {
 			m.recorded[d] = m.recorded[d] || member.State == raid.Faulty
 			if member.State == raid.InSync {
-				m.sound[d] = true
+				m.sound[d] = member.Slot
 			}
 		}
 	}
@@ -192,10 +195,7 @@ func (m *machine) complete() {
 		m.flying[i] = m.flying[len(m.flying)-1]
 		m.flying = m.flying[:len(m.flying)-1]
 
-		fault := stripe.None
-		if !m.carryOut(o) {
-			fault = stripe.Gone
-		}
+		fault := m.carryOut(o)
 
 		if o.Record && o.Op == stripe.Write && fault == stripe.None {
 			if m.keeper.left--; m.keeper.left == 0 {
@@ -211,14 +211,20 @@ func (m *machine) complete() {
 
 // carryOut does what o asks for, which a drive that died on the way may have
 // done as well.
-func (m *machine) carryOut(o op) bool {
+func (m *machine) carryOut(o op) stripe.Fault {
 	d := o.drive
 	if d == nil || d.dead && m.rng.IntN(2) == 0 {
-		return false
+		return stripe.Gone
 	}
+
+	fault := stripe.None
 
 	switch o.Op {
 	case stripe.Read:
+		if !d.readable(o.Sector, raid.Sectors(len(o.Data)/raid.SectorSize)) {
+			fault, m.hurt = stripe.Medium, true
+		}
+
 		for i := range len(o.Data) / raid.SectorSize {
 			copy(o.Data[i*raid.SectorSize:], d.read(o.Sector + raid.Sectors(i))[:])
 		}
@@ -226,9 +232,15 @@ func (m *machine) carryOut(o op) bool {
 		d.write(o.Sector, o.Data, o.FUA)
 	case stripe.Flush:
 		d.flush(o.mark)
+	case stripe.Discard, stripe.WriteZeroes:
+		d.write(o.Sector, make([]byte, o.Sectors.Bytes()), o.FUA)
 	}
 
-	return !d.dead
+	if d.dead {
+		return stripe.Gone
+	}
+
+	return fault
 }
 
 // add gives the array a drive as a spare.
@@ -243,7 +255,7 @@ func (m *machine) add(d *drive, uuid raid.UUID) {
 		return nil
 	})
 	if err != nil {
-		m.t.Fatal(err)
+		m.w.wrong("%v", err)
 	}
 
 	m.pump()
@@ -274,6 +286,10 @@ func (m *machine) cut(all []*drive) {
 
 func (m *machine) String() string {
 	text := fmt.Sprintf("%s sync=%s", m.array.State(), m.array.Syncing().Action)
+
+	if heir, s := m.array.Successor(); s.Device != engine.None {
+		text += fmt.Sprintf(" successor of %d: device %d", heir, s.Device)
+	}
 
 	for slot, member := range m.array.Members() {
 		text += fmt.Sprintf(" %d:%s", slot, member.State)

@@ -12,10 +12,11 @@ func (w *world) settle() {
 			return
 		}
 
+		w.happens()
 		w.m.complete()
 	}
 
-	w.t.Fatalf("never at rest: %v, %d operations in flight", w.m, len(w.m.flying))
+	w.wrong("never at rest: %v, %d operations in flight", w.m, len(w.m.flying))
 }
 
 // verify reads all there is, in every way that there is.
@@ -28,72 +29,113 @@ func (w *world) verify() {
 		w.settle()
 
 		if w.m.reqs[tag] != nil {
-			w.t.Fatalf("read at sector %d never ended", s)
+			w.wrong("read at sector %d never ended", s)
 		}
 	}
 
-	missing := raid.NoSlot
-
-	for slot, member := range w.m.array.Members() {
-		if member.State != raid.InSync {
-			missing = raid.Slot(slot)
-		}
+	if w.m.array.Degraded() == 0 && w.m.array.Resynced() != raid.MaxSectors {
+		w.wrong("redundancy is right below %d only: %v", w.m.array.Resynced(), w.m)
 	}
 
-	if missing == raid.NoSlot && w.m.array.Resynced() != raid.MaxSectors {
-		w.t.Fatalf("redundancy is right below %d only: %v", w.m.array.Resynced(), w.m)
+	if w.geo.Level.HasParity() {
+		w.verifyParity()
+	} else {
+		w.verifyCopies()
+	}
+}
+
+// disk returns what the member in sync of a slot holds, or nil.
+func (w *world) disk(slot raid.Slot, component raid.Sectors) *block {
+	m := w.m.array.Members()[slot]
+	if m.State != raid.InSync {
+		return nil
 	}
 
+	return w.m.drives[m.Device].read(w.m.disks[m.Device].Offset + component)
+}
+
+// verifyCopies compares all copies of each sector.
+func (w *world) verifyCopies() {
 	for s := range w.g.ArraySectors() {
 		var first *block
 
-		for slot := range raid.Slot(w.geo.Disks) {
-			if w.m.array.Members()[slot].State != raid.InSync || missing != raid.NoSlot && w.geo.Level.HasParity() {
+		for i := range w.g.Copies() {
+			slot, component, _ := w.g.Copy(s, i)
+
+			b := w.disk(slot, component)
+			if b == nil {
 				continue
 			}
 
-			b := w.without(slot, s)
 			if first == nil {
 				first = b
 				w.check("members", s, b[:])
 			}
 
 			if *b != *first {
-				w.t.Fatalf("sector %d differs when slot %d has no say: %v", s, slot, w.m)
+				w.wrong("copy %d of sector %d, in slot %d, differs: %v", i, s, slot, w.m)
 			}
 		}
 	}
 }
 
-// without returns a sector of the array as it is without the data of a slot,
-// for a mirror with that alone; it knows the levels in its own way.
-func (w *world) without(lost raid.Slot, s raid.Sectors) *block {
-	slot, at, _ := w.g.Locate(s)
-	disk := func(slot raid.Slot) *block {
-		id := w.m.array.Members()[slot].Device
-
-		return w.m.drives[id].read(w.m.disks[id].Offset + at)
+// verifyParity computes the parity of each row, in its own slow way.
+func (w *world) verifyParity() {
+	if w.m.array.Degraded() > 0 {
+		return
 	}
 
-	if w.geo.Level == raid.Level1 {
-		return disk(lost)
+	for s := range w.g.ArraySectors() {
+		slot, component, _ := w.g.Locate(s)
+		w.check("members", s, w.disk(slot, component)[:])
 	}
 
-	if slot != lost {
-		return disk(slot)
-	}
+	for component := range raid.Sectors(w.g.Rows()) * w.geo.Chunk {
+		row := int64(component / w.geo.Chunk)
 
-	var sum block
+		var p, q block
 
-	for other := range raid.Slot(w.geo.Disks) {
-		if other != lost {
-			for i, c := range disk(other) {
-				sum[i] ^= c
+		for d := range w.g.DataDisks() {
+			slot := w.g.DataSlot(row, d)
+			coefficient := byte(1)
+
+			for range w.g.Exponent(row, slot) {
+				coefficient = double(coefficient)
 			}
+
+			for i, c := range w.disk(slot, component) {
+				p[i] ^= c
+				q[i] ^= times(coefficient, c)
+			}
+		}
+
+		if p != *w.disk(w.g.ParitySlot(row), component) {
+			w.wrong("parity at component sector %d is wrong: %v", component, w.m)
+		}
+
+		if slot := w.g.QSlot(row); slot != raid.NoSlot && q != *w.disk(slot, component) {
+			w.wrong("Q at component sector %d is wrong: %v", component, w.m)
+		}
+	}
+}
+
+// double is multiplication by 2 in the field of Q.
+func double(c byte) byte {
+	if c >= 0x80 {
+		return c<<1 ^ 0x1d
+	}
+
+	return c << 1
+}
+
+func times(a, b byte) (product byte) {
+	for ; b > 0; a, b = double(a), b>>1 {
+		if b&1 != 0 {
+			product ^= a
 		}
 	}
 
-	return &sum
+	return product
 }
 
 // stop ends a life as it should end.
@@ -103,7 +145,7 @@ func (w *world) stop() {
 	w.settle()
 
 	if !w.m.Stopped() {
-		w.t.Fatalf("not stopped: %v", w.m)
+		w.wrong("not stopped: %v", w.m)
 	}
 
 	w.m.cut(w.drives)
@@ -114,7 +156,8 @@ func (w *world) stop() {
 
 	for s := range w.cells {
 		c := &w.cells[s]
-		b := w.without(0, raid.Sectors(s))
+		slot, component, _ := w.g.Locate(raid.Sectors(s))
+		b := w.disk(slot, component)
 
 		for _, id := range c.versions {
 			if *content(id, raid.Sectors(s)) == *b {
