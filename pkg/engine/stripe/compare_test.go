@@ -221,7 +221,7 @@ func (h *history) resync() {
 
 		if slab, ok := h.p.TakeSlab(); ok {
 			if !slab.OK {
-				h.t.Fatalf("slab %+v was given up", slab)
+				h.fatalf("slab %+v was given up", slab)
 			}
 
 			pos = slab.To

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"runtime/debug"
 	"testing"
 
 	"raid-assembler/pkg/engine/geometry"
@@ -51,6 +53,7 @@ type history struct {
 	reqs    [depth]*wish
 	queue   []Transfer
 	quiet   bool // no more faults
+	most    int  // steps
 	strict  bool // members that are being filled do not count as copies
 	failed  bool // a write did, so that redundancy may be wrong
 	counts  map[string]int
@@ -119,6 +122,12 @@ func (h *history) member(device int, state raid.MemberState) Member {
 		WriteMostly: h.rng.IntN(8) == 0, Slow: h.rng.IntN(8) == 0,
 	}
 }
+
+// broken is why a history ended before its time.
+type broken string
+
+// fatalf ends the history.
+func (h *history) fatalf(format string, args ...any) { panic(broken(fmt.Sprintf(format, args...))) }
 
 // count notes that something happened.
 func (h *history) count(what string) { h.counts[what]++ }
@@ -318,7 +327,7 @@ func (h *history) ended(r *wish, ok bool) {
 		h.failed = h.failed || r.Op != Read
 
 		if !excused {
-			h.t.Fatalf("%v of %d sectors at %d was given up\n%s", r.Op, to-from, from, h.describe(r))
+			h.fatalf("%v of %d sectors at %d was given up\n%s", r.Op, to-from, from, h.describe(r))
 		}
 	}
 
@@ -330,7 +339,7 @@ func (h *history) ended(r *wish, ok bool) {
 		case r.Op == Read:
 			got := r.Data[(s-from)*raid.SectorSize : (s-from+1)*raid.SectorSize]
 			if ok && !h.unknown[s] && !bytes.Equal(part, got) {
-				h.t.Fatalf("read of %d sectors at %d differs at sector %d", to-from, from, s)
+				h.fatalf("read of %d sectors at %d differs at sector %d", to-from, from, s)
 			}
 		case ok:
 			copy(part, data)
@@ -387,7 +396,7 @@ func (h *history) step() bool {
 
 	op, n := h.p.Expected(tr.ID)
 	if op != tr.Op || n != len(tr.Data) || n > 0 && tr.Sectors.Bytes() != int64(n) {
-		h.t.Fatalf("Expected() = %v of %d bytes, want %v of %d", op, n, tr.Op, len(tr.Data))
+		h.fatalf("Expected() = %v of %d bytes, want %v of %d", op, n, tr.Op, len(tr.Data))
 	}
 
 	f := h.carryOut(tr)
@@ -402,7 +411,7 @@ func (h *history) step() bool {
 
 func (h *history) carryOut(tr Transfer) Fault {
 	if tr.Device < 0 || tr.Device >= len(h.disks) {
-		h.t.Fatalf("%v of device %d", tr.Op, tr.Device)
+		h.fatalf("%v of device %d", tr.Op, tr.Device)
 	}
 
 	d := h.disks[tr.Device]
@@ -451,7 +460,7 @@ func (h *history) drain() {
 
 	for tag, r := range h.reqs {
 		if r != nil {
-			h.t.Fatalf("request %d (%v at %d) never ended", tag, r.Op, r.Sector)
+			h.fatalf("request %d (%v at %d) never ended", tag, r.Op, r.Sector)
 		}
 	}
 }
@@ -614,7 +623,7 @@ func (h *history) slabEnded(slab Slab) {
 	case slab.Mismatched != 0:
 		for i, r := range slab.Where {
 			if !h.failed {
-				h.t.Fatalf("%s found a difference at %v, slot %d", slab.Action, r, slab.Wrong[i])
+				h.fatalf("%s found a difference at %v, slot %d", slab.Action, r, slab.Wrong[i])
 			}
 		}
 	case slab.Action == raid.Recover && whole && m.State == raid.Recovering:
@@ -637,7 +646,7 @@ func (h *history) slabEnded(slab Slab) {
 func (h *history) run() {
 	harms := h.rng.IntN(4)
 
-	for range 60 + h.rng.IntN(120) {
+	for range min(h.most, 60+h.rng.IntN(120)) {
 		h.submit()
 
 		if h.rng.IntN(10) < harms {
@@ -701,7 +710,7 @@ func (h *history) heal() {
 		}
 
 		if !h.fill() {
-			h.t.Fatalf("slots %b lack a member in sync", h.p.lacking())
+			h.fatalf("slots %b lack a member in sync", h.p.lacking())
 		}
 	}
 
@@ -711,7 +720,7 @@ func (h *history) heal() {
 
 		slab, _ := h.p.TakeSlab()
 		if !slab.OK || action == raid.Check && slab.Mismatched != 0 {
-			h.t.Fatalf("at the end: %+v", slab)
+			h.fatalf("at the end: %+v", slab)
 		}
 	}
 }
@@ -758,11 +767,11 @@ func (h *history) verify() {
 			}
 
 			if !bytes.Equal(sector(slot, at), sector(first, firstAt)) {
-				h.t.Fatalf("copy %d of sector %d differs", i, s)
+				h.fatalf("copy %d of sector %d differs", i, s)
 			}
 
 			if !h.unknown[s] && !bytes.Equal(sector(slot, at), h.model[s.Bytes():s.Bytes()+raid.SectorSize]) {
-				h.t.Fatalf("copy %d of sector %d is not what was written", i, s)
+				h.fatalf("copy %d of sector %d is not what was written", i, s)
 			}
 		}
 	}
@@ -795,11 +804,11 @@ func (h *history) verifyRow(at raid.Sectors, sector func(raid.Slot, raid.Sectors
 	}
 
 	if !bytes.Equal(p, sector(h.geo.ParitySlot(row), at)) {
-		h.t.Fatalf("P is wrong at component sector %d", at)
+		h.fatalf("P is wrong at component sector %d", at)
 	}
 
 	if slot := h.geo.QSlot(row); slot != raid.NoSlot && !bytes.Equal(q, sector(slot, at)) {
-		h.t.Fatalf("Q is wrong at component sector %d", at)
+		h.fatalf("Q is wrong at component sector %d", at)
 	}
 }
 
@@ -868,6 +877,44 @@ func kinds() []raid.Geometry {
 	return all
 }
 
+// live lives a history of so many steps at most, and returns what was wrong.
+func live(t *testing.T, g raid.Geometry, seed uint64, most int, counts map[string]int) (text string) {
+	t.Helper()
+
+	defer func() {
+		if what := recover(); what != nil {
+			text = fmt.Sprintf("after %d steps: %v", most, what)
+
+			if _, ok := what.(broken); !ok {
+				text += "\n" + string(debug.Stack())
+			}
+		}
+	}()
+
+	h := newHistory(t, g, seed, counts)
+	h.most = most
+	h.run()
+
+	return ""
+}
+
+// shrunk lives a history, and returns what was wrong with it and with the
+// shortest one that begins alike.
+func shrunk(t *testing.T, g raid.Geometry, seed uint64, counts map[string]int) string {
+	t.Helper()
+
+	first := live(t, g, seed, math.MaxInt, counts)
+	if first == "" {
+		return ""
+	}
+
+	for most := 1; ; most++ {
+		if text := live(t, g, seed, most, make(map[string]int)); text != "" || most > 200 {
+			return fmt.Sprintf("seed %d: %s\nshortest, %s", seed, first, text)
+		}
+	}
+}
+
 // TestHistories lives random lives of arrays of every level and layout, and
 // compares what they hold with what was written to them.
 func TestHistories(t *testing.T) {
@@ -878,11 +925,8 @@ func TestHistories(t *testing.T) {
 
 		t.Run(name, func(t *testing.T) {
 			for seed := range *modelSeeds {
-				seed += *modelSeed
-				ok := t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { newHistory(t, g, seed, counts).run() })
-
-				if !ok {
-					return
+				if text := shrunk(t, g, seed+*modelSeed, counts); text != "" {
+					t.Fatal(text)
 				}
 			}
 		})
