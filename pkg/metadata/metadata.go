@@ -143,7 +143,8 @@ func (b BitmapInfo) Covers(events uint64) bool {
 	return !b.Stale && events >= b.Cleared && events <= b.Events
 }
 
-// PPL is where a member keeps partial parity.
+// PPL is where a member keeps partial parity: a log, or a ring of them, each in
+// the form of struct ppl_header of include/uapi/linux/raid/md_p.h.
 type PPL struct {
 	Sector, Size raid.Sectors // from the start of the device
 	Ring         bool         // there are several logs after one another
@@ -254,9 +255,23 @@ type Keeper interface {
 	// Forget detaches a device; the next Record marks its place as free.
 	Forget(id MemberID)
 
+	// Grow has the records from now on say that the array uses size of each
+	// member's data, rounded down to what the level allows, and returns that; a
+	// size of 0 stands for all that every attached device has. Bits of the
+	// bitmap that are new are set, its chunk may become larger and the memory of
+	// its bits another. What is new is not in sync: the next Record says so by
+	// its ResyncOffset, unless it is known to be all zeros. Returns an error,
+	// and changes nothing, if the array would not be larger, or a device has no
+	// room. Preconditions: no write of a block of the bitmap is in flight.
+	Grow(size raid.Sectors) (raid.Sectors, error)
+
 	// BadBlockRoom returns how many entries the bad block log of a device has,
 	// each of which covers 512 sectors at most; 0 if it has none.
 	BadBlockRoom(id MemberID) int
+
+	// Log returns where a device keeps partial parity, or nil if the array has no
+	// such logs. The first Record empties that of a device that was added.
+	Log(id MemberID) *PPL
 
 	// Bitmap returns the array's write-intent bitmap, or nil if it has none.
 	Bitmap() Bitmap

@@ -44,7 +44,11 @@ func (k *keeper) Add(metadata.Source, raid.UUID) (id metadata.MemberID, offset, 
 
 func (k *keeper) Attach(metadata.Attachment) (metadata.MemberID, error) { return 0, os.ErrInvalid }
 
+func (k *keeper) Grow(raid.Sectors) (raid.Sectors, error) { return 0, os.ErrInvalid }
+
 func (k *keeper) BadBlockRoom(metadata.MemberID) int { return 0 }
+
+func (k *keeper) Log(metadata.MemberID) *metadata.PPL { return nil }
 
 func (k *keeper) Bitmap() metadata.Bitmap { return nil }
 

@@ -62,6 +62,7 @@ type member struct {
 	inSync bool             // by its own superblock
 	log    *badLog          // nil if it has none
 	size   int              // bytes of its superblock on disk; 0 if it has none
+	room   raid.Sectors     // that its data may have
 
 	slotted    bool // by the last Record
 	hasBitmap  bool // the same as all
@@ -83,6 +84,9 @@ func (f Format) Keep(members []metadata.Attachment) (metadata.Keeper, error) {
 	if !ok {
 		return nil, errors.New("md1: the superblock is of another format")
 	}
+
+	own := *like // Grow changes it
+	like = &own
 
 	k := &keeper{like: like, minor: minorOf(members[0].Superblock), maxDev: int(like.MaxDev), roleMax: maxRoles}
 	k.events = like.Events
@@ -186,6 +190,7 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 		inSync: inSyncBy(raw),
 		log:    newBadLog(raw, a.Source, raw.badEntries),
 		size:   written(int(raw.MaxDev), a.Source.Block),
+		room:   dataRoom(raw, k.minor, a.Source.Size),
 	})
 
 	return raw, nil
@@ -423,7 +428,7 @@ func role(record metadata.MemberRecord) raid.Role {
 func (k *keeper) update(m *member, record metadata.MemberRecord, st metadata.State) {
 	le := binary.LittleEndian
 
-	features := k.like.FeatureMap & (FeatureBitmapOffset | FeatureRAID0Layout)
+	features := k.like.FeatureMap & (FeatureBitmapOffset | FeatureRAID0Layout | FeaturePPL | FeatureMultiplePPLs)
 	recovered := uint64(0)
 
 	if record.State == raid.Recovering {
@@ -452,6 +457,7 @@ func (k *keeper) update(m *member, record metadata.MemberRecord, st metadata.Sta
 	}
 
 	le.PutUint32(m.image[offFeatureMap:], uint32(features))
+	le.PutUint64(m.image[offSize:], k.like.Size)
 	le.PutUint64(m.image[offRecoveryOffset:], recovered)
 	le.PutUint32(m.image[offDevNumber:], uint32(m.number))
 	le.PutUint64(m.image[offUtime:], diskTime(st.Now))
@@ -476,6 +482,7 @@ func (k *keeper) Add(
 	}
 
 	m := &member{
+		room:  dataRoom(fresh, k.minor, src.Size),
 		image: image(fresh, k.like),
 		block: src.Block,
 		at:    raid.Sectors(fresh.SuperOffset),
@@ -525,6 +532,14 @@ func (k *keeper) Events() uint64 { return k.events }
 
 // BadBlockRoom implements [metadata.Keeper].
 func (k *keeper) BadBlockRoom(id metadata.MemberID) int { return k.members[id].log.available() }
+
+// Log implements [metadata.Keeper].
+func (k *keeper) Log(id metadata.MemberID) *metadata.PPL {
+	raw := *k.like
+	raw.SuperOffset = uint64(k.members[id].at)
+
+	return pplPlace(&raw)
+}
 
 // Attach implements [metadata.Keeper].
 func (k *keeper) Attach(a metadata.Attachment) (metadata.MemberID, error) {

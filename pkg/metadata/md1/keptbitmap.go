@@ -172,29 +172,59 @@ func (b *keptBitmap) Rechunk(chunk raid.Sectors) error {
 		}
 	}
 
-	old, was := b.bits(), b.info.Chunk
-	b.info.Chunk = chunk
+	b.reshape(b.info.Sectors, chunk)
+
+	return nil
+}
+
+// reshape makes it a bitmap of sectors in chunks of the size given, and has all
+// of it written. A bit is set that covers a sector of one that was, or one that
+// is new.
+func (b *keptBitmap) reshape(sectors, chunk raid.Sectors) {
+	old, was := b.bits(), b.info
+	b.info.Sectors, b.info.Chunk = sectors, chunk
 	b.resize()
 
-	now := b.bits()
-	for c := range int64(len(old)) * 8 {
-		if old[c/8]&(1<<(c%8)) == 0 {
-			continue
-		}
-
-		first := raid.Sectors(c) * was / chunk
-		for n := first; n*chunk < min(raid.Sectors(c+1)*was, b.info.Sectors); n++ {
-			now[n/8] |= 1 << (n % 8)
+	mark := func(from, to raid.Sectors) {
+		for n := from / chunk; n*chunk < min(to, sectors); n++ {
+			b.bits()[n/8] |= 1 << (n % 8)
 		}
 	}
+
+	for c := range raid.Sectors(len(old)) * 8 {
+		if old[c/8]&(1<<(c%8)) != 0 {
+			mark(c*was.Chunk, min((c+1)*was.Chunk, was.Sectors))
+		}
+	}
+
+	mark(was.Sectors, sectors)
 
 	for _, m := range b.keeper.members {
 		if m != nil {
 			m.hasBitmap = false
 		}
 	}
+}
 
-	return nil
+// chunkFor returns the chunk with which a bitmap of sectors fits into the room
+// that there is on every member, the one that there is if it does.
+func (b *keptBitmap) chunkFor(sectors raid.Sectors) (raid.Sectors, error) {
+	room := int64(bitmapHeaderSize + bitmapBytesMax)
+
+	for _, m := range b.keeper.members {
+		if m != nil {
+			room = min(room, m.bitmapRoom)
+		}
+	}
+
+	chunk := b.info.Chunk
+	for bitmapBytes(sectors, chunk) > room {
+		if chunk *= 2; chunk.Bytes() > math.MaxInt32 {
+			return 0, fmt.Errorf("no bitmap of %d sectors fits into %d bytes", sectors, room)
+		}
+	}
+
+	return chunk, nil
 }
 
 // placeBitmap notes where the bitmap of a member lies, if it has room for it.

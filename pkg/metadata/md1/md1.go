@@ -14,9 +14,9 @@
 //
 // The reference is struct mdp_superblock_1 in include/uapi/linux/raid/md_p.h.
 //
-// The package does not keep internal bitmaps, bad block logs, partial parity
-// logs, journals or reshapes: it makes md distrust the first and reports
-// arrays that use the others as unsupported.
+// Beside it, where it says so, each member has a bad block log and a copy of the
+// array's write-intent bitmap, both of which are kept. Arrays with a partial
+// parity log, a journal or a reshape under way are reported as unsupported.
 package md1
 
 import (
@@ -38,7 +38,9 @@ func (Format) Name() string { return "md1" }
 // changed in place. TestLayout pins them to Header.
 const (
 	offFeatureMap       = 8
+	offSize             = 80
 	offDataOffset       = 128 // where what describes the member begins
+	offDataSize         = 136
 	offRecoveryOffset   = 152
 	offDevNumber        = 160
 	offUtime            = 192 // where what changes begins

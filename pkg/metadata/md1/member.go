@@ -121,6 +121,10 @@ func dataEnd(raw *Raw, need raid.Sectors) raid.Sectors {
 		reserved = min(reserved, raw.BblogOffset)
 	}
 
+	if log := pplPlace(raw); log != nil {
+		reserved = min(reserved, int32(log.Sector-at))
+	}
+
 	end := at + raid.Sectors(reserved)
 
 	return min(end, max(need, at-bitmapRoom(raid.Sectors(raw.Size))-bblogSectors))
@@ -132,8 +136,16 @@ func dataEnd(raw *Raw, need raid.Sectors) raid.Sectors {
 // Member of the writes is for the caller to set.
 func preparations(raw *Raw, m minor, src metadata.Source, b *bitmap) ([]metadata.Write, error) {
 	writes, err := erasures(m, src)
-	if err != nil || b == nil || raw.FeatureMap&FeatureBitmapOffset == 0 {
-		return writes, err
+	if err != nil {
+		return nil, err
+	}
+
+	if log := pplPlace(raw); log != nil {
+		writes = append(writes, metadata.Write{Sector: log.Sector, Data: emptyPPL(log)})
+	}
+
+	if b == nil || raw.FeatureMap&FeatureBitmapOffset == 0 {
+		return writes, nil
 	}
 
 	w, err := bitmapWrite(raw, b, src.Block)

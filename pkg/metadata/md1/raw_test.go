@@ -45,7 +45,7 @@ func TestLayout(t *testing.T) {
 	for name, offset := range map[string]int{
 		"feature_map": offFeatureMap, "data_offset": offDataOffset, "recovery_offset": offRecoveryOffset,
 		"dev_number": offDevNumber, "utime": offUtime, "events": offEvents, "resync_offset": offResyncOffset,
-		"sb_csum": offSbCsum, "max_dev": offMaxDev,
+		"sb_csum": offSbCsum, "max_dev": offMaxDev, "size": offSize, "data_size": offDataSize,
 	} {
 		if offset != want[name] {
 			t.Errorf("constant of %s = %d, want %d", name, offset, want[name])
