@@ -33,6 +33,7 @@ type machine struct {
 	slow   bool                        // the operations of records are
 	reqs   [crashDepth]*stripe.Request // by tag, until answered
 
+	hangs    hangs
 	hurt     bool                 // something that goes on has met a sector that cannot be read
 	recorded map[*drive]bool      // that it failed
 	failed   map[*drive]bool      // and the array was not broken by that
@@ -85,6 +86,7 @@ func newMachine(w *world, cfg Config, drives map[engine.DeviceID]*drive) *machin
 	cfg.Keeper, cfg.Depth, cfg.Slab, cfg.Notify = m.keeper, crashDepth, crashSlab, m.notice
 	cfg.Scratch = memory(len(cfg.Setup.Members)+3, crashPiece)
 	cfg.Records = memory(crashRecords, crashPiece)
+	m.hangs.withSpares(&cfg, m.rng)
 
 	w.m = m
 
@@ -113,6 +115,7 @@ func memory(n, size int) [][]byte {
 func (m *machine) notice(n Notice) {
 	m.w.say("    %v, device %d, slot %d", n.Note, n.Device, n.Slot)
 	m.w.saw(n.Note.String())
+	m.brokenBy(n)
 
 	if n.Note == engine.NoteFailed && m.array.State() != raid.Broken {
 		m.failed[m.drives[n.Device]] = true
@@ -155,6 +158,13 @@ func (m *machine) pump() {
 	for _, a := range m.Answers() {
 		req := m.reqs[a.Tag]
 		m.reqs[a.Tag] = nil
+
+		if a.Memory != nil {
+			m.hangs.buffers[a.Tag] = a.Memory
+			req.Data = a.Memory[:len(req.Data)]
+			m.w.saw("memory-replaced")
+		}
+
 		m.w.answered(req, a.OK)
 	}
 
@@ -184,20 +194,25 @@ func (m *machine) witnessed() {
 func (m *machine) complete() {
 	m.pass(time.Duration(m.rng.IntN(20)) * time.Millisecond)
 
+	if len(m.hangs.drives) > 0 {
+		m.pass(time.Duration(m.rng.IntN(500)) * time.Millisecond)
+	}
+
 	for n := 1 + m.rng.IntN(3); n > 0 && len(m.flying) > 0; n-- {
 		i := m.rng.IntN(len(m.flying))
 
 		o := m.flying[i]
-		if o.Record && m.slow && m.rng.IntN(5) > 0 {
+		if m.hanging(o) || o.Record && m.slow && m.rng.IntN(5) > 0 {
 			continue
 		}
 
 		m.flying[i] = m.flying[len(m.flying)-1]
 		m.flying = m.flying[:len(m.flying)-1]
 
+		late := m.ends(o)
 		fault := m.carryOut(o)
 
-		if o.Record && o.Op == stripe.Write && fault == stripe.None {
+		if o.Record && o.Op == stripe.Write && fault == stripe.None && !late {
 			if m.keeper.left--; m.keeper.left == 0 {
 				m.witnessed()
 			}

@@ -67,7 +67,8 @@ type events map[string]int
 // expected are the events that must have happened in a long run.
 var expected = []string{
 	"add", "bad-sector", "broken", "check", "check-done", "cut", "cut-in-record", "fail", "fail-by-hand",
-	"flush", "fua", "not-started", "read", "recover-done", "remove", "replace", "replace-done", "replace-failed",
+	"flush", "fua", "hang", "late-flush", "late-read", "late-write", "memory-replaced", "stopped-hanging", "wake",
+	"not-started", "read", "recover-done", "remove", "replace", "replace-done", "replace-failed",
 	"resync-done", "write", "two-at-once",
 }
 

@@ -7,6 +7,8 @@ import (
 
 // settle lets all that goes on end, and the array be made whole if it can be.
 func (w *world) settle() {
+	w.wake()
+
 	for range 20000 {
 		if w.m.atRest() {
 			return
@@ -25,7 +27,7 @@ func (w *world) verify() {
 
 	for s := raid.Sectors(0); int(s) < len(w.cells); s += 20 {
 		n := min(20, raid.Sectors(len(w.cells))-s)
-		w.m.submit(stripe.Request{Tag: tag, Op: stripe.Read, Sector: s, Data: make([]byte, n.Bytes())})
+		w.m.submit(stripe.Request{Tag: tag, Op: stripe.Read, Sector: s, Data: w.m.hangs.buffers[tag][:n.Bytes()]})
 		w.settle()
 
 		if w.m.reqs[tag] != nil {
@@ -140,6 +142,7 @@ func times(a, b byte) (product byte) {
 
 // stop ends a life as it should end.
 func (w *world) stop() {
+	w.stopHanging()
 	w.m.Close()
 	w.m.pump()
 	w.settle()

@@ -429,7 +429,7 @@ func (w *world) submit() {
 		}
 	}
 
-	r.Data = make([]byte, n*raid.SectorSize)
+	r.Data = w.m.hangs.buffers[tag][:n*raid.SectorSize]
 
 	if r.Op == stripe.Write {
 		w.last++
@@ -642,6 +642,8 @@ func (w *world) next() {
 		w.submit()
 	case n < 860:
 		w.m.complete()
+	case n < 868:
+		w.wake()
 	case n < 900:
 		w.m.pass(safeMode)
 		w.m.pump()
@@ -651,7 +653,9 @@ func (w *world) next() {
 	case !w.geo.Level.HasRedundancy():
 	case n < 940:
 		w.fail()
-	case n < 955:
+	case n < 945:
+		w.hang()
+	case n < 957:
 		w.add()
 	case n < 970:
 		w.remove()
@@ -671,7 +675,7 @@ func (w *world) whole(lost raid.Slot) bool {
 		m := w.m.array.Members()[slot]
 		d := w.m.drives[m.Device]
 
-		return slot != lost && m.State == raid.InSync && d != nil && !d.dead && len(d.bad) == 0
+		return slot != lost && m.State == raid.InSync && d != nil && !d.dead && len(d.bad) == 0 && !w.m.hangs.drives[d]
 	})
 }
 
@@ -704,7 +708,7 @@ func (w *world) fail() {
 		return // what the crash left in flight, and a member: that is more than the level survives
 	}
 
-	bad := slices.ContainsFunc(w.drives, func(d *drive) bool { return len(d.bad) > 0 })
+	bad := w.rotten()
 
 	if member.State == raid.InSync && !w.whole(slot) && (bad || w.rng.IntN(15) != 0) {
 		return
@@ -732,6 +736,11 @@ func (w *world) fail() {
 
 		second.dead = true
 	}
+}
+
+// rotten reports whether some drive has sectors that cannot be read.
+func (w *world) rotten() bool {
+	return slices.ContainsFunc(w.drives, func(d *drive) bool { return len(d.bad) > 0 })
 }
 
 // rot makes sectors of a member unreadable, whose content the others have.

@@ -40,6 +40,7 @@ type deadliner struct {
 	lookAt  time.Duration
 	flying  int // operations that are waited for
 	late    int // operations that were given up
+	leaving bool
 	silent  map[engine.DeviceID]bool
 	overdue []engine.DeviceID // in expire
 	refused []int             // transfers with a silent device
@@ -87,7 +88,7 @@ func (c *Core) expire() {
 	lost := func(id engine.DeviceID) bool { return slices.Contains(d.overdue, id) }
 	broken := !c.array.Survives(func(engine.DeviceID) bool { return false })
 
-	if c.array.Survives(lost) || broken || c.closed {
+	if c.array.Survives(lost) || broken || d.leaving {
 		for _, id := range d.overdue {
 			c.giveUp(id)
 		}
@@ -125,6 +126,12 @@ func (c *Core) refuseSilent() {
 
 	c.deadliner.refused = c.deadliner.refused[:0]
 }
+
+// Leave says whether the array is to be stopped for good as soon as can be: then
+// members that do not answer are not waited for, although that may break it. One
+// that is handed over waits: its requests are better answered late than with an
+// error.
+func (c *Core) Leave(on bool) { c.deadliner.leaving = on }
 
 // Late returns how many operations were given up and have not ended. Their
 // memory is in use.

@@ -228,6 +228,7 @@ func TestStopWithASilentMember(t *testing.T) {
 			h.silent[engine.DeviceID(id)] = true
 		}
 
+		h.Leave(true)
 		h.Close()
 
 		if h.run(90 * time.Second); !h.Stopped() {

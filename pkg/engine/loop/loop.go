@@ -187,7 +187,13 @@ func (l *Loop) closeWake() error {
 // Stop removes the block device, whether it is open or not, and waits until
 // the superblocks say clean.
 func (l *Loop) Stop(ctx context.Context) error {
+	// The kernel waits until all requests are answered.
+	leave := func(on bool) { _ = l.Do(func() { l.core.Leave(on) }) }
+	leave(true)
+
 	if err := l.cfg.Control.StopDev(ctx, l.device); err != nil && !errors.Is(err, unix.ENODEV) {
+		leave(false)
+
 		return err
 	}
 
