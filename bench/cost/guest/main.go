@@ -286,7 +286,40 @@ func compare(a array, e *engine) error {
 		return err
 	}
 
-	return e.stop()
+	if err := e.stop(); err != nil {
+		return err
+	}
+
+	return released(disks)
+}
+
+// released waits until disks can be claimed again: the kernel closes what a ring
+// held in its own time.
+func released(disks []string) error {
+	began := time.Now()
+
+	for _, disk := range disks {
+		for {
+			fd, err := unix.Open(disk, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
+			if err == nil {
+				if err := unix.Close(fd); err != nil {
+					return err
+				}
+
+				break
+			}
+
+			if time.Since(began) > time.Minute {
+				return fmt.Errorf("a minute after the array was stopped: %s: %w", disk, err)
+			}
+
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+
+	fmt.Printf("members released after %v\n", time.Since(began))
+
+	return nil
 }
 
 func without(args []string, unwanted ...string) []string {
