@@ -206,8 +206,9 @@ func (p *program) growVerb() *cobra.Command {
 		use:    "grow ARRAY --size SIZE|max",
 		short:  "use more of each member",
 		long: `Use more of each member, after all have been replaced by larger ones: up to SIZE,
-or all that the smallest of them has. The redundancy of what is new is made at
-once. The file system on the array is to be grown after that, by its own tool.`,
+or all that the smallest of them has. The array must not be in use: it is stopped
+and started again, and what is new is synced. The file system on it is to be
+grown after that, by its own tool.`,
 		args: cobra.ExactArgs(1),
 		flags: func(flags *pflag.FlagSet) {
 			flags.StringVar(&size, "size", "", "how much of each member to use, such as 20G, or max")

@@ -166,6 +166,9 @@ type StartParameters struct {
 	// AcceptLoss says that the parity of an array that is dirty and lacks
 	// members is to be taken for right.
 	AcceptLoss bool `json:"accept_loss,omitempty"`
+	// GrowTo is how much of each member the array is to use from now on, in
+	// bytes; 0 for all there is, null for as much as before.
+	GrowTo *int64 `json:"grow_to_bytes,omitempty"`
 }
 
 // ArrayParameters name an array: by its name or its UUID.
@@ -214,13 +217,6 @@ type LimitParameters struct {
 type AccessParameters struct {
 	Array    string `json:"array"`
 	ReadOnly bool   `json:"read_only"`
-}
-
-// GrowParameters make an array use more of each member. A SizeBytes of 0
-// stands for all that the smallest has.
-type GrowParameters struct {
-	Array     string `json:"array"`
-	SizeBytes int64  `json:"size_bytes"`
 }
 
 // ArrayReply answers methods that return one array.

@@ -117,6 +117,8 @@ func (w *world) Start(_ context.Context, p api.StartParameters) error {
 		return err
 	case w.refuse != "":
 		return refused("%s", w.refuse)
+	case w.noGrowth != "" && p.GrowTo != nil:
+		return refused("%s", w.noGrowth)
 	case w.arrays[uuid] != nil:
 		return refused("it runs already")
 	}

@@ -51,6 +51,7 @@ type world struct {
 	down     bool              // the engine does not answer
 	refuse   string            // why it starts nothing
 	starts   int               // requests to start
+	noGrowth string            // why it starts nothing that is to grow
 	asked    []string          // other requests, but for members
 	answer   error             // to those
 	tweak    func(*api.Array)  // changes what the engine tells

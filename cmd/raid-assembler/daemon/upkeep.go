@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/policy"
 	"raid-assembler/pkg/raid"
 )
 
@@ -342,27 +343,82 @@ func (d *Daemon) setReadOnly(device string, on bool, ask func() error) error {
 	return err
 }
 
-// grow has an array use more of each member.
+// grow has an array use more of each member. The kernels that are served cannot
+// change the size of a block device of this kind, so the array is stopped and
+// started again.
 func (d *Daemon) grow(ctx context.Context, p api.ChangeParameters) (api.ChangeReply, error) {
 	return d.upkeep(ctx, p, func(uuid raid.UUID, a *api.Array) (errand, error) {
+		if err := growable(a, p.Size); err != nil {
+			return errand{}, err
+		}
+
 		of := "all that its smallest member has"
 		if p.Size > 0 {
 			of = fmt.Sprintf("%d KiB of each member", p.Size>>10)
 		}
 
-		switch {
-		case p.Size < 0:
-			return errand{}, fmt.Errorf("%d bytes are no size: %w", p.Size, errRefused)
-		case a.State == string(raid.Broken) || a.State == string(raid.ReadOnly):
-			return errand{}, fmt.Errorf("%s is %s: %w", a.Name, a.State, errRefused)
-		case a.Sync != nil:
-			return errand{}, fmt.Errorf("a %s of %s goes on: wait for it, with raid-assembler wait %s: %w",
-				a.Sync.Action, a.Name, a.Name, errRefused)
-		}
+		name := a.Name
 
 		return errand{
-			method: "Grow", parameters: api.GrowParameters{Array: uuid.String(), SizeBytes: p.Size},
-			done: fmt.Sprintf("%s uses %s", a.Name, of),
+			method: "Stop", parameters: api.ArrayParameters{Array: uuid.String()},
+			done: fmt.Sprintf("%s is started again, and uses %s", name, of),
+			carry: func(stop func() error) error {
+				if err := stop(); err != nil {
+					return err
+				}
+
+				return d.restart(ctx, uuid, name, p.Size)
+			},
 		}, nil
 	})
+}
+
+// growable says why an array cannot use more of its members now, if so.
+func growable(a *api.Array, size int64) error {
+	level, err := raid.ParseLevel(a.Level)
+
+	switch {
+	case err != nil:
+		return err
+	case size < 0:
+		return fmt.Errorf("%d bytes are no size: %w", size, errRefused)
+	case !level.HasRedundancy():
+		return fmt.Errorf("%s is a %v, which uses all of its members: %w", a.Name, level, errRefused)
+	case a.State == string(raid.Broken) || a.State == string(raid.ReadOnly):
+		return fmt.Errorf("%s is %s: %w", a.Name, a.State, errRefused)
+	case a.Degraded > 0:
+		return fmt.Errorf("%s is degraded: give it a disk first: %w", a.Name, errRefused)
+	case a.Sync != nil:
+		return fmt.Errorf("a %s of %s goes on: wait for it, with raid-assembler wait %s: %w",
+			a.Sync.Action, a.Name, a.Name, errRefused)
+	default:
+		return nil
+	}
+}
+
+// restart starts an array that was stopped a moment ago, with so much of each
+// member. If that does not work it starts by itself as it was.
+func (d *Daemon) restart(ctx context.Context, uuid raid.UUID, name string, size int64) error {
+	if err := d.refresh(ctx); err != nil {
+		return err
+	}
+
+	var (
+		head policy.Decision
+		bad  error
+	)
+
+	err := d.do(ctx, func() { head, bad = d.consider(uuid, api.ChangeParameters{}) })
+	if err != nil || bad != nil {
+		return firstError(err, bad)
+	}
+
+	if head.Action != policy.Start || head.Degraded {
+		return fmt.Errorf("%s is not complete any more: %s: %w", name, head.Reason, errRefused)
+	}
+
+	p := startParameters(name, head, false)
+	p.GrowTo = &size
+
+	return d.cfg.Engine.Start(ctx, p)
 }

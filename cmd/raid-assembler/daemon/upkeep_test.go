@@ -104,7 +104,8 @@ func TestUpkeep(t *testing.T) {
 		{verb: "access", name: "writable", tweak: inState(raid.ReadOnly), asks: "Access {Array:" + uuid + " ReadOnly:false}"},
 		{verb: "access", name: "read-only already", tweak: inState(raid.ReadOnly), p: api.ChangeParameters{ReadOnly: true}},
 		{verb: "access", name: "broken", tweak: inState(raid.Broken), refused: "data is broken"},
-		{verb: "grow", asks: "Grow {Array:" + uuid + " SizeBytes:0}"},
+		{verb: "grow", name: "raid0", level: raid.Level0, refused: "data is a raid0, which uses all of its members"},
+		{verb: "grow", name: "degraded", tweak: func(a *api.Array) { a.Degraded = 1 }, refused: "data is degraded"},
 		{verb: "grow", name: "busy", tweak: syncing(raid.Resync), refused: "a resync of data goes on"},
 		{verb: "grow", name: "negative", p: api.ChangeParameters{Size: -1}, refused: "-1 bytes are no size"},
 		{verb: "grow", name: "read-only", tweak: inState(raid.ReadOnly), refused: "data is readonly"},
@@ -160,6 +161,42 @@ func TestUpkeep(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestGrow checks that an array is started again, with so much of each member,
+// and that it comes back as it was if that cannot be.
+func TestGrow(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.plug(w.set("data", raid.Level5, 3, 1)...)
+		w.run()
+		w.pass(time.Second)
+
+		if _, err := w.daemon.grow(t.Context(), api.ChangeParameters{Array: "data", DryRun: true}); err != nil || w.starts != 1 {
+			t.Errorf("dry run = %v, %d starts", err, w.starts)
+		}
+
+		out, err := w.daemon.grow(t.Context(), api.ChangeParameters{Array: "data", Size: 1 << 20})
+		if err != nil || out.Array == nil || w.starts != 2 {
+			t.Fatalf("grow = %+v, %v, %d starts", out, err, w.starts)
+		}
+
+		if grow := w.arrays[raid.UUID{'d'}].GrowTo; grow == nil || *grow != 1<<20 {
+			t.Errorf("it was started to grow to %v", grow)
+		}
+
+		w.mustBe("data 0:data0:in-sync 1:data1:in-sync 2:data2:in-sync S:data3:spare")
+
+		w.noGrowth = "there is no room"
+
+		_, err = w.daemon.grow(t.Context(), api.ChangeParameters{Array: "data"})
+		mustRefuse(t, err, "there is no room")
+		w.pass(time.Second)
+		w.mustBe("data 0:data0:in-sync 1:data1:in-sync 2:data2:in-sync S:data3:spare")
+
+		if grow := w.arrays[raid.UUID{'d'}].GrowTo; grow != nil {
+			t.Errorf("it came back to grow to %d", *grow)
+		}
+	})
 }
 
 // TestReadOnly checks that the kernel refuses writes before the engine does, and

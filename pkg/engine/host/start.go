@@ -261,6 +261,14 @@ func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error)
 
 	cfg.Setup = setup
 
+	if err := closeHole(all, &cfg, p.AcceptLoss); err != nil {
+		return cfg, err
+	}
+
+	if p.GrowTo != nil {
+		return grown(cfg, g, *p.GrowTo)
+	}
+
 	return cfg, nil
 }
 
@@ -388,6 +396,28 @@ func fit(setup *engine.Setup, cfg loop.Config) error {
 	return nil
 }
 
+// grown returns the array that uses more of each member: as much as asked for,
+// or all there is. What is new is not in sync.
+func grown(cfg loop.Config, g raid.Geometry, bytes int64) (loop.Config, error) {
+	if slices.ContainsFunc(cfg.Setup.Members, notInSync) {
+		return cfg, fmt.Errorf("an array grows only with all its members in sync: %w", ErrRefused)
+	}
+
+	size, err := cfg.Keeper.Grow(raid.Sectors(bytes / raid.SectorSize))
+	if err != nil {
+		return cfg, fmt.Errorf("%w: %w", err, ErrRefused)
+	}
+
+	cfg.Setup.Resynced = min(cfg.Setup.Resynced, cfg.Geometry.SyncSectors())
+	cfg.Setup.Size, g.Size = size, size
+
+	if cfg.Geometry, err = geometry.New(g); err != nil {
+		return cfg, fmt.Errorf("%w: %w", err, ErrRefused)
+	}
+
+	return cfg, fit(&cfg.Setup, cfg)
+}
+
 // complete checks that enough is there, and settles what can be settled then.
 func complete(setup *engine.Setup, best *metadata.Superblock, p api.StartParameters) error {
 	if err := succeed(setup); err != nil {
@@ -433,7 +463,7 @@ func startable(setup engine.Setup, best *metadata.Superblock, p api.StartParamet
 	case absent > 0 && !p.Degraded:
 		return fmt.Errorf("%d of %d members are missing, and a degraded start was not asked for: %w",
 			absent, best.Disks, ErrRefused)
-	case lost > 0 && best.Level.HasParity() && !best.Clean() && !p.AcceptLoss:
+	case lost > 0 && best.Level.HasParity() && !best.Clean() && best.PPL == nil && !p.AcceptLoss:
 		return fmt.Errorf("dirty and degraded: the parity that the missing data would be computed from cannot be "+
 			"trusted; bring the missing member back, or accept the loss: %w", ErrRefused)
 	}

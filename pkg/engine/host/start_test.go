@@ -440,6 +440,62 @@ func TestPlanBlocks(t *testing.T) {
 	}
 }
 
+// growing is a keeper that lets an array grow to a size.
+type growing struct {
+	metadata.Keeper
+
+	to raid.Sectors
+}
+
+func (g growing) Grow(size raid.Sectors) (raid.Sectors, error) {
+	if size > g.to {
+		return 0, errors.New("there is no room")
+	}
+
+	return g.to, nil
+}
+
+type growingFormat struct{ format }
+
+func (f growingFormat) Keep([]metadata.Attachment) (metadata.Keeper, error) {
+	return growing{to: 3 * testSize / testChunk * testChunk}, nil
+}
+
+// TestGrown has an array use more of its members: what is new is to be synced.
+func TestGrown(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(all []candidate)
+		bytes  int64
+		want   string
+		from   raid.Sectors
+	}{
+		{"clean", func([]candidate) {}, 0, "", testSize / testChunk * testChunk},
+		{"being synced", func(all []candidate) { all[0].sb.ResyncOffset = 64 }, 0, "", 64},
+		{"too much", func([]candidate) {}, 1 << 30, "there is no room", 0},
+		{"recovering", func(all []candidate) { all[2] = all[2].recovered(64) }, 0, "only with all its members in sync", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			all := candidates()
+			for i := range all {
+				all[i].format = growingFormat{format{name: "md1"}}
+			}
+
+			tt.change(all)
+
+			cfg, err := New(Config{}).plan(all, api.StartParameters{GrowTo: &tt.bytes})
+			checkRefused(t, err, tt.want)
+
+			size := raid.Sectors(3 * testSize / testChunk * testChunk)
+			if err == nil && (cfg.Setup.Size != size || cfg.Setup.Resynced != tt.from ||
+				cfg.Geometry.ArraySectors() != 2*size) {
+				t.Errorf("size %d, array %d, resync from %d, want %d, %d, %d",
+					cfg.Setup.Size, cfg.Geometry.ArraySectors(), cfg.Setup.Resynced, size, 2*size, tt.from)
+			}
+		})
+	}
+}
+
 // TestAcceptLoss starts a dirty array of which a member is missing or being
 // recovered: its parity is taken for right only if somebody says so, and only
 // where nothing can make it right.
