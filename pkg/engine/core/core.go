@@ -139,6 +139,7 @@ type Core struct {
 	deadliner
 	slowness
 
+	ignored rules // by tests only: see broken
 	now     time.Time
 	lingers time.Time   // since when writes wait for their neighbours; zero if none does
 	ops     []Operation // to be taken by Operations
@@ -311,7 +312,8 @@ func (c *Core) hurry() bool {
 func (c *Core) clock() {
 	idle := c.writing == 0 && len(c.held) == 0 && len(c.marker.waiting) == 0
 
-	if idle && c.array.State() == raid.Active && c.now.Sub(c.lastWrite) >= safeMode {
+	quiet := idle || c.broken(ruleClean)
+	if quiet && c.array.State() == raid.Active && c.now.Sub(c.lastWrite) >= safeMode {
 		c.step(engine.WentIdle{})
 	}
 
@@ -399,7 +401,7 @@ func (c *Core) transfer(t *stripe.Transfer) {
 
 	c.operate(Operation{
 		Device: id, Op: t.Op, Sector: c.disks[id].Offset + t.Sector, Data: t.Data,
-		Sectors: t.Sectors, FUA: t.FUA,
+		Sectors: t.Sectors, FUA: t.FUA && !c.broken(ruleFlush),
 	}, flight{kind: transferring, id: t.ID})
 }
 

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -95,6 +96,7 @@ func newMachine(w *world, cfg Config, drives map[engine.DeviceID]*drive) *machin
 		w.wrong("%v", err)
 	}
 
+	m.ignored = w.ignored
 	m.Start(time.Unix(1e9, 0))
 	m.pump()
 
@@ -212,7 +214,7 @@ func (m *machine) complete() {
 		late := m.ends(o)
 		fault := m.carryOut(o)
 
-		if o.Record && o.Op == stripe.Write && fault == stripe.None && !late {
+		if m.flights[o.ID].kind == recording && o.Op == stripe.Write && fault == stripe.None && !late {
 			if m.keeper.left--; m.keeper.left == 0 {
 				m.witnessed()
 			}
@@ -274,6 +276,30 @@ func (m *machine) add(d *drive, uuid raid.UUID) {
 	}
 
 	m.pump()
+}
+
+// readd gives a drive that was a member back its slot, if it can be known what
+// it missed.
+func (m *machine) readd(d *drive, sb *metadata.Superblock) bool {
+	_, err := m.Readd(metadata.Attachment{Superblock: sb, Source: d.source()}, func(id engine.DeviceID) error {
+		delete(m.recorded, d)
+		delete(m.failed, d)
+		delete(m.sound, d)
+		m.drives[id] = d
+
+		return nil
+	})
+
+	switch {
+	case errors.Is(err, ErrStale):
+		return false
+	case err != nil:
+		m.w.wrong("%v", err)
+	}
+
+	m.pump()
+
+	return true
 }
 
 // remove lets go of a device that is faulty or a spare.

@@ -67,22 +67,28 @@ type events map[string]int
 // expected are the events that must have happened in a long run.
 var expected = []string{
 	"add", "bad-sector", "broken", "check", "check-done", "cut", "cut-in-record", "fail", "fail-by-hand",
-	"flush", "fua", "hang", "late-flush", "late-read", "late-write", "memory-replaced", "stopped-hanging", "wake",
-	"not-started", "read", "recover-done", "remove", "replace", "replace-done", "replace-failed",
-	"resync-done", "write", "two-at-once",
+	"flush", "fua", "hang", "late-flush", "late-read", "late-write", "memory-replaced", "not-started", "read", "readd",
+	"recover-done", "remove", "repair", "repair-done", "replace", "replace-done", "replace-failed", "resync-done",
+	"returned", "stopped-hanging", "two-at-once", "wake", "with-bitmap", "write",
 }
 
 // history runs an array through several lives, each but the last of which ends
 // when the power is cut, and returns what was wrong, or "". The events whose
 // numbers are in skip do not happen. Each draws its own random numbers, so that
 // the others are not changed by that.
-func history(geo raid.Geometry, seed uint64, skip map[int]bool, seen events, trace func(string)) (n int, wrong failure) {
-	w := &world{seed: seed, geo: geo, skip: skip, seen: seen, trace: trace, src: rand.NewPCG(seed, 11)}
+func history(geo raid.Geometry, seed uint64, skip map[int]bool, seen events, trace func(string)) (int, failure) {
+	w := &world{seed: seed, geo: geo, skip: skip, seen: seen, trace: trace}
+	wrong := w.history()
+
+	return w.event, wrong
+}
+
+// history is the whole of it.
+func (w *world) history() (wrong failure) {
+	w.src = rand.NewPCG(w.seed, 11)
 	w.rng = rand.New(w.src)
 
 	defer func() {
-		n = w.event
-
 		switch r := recover().(type) {
 		case nil:
 		case failure:
@@ -95,7 +101,7 @@ func history(geo raid.Geometry, seed uint64, skip map[int]bool, seen events, tra
 	w.create()
 	w.run()
 
-	return w.event, ""
+	return ""
 }
 
 // shrink returns the events that can be left out of a history with all others
@@ -179,5 +185,28 @@ func TestCrash(t *testing.T) {
 				t.Errorf("in %d histories there was no %s", histories, what)
 			}
 		}
+	}
+}
+
+// TestRules runs histories without one of the rules about the order of writes
+// each time, and expects them to lose something that was promised.
+func TestRules(t *testing.T) {
+	const seeds = 200
+
+	for rule := ruleDirty; rule < ruleEnd; rule <<= 1 {
+		t.Run(fmt.Sprintf("without %06b", rule), func(t *testing.T) {
+			for seed := range uint64(seeds) {
+				for _, geo := range crashArrays {
+					w := &world{seed: seed, geo: geo, seen: events{}, ignored: rule}
+					if wrong := w.history(); wrong != "" {
+						t.Logf("%s, seed %d: %s", name(geo), seed, wrong)
+
+						return
+					}
+				}
+			}
+
+			t.Errorf("%d histories lose nothing", seeds*len(crashArrays))
+		})
 	}
 }

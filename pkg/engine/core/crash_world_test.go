@@ -52,10 +52,11 @@ type world struct {
 	src   *rand.PCG
 	rng   *rand.Rand
 
-	geo    raid.Geometry
-	g      *geometry.Map
-	drives []*drive
-	cells  []cell
+	geo     raid.Geometry
+	ignored rules
+	g       *geometry.Map
+	drives  []*drive
+	cells   []cell
 
 	m        *machine
 	degraded bool // at some time in this life
@@ -141,10 +142,19 @@ func (w *world) create() {
 		members = append(members, md1.NewMember{Source: w.blank(size).source(), Device: w.uuid()})
 	}
 
-	stages, err := md1.Create(md1.Params{
+	params := md1.Params{
 		Minor: minor, Array: raid.UUID{1}, Name: "crash", Geometry: w.geo,
-		AssumeClean: w.rng.IntN(2) == 0, Now: time.Unix(1e9, 0),
-	}, members)
+		AssumeClean: w.rng.IntN(2) == 0, Now: time.Unix(1e9, 0), Bitmap: md1.BitmapNone,
+	}
+
+	if w.geo.Level.HasRedundancy() && w.rng.IntN(3) > 0 {
+		params.Bitmap, params.BitmapChunk = md1.BitmapInternal, raid.Sectors(8)<<w.rng.IntN(3)
+		w.saw("with-bitmap")
+	}
+
+	w.say("bitmap of %d sectors, clean %v, 1.%d, %d spares", params.BitmapChunk, params.AssumeClean, minor, spares)
+
+	stages, err := md1.Create(params, members)
 	if err != nil {
 		w.wrong("%v", err)
 	}
@@ -811,6 +821,14 @@ func (w *world) add() {
 	}
 
 	d := free[w.rng.IntN(len(free))]
+
+	if sb, err := (md1.Format{}).Probe(d.source()); err == nil && w.m.readd(d, sb) {
+		w.saw("readd")
+		w.say("drive %d is back in its slot", d.name)
+
+		return
+	}
+
 	w.saw("add")
 	w.say("drive %d is added", d.name)
 	w.m.add(d, w.uuid())
@@ -831,6 +849,7 @@ func (w *world) remove() {
 		d := w.m.drives[id]
 		d.dead = false
 		clear(d.bad)
+		d.cut(w.rng, []int{0, 50, 100}[w.rng.IntN(3)]) // it had no power for a while
 
 		w.saw("remove")
 		w.say("device %d, drive %d, is removed", id, d.name)

@@ -60,7 +60,7 @@ func (c *Core) mark(r stripe.Request) {
 	if c.bits != nil {
 		c.prints[r.Tag] = c.path.Footprint(r)
 
-		if !c.bits.Begin(c.prints[r.Tag]) {
+		if !c.bits.Begin(c.prints[r.Tag]) && !c.broken(ruleMarked) {
 			c.marker.waiting = append(c.marker.waiting, r)
 
 			return

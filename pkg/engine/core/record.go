@@ -143,6 +143,10 @@ func (c *Core) flushed() {
 		return
 	}
 
+	if c.broken(rulePosition) {
+		c.describe(c.array.Record())
+	}
+
 	c.stages = c.cfg.Keeper.Record(c.recorder.state)
 	c.nextWrites()
 }

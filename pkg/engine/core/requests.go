@@ -47,8 +47,13 @@ func (c *Core) Submit(r stripe.Request) {
 	}
 
 	switch {
+	case r.Op == stripe.Flush && c.broken(ruleFlush):
+		c.answers = append(c.answers, Answer{Tag: r.Tag, OK: true})
 	case !changes(r.Op):
 		c.submit(r)
+	case c.broken(ruleDirty) && c.array.State() != raid.Broken:
+		c.step(engine.WriteArrived{})
+		c.mark(r)
 	case c.array.MayWrite():
 		c.mark(r)
 	default:
@@ -149,7 +154,7 @@ func (c *Core) answer() {
 // it is due: writes and flushes wait until the failures that they missed are
 // recorded, which a broken array will never do.
 func (c *Core) verdict(a Answer) (ok, due bool) {
-	if c.kinds[a.Tag] != stripe.Read && !c.array.MayAcknowledge() {
+	if c.kinds[a.Tag] != stripe.Read && !c.array.MayAcknowledge() && !c.broken(ruleFailure) {
 		return false, c.array.State() == raid.Broken
 	}
 
