@@ -199,9 +199,7 @@ func (c *Core) progress() Progress {
 
 // SetSpeed says between which bounds the array is synced from now on; 0 is the
 // usual one.
-func (c *Core) SetSpeed(s Speed) {
-	c.throttle.limits = Speed{Min: cmp.Or(s.Min, usualSpeed.Min), Max: cmp.Or(s.Max, usualSpeed.Max)}
-}
+func (c *Core) SetSpeed(s Speed) { c.throttle.limits = s.bounded() }
 
 // Speed returns between which bounds the array is synced.
 func (c *Core) Speed() Speed { return c.throttle.limits }

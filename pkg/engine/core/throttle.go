@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"math/bits"
 	"time"
 
@@ -15,6 +16,20 @@ type Speed struct {
 
 // usualSpeed is md's: 1000 and 200000 KiB/s.
 var usualSpeed = Speed{Min: 2000, Max: 400000}
+
+// bounded returns s with what it leaves open. Of a usual bound and one that was
+// set, the latter is meant.
+func (s Speed) bounded() Speed {
+	switch {
+	case s.Min == 0:
+		s.Max = max(cmp.Or(s.Max, usualSpeed.Max), 1)
+		s.Min = min(usualSpeed.Min, s.Max)
+	case s.Max < s.Min:
+		s.Max = max(s.Min, usualSpeed.Max)
+	}
+
+	return s
+}
 
 const (
 	// slabMax is how much of a component is synced at a time when nobody waits

@@ -241,6 +241,21 @@ func TestSpeedLimits(t *testing.T) {
 	}
 }
 
+func TestSpeedBounded(t *testing.T) {
+	for _, tt := range []struct{ in, want Speed }{
+		{Speed{}, usualSpeed},
+		{Speed{Min: 5}, Speed{5, usualSpeed.Max}},
+		{Speed{Max: 5}, Speed{5, 5}},
+		{Speed{Max: 1 << 30}, Speed{usualSpeed.Min, 1 << 30}},
+		{Speed{Min: 1 << 30}, Speed{1 << 30, 1 << 30}},
+		{Speed{5, 7}, Speed{5, 7}},
+	} {
+		if got := tt.in.bounded(); got != tt.want {
+			t.Errorf("%+v: bounded() = %+v, want %+v", tt.in, got, tt.want)
+		}
+	}
+}
+
 // turns has one array at a time.
 type turns struct{ holder string }
 
