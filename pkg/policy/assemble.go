@@ -202,9 +202,10 @@ func tolerance(g raid.Geometry) string {
 	return fmt.Sprintf("%v survives the loss of %d", g.Level, g.Redundancy())
 }
 
-// hole reports whether parity is needed and may be wrong.
+// hole reports whether parity is needed and may be wrong. Whether a log makes it
+// right is for the engine to see.
 func (c count) hole(best *Superblock) bool {
-	return best.Level.HasParity() && best.ResyncOffset != raid.MaxSectors && c.lost > 0
+	return best.Level.HasParity() && !best.Log && best.ResyncOffset != raid.MaxSectors && c.lost > 0
 }
 
 // holeFor says why an array is refused whose parity is needed and wrong.

@@ -126,6 +126,7 @@ type Superblock struct {
 	Replacement    bool         // this device is to replace another in its slot
 	WriteMostly    bool
 	Bad            raid.Sectors // that this device has no valid data of
+	Log            bool         // partial parity is logged, so that parity can be made right
 	Unsupported    string       // why such arrays cannot be run, or empty
 }
 

@@ -84,7 +84,7 @@ func superblock(sb *metadata.Superblock) *policy.Superblock {
 		Array: sb.Array, Device: sb.Device, Name: sb.Name, Geometry: sb.Geometry,
 		Number: sb.Number, Roles: sb.Roles, Events: sb.Events, DataSize: sb.DataSize,
 		ResyncOffset: sb.ResyncOffset, RecoveryOffset: sb.RecoveryOffset, Unsupported: sb.Unsupported,
-		Log: sb.PPL != nil,
+		Log:         sb.PPL != nil,
 		Replacement: sb.Replacement, WriteMostly: sb.WriteMostly, Bad: length(sb.BadBlocks),
 	}
 }

@@ -43,6 +43,7 @@ type Device struct {
 	BadBlocks   []raid.Range // component sectors without valid data, ascending
 
 	bad *intent.BadBlocks // nil if there is no log to keep them in
+	log raid.Sectors      // where its partial parity log is, from the start of the device
 }
 
 // Notice is something to be told: an [engine.Report] and what it is about.
@@ -65,6 +66,10 @@ type Config struct {
 	Scratch [][]byte
 	// Records is memory for the writes of superblocks: each holds one.
 	Records [][]byte
+	// Logs is memory for partial parity logs, by slot; nil if the array has none.
+	Logs [][]byte
+	// Generation is above that of any log that a member has.
+	Generation uint64
 	// Spares are memory for when a member does not answer. There should be as
 	// much as there is of each kind.
 	Spares    Spares
@@ -175,10 +180,16 @@ func New(cfg Config) (*Core, error) {
 
 	var err error
 
-	c.path, err = stripe.New(stripe.Config{
+	path := stripe.Config{
 		Geometry: cfg.Geometry, Level: cfg.Setup.Level, Disks: disks, Chunk: cfg.Chunk,
 		Depth: cfg.Depth, Scratch: cfg.Scratch, Linger: true,
-	})
+	}
+	if cfg.Logs != nil {
+		path.Logs, path.Generation = cfg.Logs, cfg.Generation
+		path.Signature = cfg.Keeper.Log(metadata.MemberID(cfg.Devices[0].ID)).Signature
+	}
+
+	c.path, err = stripe.New(path)
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +226,10 @@ func (c *Core) attach(d Device) error {
 					d.ID, len(d.BadBlocks))
 			}
 		}
+	}
+
+	if log := c.cfg.Keeper.Log(metadata.MemberID(d.ID)); log != nil {
+		d.log = log.Sector
 	}
 
 	c.disks[d.ID] = d
@@ -399,8 +414,13 @@ func (c *Core) transfer(t *stripe.Transfer) {
 		return
 	}
 
+	from := c.disks[id].Offset
+	if t.Log {
+		from = c.disks[id].log
+	}
+
 	c.operate(Operation{
-		Device: id, Op: t.Op, Sector: c.disks[id].Offset + t.Sector, Data: t.Data,
+		Device: id, Op: t.Op, Sector: from + t.Sector, Data: t.Data,
 		Sectors: t.Sectors, FUA: t.FUA && !c.broken(ruleFlush),
 	}, flight{kind: transferring, id: t.ID})
 }

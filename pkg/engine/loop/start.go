@@ -13,6 +13,7 @@ import (
 	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/engine/uring"
+	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
 
@@ -51,7 +52,8 @@ func (l *Loop) prepare() error {
 
 	arena, err := uring.NewArena(uring.ArenaConfig{
 		// Everything twice: the spares are touched only when a member does not answer.
-		Size: 2*(Depth*MaxIO+scratchPieces*pieceSize+recordOps*recordSize) + 1<<16,
+		Size: 2*(Depth*MaxIO+scratchPieces*pieceSize+recordOps*recordSize) +
+			len(l.cfg.Setup.Members)*logMax + 1<<16,
 	})
 	if err != nil {
 		return err
@@ -86,6 +88,12 @@ func (l *Loop) prepare() error {
 		}
 	}
 
+	if cfg.Logs, err = l.logs(); err != nil {
+		return err
+	}
+
+	cfg.Generation = uint64(time.Now().UnixNano())
+
 	for i := range l.ticks {
 		if l.ticks[i], err = arena.Timespec(); err != nil {
 			return err
@@ -99,6 +107,24 @@ func (l *Loop) prepare() error {
 	l.wake, err = uring.NewWake()
 
 	return err
+}
+
+// logMax is the most of a partial parity log that is used at a time, as md has
+// it.
+const logMax = 128 << 10
+
+// logs returns memory for the partial parity logs, if the array has some.
+func (l *Loop) logs() ([][]byte, error) {
+	if len(l.cfg.Devices) == 0 {
+		return nil, nil
+	}
+
+	log := l.cfg.Keeper.Log(metadata.MemberID(l.cfg.Devices[0].ID))
+	if log == nil {
+		return nil, nil
+	}
+
+	return blocks(l.arena, len(l.cfg.Setup.Members), int(min(log.Size.Bytes(), logMax)))
 }
 
 // blocks returns n blocks of an arena.

@@ -364,7 +364,7 @@ func TestSpareForRefuses(t *testing.T) {
 		msg  string
 	}{
 		{"another format", &metadata.Superblock{Raw: 1}, 32768, "is of another format"},
-		{"unsupported", probe(func(r *Raw) { r.FeatureMap = FeaturePPL }), 32768, "partial parity log"},
+		{"unsupported", probe(func(r *Raw) { r.FeatureMap = FeatureClustered }), 32768, "shared by a cluster"},
 		{"level 0", probe(func(r *Raw) { r.Level = 0 }), 32768, "raid0 has no use for a spare"},
 		{"too small", probe(func(*Raw) {}), 32767, "32767 sectors are too few"},
 		{"no number", full, 32768, "all of 128 device numbers are taken"},

@@ -184,7 +184,11 @@ func TestProbeRefuses(t *testing.T) {
 }
 
 func TestProbeUnsupported(t *testing.T) {
-	const journal, cluster = "the array has a journal device", "the array is shared by a cluster"
+	const (
+		journal = "the array has a journal device"
+		cluster = "the array is shared by a cluster"
+		noLog   = "a partial parity log on a level that has none"
+	)
 
 	for _, tt := range []struct {
 		name string
@@ -198,8 +202,8 @@ func TestProbeUnsupported(t *testing.T) {
 		{"reshape", func(r *Raw) { r.FeatureMap = FeatureReshapeActive }, "a reshape is active", "same"},
 		{"journal", func(r *Raw) { r.FeatureMap = FeatureJournal }, journal, "same"},
 		{"journal role", func(r *Raw) { r.DevRoles[7] = raid.RoleJournal }, journal, "same"},
-		{"PPL", func(r *Raw) { r.FeatureMap = FeaturePPL }, "the array has a partial parity log", ""},
-		{"PPLs", func(r *Raw) { r.FeatureMap = FeatureMultiplePPLs }, "the array has a partial parity log", ""},
+		{"PPL", func(r *Raw) { r.FeatureMap, r.Level = FeaturePPL, 4 }, noLog, ""},
+		{"PPLs", func(r *Raw) { r.FeatureMap, r.Level = FeatureMultiplePPLs, 4 }, noLog, ""},
 		{"cluster", func(r *Raw) { r.FeatureMap = FeatureClustered }, cluster, ""},
 		{"replacement", func(r *Raw) { r.FeatureMap, r.DevRoles[4] = FeatureReplacement, 1 }, "", ""},
 		{
