@@ -2,6 +2,8 @@ package md1
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"hash/crc32"
 
 	"raid-assembler/pkg/metadata"
@@ -21,6 +23,38 @@ func pplPlace(raw *Raw) *metadata.PPL {
 		Sector: raid.Sectors(raw.SuperOffset) + raid.Sectors(offset), Size: raid.Sectors(size),
 		Ring:      raw.FeatureMap&FeatureMultiplePPLs != 0,
 		Signature: crc32.Checksum(raw.SetUUID[:], crc32.MakeTable(crc32.Castagnoli)),
+	}
+}
+
+// pplFits verifies that the logs of a member lie over nothing else, and that
+// nothing else is meant to lie there: the kernel knows no bitmap beside them.
+func pplFits(raw *Raw, src metadata.Source) error {
+	const least = 16 // sectors: a header, and the partial parity of a row
+
+	log := pplPlace(raw)
+	if log == nil {
+		return nil
+	}
+
+	both := raw.FeatureMap&FeaturePPL != 0 && raw.FeatureMap&FeatureMultiplePPLs != 0
+	end, block := log.Sector+log.Size, int64(max(src.Block, raid.SectorSize))
+	over := func(from, to raid.Sectors) bool { return log.Sector < to && from < end }
+
+	super, data := raid.Sectors(raw.SuperOffset), raid.Sectors(raw.DataOffset)
+	bad := super + raid.Sectors(raw.BblogOffset)
+
+	switch {
+	case both || raw.FeatureMap&FeatureBitmapOffset != 0:
+		return fmt.Errorf("partial parity logs beside something else, features %#x", uint32(raw.FeatureMap))
+	case raid.Level(raw.Level) != raid.Level5:
+		return errors.New("a partial parity log on a level that has none")
+	case log.Size < least || log.Sector < 0 || end > src.Size,
+		log.Sector.Bytes()%block != 0, over(super, super+blockSize/raid.SectorSize),
+		over(data, data+raid.Sectors(raw.DataSize)),
+		raw.BblogSize > 0 && over(bad, bad+raid.Sectors(raw.BblogSize)):
+		return fmt.Errorf("no place for a partial parity log of %d sectors at sector %d", log.Size, log.Sector)
+	default:
+		return nil
 	}
 }
 

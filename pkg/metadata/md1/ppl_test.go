@@ -2,6 +2,7 @@ package md1
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"raid-assembler/pkg/engine/geometry"
@@ -88,5 +89,41 @@ func checkRedo(t *testing.T, g *conformance.Golden, redo intent.PPLRedo) {
 
 	if !bytes.Equal(sum, at(redo.Parity)) {
 		t.Errorf("parity of component sectors %v is not what the log makes it", redo.Component)
+	}
+}
+
+// TestPPLFits checks that no log is written over what it would damage.
+func TestPPLFits(t *testing.T) {
+	at := func(offset int16, size uint16) func(*Raw) {
+		return func(r *Raw) {
+			r.FeatureMap, r.BitmapOffset = FeatureMultiplePPLs, int32(uint32(size)<<16|uint32(uint16(offset)))
+			r.BblogOffset = 2030 - 8 // at the end of the gap
+		}
+	}
+
+	for _, tt := range []struct {
+		name  string
+		edit  func(*Raw)
+		block int
+		want  string
+	}{
+		{"as mdadm has it", at(8, 2000), 512, ""},
+		{"in blocks of 4096", at(8, 2000), 4096, ""},
+		{"off them", at(9, 1000), 4096, "no place"},
+		{"over the superblock", at(1, 100), 512, "no place"},
+		{"over the bad block log", at(8, 2020), 512, "no place"},
+		{"over the data", func(r *Raw) { at(8, 2040)(r); r.BblogSize = 0 }, 512, "no place"},
+		{"in front of the device", at(-9, 8), 512, "no place"},
+		{"too small", at(8, 15), 512, "no place"},
+		{"beside a bitmap", func(r *Raw) { at(8, 2000)(r); r.FeatureMap |= FeatureBitmapOffset }, 512, "beside something else"},
+		{"of both kinds", func(r *Raw) { at(8, 2000)(r); r.FeatureMap |= FeaturePPL }, 512, "beside something else"},
+		{"of another level", func(r *Raw) { at(8, 2000)(r); r.Level = 6; r.RaidDisks = 4 }, 512, "level that has none"},
+	} {
+		src := source(device(sample(tt.edit)))
+		src.Block = tt.block
+
+		if sb := mustProbe(t, src); tt.want == "" && sb.Unsupported != "" || !strings.Contains(sb.Unsupported, tt.want) {
+			t.Errorf("%s: Unsupported = %q, want %q", tt.name, sb.Unsupported, tt.want)
+		}
 	}
 }

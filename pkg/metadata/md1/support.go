@@ -34,6 +34,7 @@ func obstacles(raw *Raw, src metadata.Source, found *bitmap) []obstacle {
 	blocks := fmt.Sprintf("logical blocks of %d bytes are larger than a superblock", src.Block)
 
 	_, hasBadLog := badPlace(raw, src)
+	noLog := pplFits(raw, src)
 
 	var version uint32
 
@@ -47,8 +48,7 @@ func obstacles(raw *Raw, src metadata.Source, found *bitmap) []obstacle {
 		{raw.Pad0 != 0 || raw.Pad3 != [28]byte{}, "reserved bytes are not zero", everything},
 		{has(FeatureReshapeActive | FeatureReshapeBackwards | FeatureNewOffset), "a reshape is active", everything},
 		{has(FeatureJournal) || hasJournal(raw), "the array has a journal device", everything},
-		{has(FeaturePPL|FeatureMultiplePPLs) && raid.Level(raw.Level) != raid.Level5,
-			"a partial parity log on a level that has none", running},
+		{noLog != nil, fmt.Sprint(noLog), running},
 		{hasThreeInASlot(raw), "three members are in one slot", running},
 		{has(FeatureClustered), "the array is shared by a cluster", running},
 		{has(FeatureBadBlocks) && !hasBadLog, "the bad block log has no place of its own", running},
