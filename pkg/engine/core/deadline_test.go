@@ -296,3 +296,64 @@ func TestNoMemoryToGoOn(t *testing.T) {
 		t.Errorf("answers %v, cause %q", h.answers, h.cause[0])
 	}
 }
+
+// TestNoAllocationsOverTime serves requests while the time goes by, with all
+// that is looked at now and then.
+func TestNoAllocationsOverTime(t *testing.T) {
+	c, _ := newMirror(t, 2)
+	data := make([]byte, 4096)
+	flying := make([]int, 0, 8)
+
+	serve := func() {
+		c.Submit(stripe.Request{Tag: 1, Op: stripe.Read, Data: data})
+		c.Submit(stripe.Request{Tag: 2, Op: stripe.Read, Sector: 512, Data: data})
+
+		for ended := 0; ended < 2; {
+			c.SetTime(c.now.Add(120 * time.Millisecond))
+
+			for _, id := range flying {
+				c.Complete(id, stripe.None)
+			}
+
+			flying = flying[:0]
+
+			c.Advance()
+
+			for _, o := range c.Operations() {
+				flying = append(flying, o.ID)
+			}
+
+			ended += len(c.Answers())
+		}
+	}
+
+	serve()
+
+	if n := testing.AllocsPerRun(100, serve); n != 0 {
+		t.Errorf("%v allocations for two requests, want none", n)
+	}
+
+	if c.deadliner.flying != 0 || c.slowness.pulses[0].latency == 0 {
+		t.Errorf("%d operations in flight, reads take %v", c.deadliner.flying, c.slowness.pulses[0].latency)
+	}
+}
+
+// TestNoAllocationsBesideASync steers a sync.
+func TestNoAllocationsBesideASync(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	th := newThrottle(1)
+	th.start(now)
+
+	step := func() {
+		th.requestBegan(now, 0)
+		th.slabBegan(now)
+		now = now.Add(30 * time.Millisecond)
+		th.requestEnded(now, 0)
+		th.slabEnded(now, th.slab, true)
+		th.pace.rate(now)
+	}
+
+	if n := testing.AllocsPerRun(500, step); n != 0 {
+		t.Errorf("%v allocations for a slab, want none", n)
+	}
+}
