@@ -298,16 +298,18 @@ func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engin
 		return nil
 	}
 
+	replacement := c.sb.Replacement && shared(best, slot)
+
 	switch own := c.sb.Role(c.sb.Number); {
 	case own != role:
 		// Only its own superblock says how much of its data is right.
 		return fmt.Errorf("%s is %v by its own superblock and %v by the freshest: %w", who, own, role, ErrRefused)
 	case int(slot) >= len(setup.Members):
 		return fmt.Errorf("%s claims slot %d of %d: %w", who, slot, len(setup.Members), ErrRefused)
-	case c.sb.Replacement && setup.HasSuccessor:
+	case replacement && setup.HasSuccessor:
 		return fmt.Errorf("%s is to replace the member in slot %d, as another device is in slot %d: %w",
 			who, slot, setup.Heir, ErrRefused)
-	case !c.sb.Replacement && setup.Members[slot].Device != engine.None:
+	case !replacement && setup.Members[slot].Device != engine.None:
 		return fmt.Errorf("%s claims slot %d, as another device does: %w", who, slot, ErrRefused)
 	case c.sb.Events+1 < best.Events:
 		return fmt.Errorf("%s is stale: event count %d, the freshest has %d: %w",
@@ -316,13 +318,27 @@ func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engin
 
 	m := c.member(best, id)
 
-	if c.sb.Replacement {
+	if replacement {
 		setup.Successor, setup.Heir, setup.HasSuccessor = m, slot, true
 	} else {
 		setup.Members[slot] = m
 	}
 
 	return nil
+}
+
+// shared reports whether a superblock gives slot to two devices. A replacement
+// that has it to itself by then has only not heard of it.
+func shared(sb *metadata.Superblock, slot raid.Slot) bool {
+	n := 0
+
+	for _, role := range sb.Roles {
+		if held, ok := role.Slot(); ok && held == slot {
+			n++
+		}
+	}
+
+	return n > 1
 }
 
 // member returns what c is in its slot, by its own word.
@@ -339,13 +355,13 @@ func (c candidate) member(best *metadata.Superblock, id engine.DeviceID) engine.
 }
 
 // succeed lets a device that was to replace one which is not here take its
-// place, if it holds everything.
-func succeed(setup *engine.Setup) error {
+// place. If it does not hold everything yet, that is a degraded start.
+func succeed(setup *engine.Setup, degraded bool) error {
 	if !setup.HasSuccessor || setup.Members[setup.Heir].Device != engine.None {
 		return nil
 	}
 
-	if setup.Successor.State != raid.InSync {
+	if setup.Successor.State != raid.InSync && !degraded {
 		return fmt.Errorf("the device that is to replace the member in slot %d is here, without that: %w",
 			setup.Heir, ErrRefused)
 	}
@@ -420,7 +436,7 @@ func grown(cfg loop.Config, g raid.Geometry, bytes int64) (loop.Config, error) {
 
 // complete checks that enough is there, and settles what can be settled then.
 func complete(setup *engine.Setup, best *metadata.Superblock, p api.StartParameters) error {
-	if err := succeed(setup); err != nil {
+	if err := succeed(setup, p.Degraded); err != nil {
 		return err
 	}
 

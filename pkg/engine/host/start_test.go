@@ -179,6 +179,7 @@ func TestSucceed(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		with      bool // the other is here
+		degraded  bool // it may start so
 		recovered raid.Sectors
 		want      string
 		in        engine.Member // slot 1
@@ -194,6 +195,10 @@ func TestSucceed(t *testing.T) {
 		},
 		{name: "filled and alone", recovered: raid.MaxSectors, in: engine.Member{Device: 2, State: raid.InSync}},
 		{name: "being filled and alone", recovered: testChunk, want: "is here, without that"},
+		{
+			name: "being filled and alone, degraded", recovered: testChunk, degraded: true,
+			in: engine.Member{Device: 2, State: raid.Recovering, Recovered: testChunk},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			table := []raid.Role{0, 1, 1}
@@ -213,7 +218,7 @@ func TestSucceed(t *testing.T) {
 				}
 			}
 
-			err := succeed(&setup)
+			err := succeed(&setup, tt.degraded)
 			checkRefused(t, err, tt.want)
 
 			if err == nil && (setup.Members[1] != tt.in || setup.HasSuccessor != tt.successor) {
@@ -225,6 +230,25 @@ func TestSucceed(t *testing.T) {
 				checkRefused(t, place(&setup, best, c, 3), "as another device is")
 			}
 		})
+	}
+}
+
+// TestSucceeded places a device that has the slot to itself, by the freshest
+// superblock, and does not know that by its own.
+func TestSucceeded(t *testing.T) {
+	best := device(0, 9, 0, raid.RoleFaulty, 1).sb
+	setup := newSetup(best)
+
+	c := device(2, 9, 0, 1, 1).asSlot(1).recovered(5 * testChunk)
+	c.sb.Replacement = true
+
+	if err := place(&setup, best, c, 2); err != nil {
+		t.Fatal(err)
+	}
+
+	want := engine.Member{Device: 2, State: raid.Recovering, Recovered: 5 * testChunk}
+	if setup.Members[1] != want || setup.HasSuccessor {
+		t.Errorf("slot 1 has %+v, a successor %v, want %+v, false", setup.Members[1], setup.HasSuccessor, want)
 	}
 }
 
