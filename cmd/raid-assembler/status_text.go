@@ -193,9 +193,17 @@ func scrubText(s api.Scrub) string {
 		}
 
 		text += fmt.Sprintf("%s%d to %d", separator, r.From, r.To)
+		if r.Slot != nil {
+			text += fmt.Sprintf(" (slot %d was wrong)", *r.Slot)
+		}
 	}
 
-	if length(s.Where) < s.MismatchedBytes {
+	var told int64
+	for _, r := range s.Where {
+		told += r.To - r.From
+	}
+
+	if told < s.MismatchedBytes {
 		text += " and elsewhere"
 	}
 

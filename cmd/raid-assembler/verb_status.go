@@ -41,7 +41,8 @@ its disks meanwhile), "limits" (of a sync:
 "minimum_bytes_per_second", "maximum_bytes_per_second"), "bitmap" (null, or
 "chunk_kib", "dirty_bytes", "total_bytes"), "scrub" (what the last check, repair
 or resync found since the start: null, or "action", "done", "mismatched_bytes",
-"where": ranges of each member, "from_bytes" and "to_bytes"), "members"
+"where": "from_bytes" and "to_bytes" of each member, or of a RAID10, and "slot",
+whose content was wrong, or null), "members"
 ("device", "serial", "slot" from 0 or null for a spare, "state": in-sync, spare,
 recovering, faulty, missing, stale; "replaces" if it is to take the place of the
 one that has the slot, "write_mostly", "bad_blocks": ranges) and "reason".
@@ -109,7 +110,7 @@ func completeArray(a *api.Array) {
 	}
 
 	if a.Scrub != nil {
-		a.Scrub.Where = append([]api.Range{}, a.Scrub.Where...)
+		a.Scrub.Where = append([]api.Mismatch{}, a.Scrub.Where...)
 	}
 }
 

@@ -67,9 +67,10 @@ func (p *program) repairVerb() *cobra.Command {
 		method: "Repair",
 		use:    "repair ARRAY",
 		short:  "compare all copies and parity, and make them agree",
-		long: `As check, and what differs is made to agree: parity is computed anew from the
-data, and copies are made equal to the first. That ends the difference; which
-of them was right, nobody knows.` + scrubExit,
+		long: `As check, and what differs is made to agree. Where redundancy tells which member
+is wrong, as at level 6 and among three copies, that one is mended. Elsewhere
+parity is computed anew from the data, and copies are made equal to the first:
+that ends the difference, but which of them was right nobody knows.` + scrubExit,
 		args:  cobra.ExactArgs(1),
 		flags: of.flags, apply: of.apply,
 		wait: p.scrubbed(raid.Repair),

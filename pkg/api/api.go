@@ -86,10 +86,19 @@ type Range struct {
 
 // Scrub is what a check, a repair or a resync found that was not redundant.
 type Scrub struct {
-	Action          string  `json:"action"`
-	Done            bool    `json:"done"` // else it goes on, or was ended
-	MismatchedBytes int64   `json:"mismatched_bytes"`
-	Where           []Range `json:"where"` // of each member; the first ones if there are many
+	Action          string `json:"action"`
+	Done            bool   `json:"done"` // else it goes on, or was ended
+	MismatchedBytes int64  `json:"mismatched_bytes"`
+	// Where is where, of each member; the first ones if there are many.
+	Where []Mismatch `json:"where"`
+}
+
+// Mismatch is a part of the members that is not redundant, half open. At RAID10
+// its offsets are those of the array.
+type Mismatch struct {
+	From int64 `json:"from_bytes"`
+	To   int64 `json:"to_bytes"`
+	Slot *int  `json:"slot"` // whose content was wrong; null if nobody can know
 }
 
 // Sync is the progress of a resync, a recovery, a check, a repair or a

@@ -100,9 +100,20 @@ func describeScrub(w core.Wrong) *api.Scrub {
 		return nil
 	}
 
-	return &api.Scrub{
-		Action: string(w.Action), Done: w.Done, MismatchedBytes: w.Sectors.Bytes(), Where: describeRanges(w.Where),
+	s := &api.Scrub{
+		Action: string(w.Action), Done: w.Done, MismatchedBytes: w.Sectors.Bytes(), Where: []api.Mismatch{},
 	}
+
+	for i, r := range w.Where {
+		m := api.Mismatch{From: r.From.Bytes(), To: r.To.Bytes()}
+		if slot := int(w.Slots[i]); slot >= 0 {
+			m.Slot = &slot
+		}
+
+		s.Where = append(s.Where, m)
+	}
+
+	return s
 }
 
 // describeMarks says how much a bitmap marks, if there is one. Its last chunk may

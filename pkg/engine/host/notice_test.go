@@ -207,9 +207,12 @@ func TestDescribeScrub(t *testing.T) {
 		t.Errorf("describeScrub(nothing) = %+v, want nothing", got)
 	}
 
-	got := describeScrub(core.Wrong{Action: raid.Check, Done: true, Sectors: 24, Where: []raid.Range{{From: 8, To: 16}}})
+	got := describeScrub(core.Wrong{
+		Action: raid.Check, Done: true, Sectors: 24,
+		Where: []raid.Range{{From: 8, To: 16}, {From: 24, To: 32}}, Slots: []raid.Slot{2, raid.NoSlot},
+	})
 	want := &api.Scrub{
-		Action: "check", Done: true, MismatchedBytes: 24 * 512, Where: []api.Range{{From: 4096, To: 8192}},
+		Action: "check", Done: true, MismatchedBytes: 24 * 512, Where: []api.Mismatch{{From: 4096, To: 8192, Slot: new(2)}, {From: 12288, To: 16384}},
 	}
 
 	if diff := cmp.Diff(want, got); diff != "" {
