@@ -23,6 +23,10 @@ func dataRoom(raw *Raw, m minor, size raid.Sectors) raid.Sectors {
 	}
 
 	behind(raw.FeatureMap&FeatureBitmapOffset != 0, bitmapPlace(raw))
+	if log := pplPlace(raw); log != nil {
+		behind(true, log.Sector)
+	}
+
 	behind(raw.BblogSize > 0, super+raid.Sectors(raw.BblogOffset))
 
 	return max(end-data, 0)
@@ -40,13 +44,7 @@ func (k *keeper) Grow(size raid.Sectors) (raid.Sectors, error) {
 		return 0, fmt.Errorf("md1: a RAID10 of layout %#x cannot grow", k.like.Layout)
 	}
 
-	room := raid.MaxSectors
-	for _, m := range k.members {
-		if m != nil {
-			room = min(room, m.room)
-		}
-	}
-
+	room := k.room()
 	if size == 0 {
 		size = room
 	}
@@ -80,4 +78,17 @@ func (k *keeper) Grow(size raid.Sectors) (raid.Sectors, error) {
 	}
 
 	return size, nil
+}
+
+// room returns how much data every attached device may have.
+func (k *keeper) room() raid.Sectors {
+	room := raid.MaxSectors
+
+	for _, m := range k.members {
+		if m != nil {
+			room = min(room, m.room)
+		}
+	}
+
+	return room
 }
