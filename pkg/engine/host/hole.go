@@ -4,11 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"raid-assembler/pkg/engine/intent"
 	"raid-assembler/pkg/engine/loop"
-	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/engine/parity"
 	"raid-assembler/pkg/raid"
 )
@@ -33,19 +30,12 @@ func closeHole(all []candidate, cfg *loop.Config, acceptLoss bool) error {
 		return nil
 	}
 
-	logs, whole := readLogs(all, cfg)
-	entries := 0
-
-	for _, l := range logs {
-		entries += l.found.Entries
-		whole = whole && l.found.Mismatches == 0
-	}
-
+	logs, tell := readLogs(all, cfg)
 	degraded := slices.ContainsFunc(cfg.Setup.Members, notInSync)
 
 	switch {
 	case best.Clean():
-	case whole && entries > 0:
+	case tell && entries(logs) > 0:
 		for _, l := range logs {
 			if err := redo(all, cfg, l); err != nil {
 				return err
@@ -73,10 +63,20 @@ func closeHole(all []candidate, cfg *loop.Config, acceptLoss bool) error {
 	return nil
 }
 
+// entries returns how many entries of logs are right.
+func entries(logs map[int]*pplLog) int {
+	n := 0
+	for _, l := range logs {
+		n += l.found.Entries
+	}
+
+	return n
+}
+
 // readLogs reads the logs of the members that are in sync, by their place in
-// all; not whole if one cannot be read.
-func readLogs(all []candidate, cfg *loop.Config) (logs map[int]*pplLog, whole bool) {
-	logs, whole = make(map[int]*pplLog), true
+// all, and reports whether they tell all that they should.
+func readLogs(all []candidate, cfg *loop.Config) (logs map[int]*pplLog, tell bool) {
+	logs, tell = make(map[int]*pplLog), true
 	here := func(s raid.Slot) bool { return cfg.Setup.Members[s].State == raid.InSync }
 
 	for slot, m := range cfg.Setup.Members {
@@ -91,17 +91,18 @@ func readLogs(all []candidate, cfg *loop.Config) (logs map[int]*pplLog, whole bo
 
 		area := make([]byte, c.sb.PPL.Size.Bytes()) // 32 MiB at most: its size has 16 bits
 		if _, err := c.dev.ReadAt(area, c.sb.PPL.Sector.Bytes()); err != nil {
-			whole = false
+			tell = false
 
 			continue
 		}
 
-		logs[int(m.Device)] = &pplLog{candidate: c, slot: raid.Slot(slot), found: intent.RecoverPPL(
-			cfg.Geometry, raid.Slot(slot),
-			intent.PPLArea{Bytes: area, Signature: c.sb.PPL.Signature, Ring: c.sb.PPL.Ring}, here)}
+		found := intent.RecoverPPL(cfg.Geometry, raid.Slot(slot),
+			intent.PPLArea{Bytes: area, Signature: c.sb.PPL.Signature, Ring: c.sb.PPL.Ring}, here)
+		logs[int(m.Device)] = &pplLog{candidate: c, slot: raid.Slot(slot), found: found}
+		tell = tell && found.Mismatches == 0
 	}
 
-	return logs, whole
+	return logs, tell
 }
 
 // redo writes the parity that a log and the data make.
@@ -120,7 +121,7 @@ func redo(all []candidate, cfg *loop.Config, l *pplLog) error {
 			parity.XORInto(sum, data)
 		}
 
-		if err := writeDurably(l.dev, l.sb.DataOffset+r.Component.From, sum); err != nil {
+		if err := l.dev.WriteDurably(sum, l.sb.DataOffset+r.Component.From); err != nil {
 			return err
 		}
 	}
@@ -139,17 +140,5 @@ func emptyLog(c candidate) error {
 	buf := make([]byte, 2*intent.PPLHeaderSize)
 	(&intent.PPLHeader{Signature: log.Signature}).Encode(buf)
 
-	return writeDurably(c.dev, log.Sector, buf)
-}
-
-func writeDurably(d *member.Device, at raid.Sectors, data []byte) error {
-	if _, err := (member.Direct{FD: d.FD(), Size: d.Size.Bytes()}).WriteAt(data, at.Bytes()); err != nil {
-		return fmt.Errorf("%s: %w", d.Path, err)
-	}
-
-	if err := unix.Fdatasync(d.FD()); err != nil {
-		return fmt.Errorf("%s: flush: %w", d.Path, err)
-	}
-
-	return nil
+	return c.dev.WriteDurably(buf, log.Sector)
 }

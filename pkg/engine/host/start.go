@@ -288,43 +288,57 @@ func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engin
 			who, c.sb.DataSize, best.Size, ErrRefused)
 	}
 
-	if !slotted {
-		if role != raid.RoleSpare {
-			return fmt.Errorf("%s is %v by the freshest superblock: %w", who, role, ErrRefused)
-		}
+	if !slotted && role != raid.RoleSpare {
+		return fmt.Errorf("%s is %v by the freshest superblock: %w", who, role, ErrRefused)
+	}
 
+	if !slotted {
 		setup.Spares = append(setup.Spares, id)
 
 		return nil
 	}
 
-	replacement := c.sb.Replacement && shared(best, slot)
-
-	switch own := c.sb.Role(c.sb.Number); {
-	case own != role:
-		// Only its own superblock says how much of its data is right.
-		return fmt.Errorf("%s is %v by its own superblock and %v by the freshest: %w", who, own, role, ErrRefused)
-	case int(slot) >= len(setup.Members):
-		return fmt.Errorf("%s claims slot %d of %d: %w", who, slot, len(setup.Members), ErrRefused)
-	case replacement && setup.HasSuccessor:
-		return fmt.Errorf("%s is to replace the member in slot %d, as another device is in slot %d: %w",
-			who, slot, setup.Heir, ErrRefused)
-	case !replacement && setup.Members[slot].Device != engine.None:
-		return fmt.Errorf("%s claims slot %d, as another device does: %w", who, slot, ErrRefused)
-	case c.sb.Events+1 < best.Events:
-		return fmt.Errorf("%s is stale: event count %d, the freshest has %d: %w",
-			who, c.sb.Events, best.Events, ErrRefused)
+	if err := c.fits(setup, best, slot); err != nil {
+		return fmt.Errorf("%s %w", who, err)
 	}
 
 	m := c.member(best, id)
 
-	if replacement {
+	if c.replaces(best, slot) {
 		setup.Successor, setup.Heir, setup.HasSuccessor = m, slot, true
 	} else {
 		setup.Members[slot] = m
 	}
 
 	return nil
+}
+
+// fits says why c cannot have the slot that the freshest superblock gives it, if
+// so.
+func (c candidate) fits(setup *engine.Setup, best *metadata.Superblock, slot raid.Slot) error {
+	replaces, role := c.replaces(best, slot), best.Role(c.sb.Number)
+
+	switch own := c.sb.Role(c.sb.Number); {
+	case own != role:
+		// Only its own superblock says how much of its data is right.
+		return fmt.Errorf("is %v by its own superblock and %v by the freshest: %w", own, role, ErrRefused)
+	case int(slot) >= len(setup.Members):
+		return fmt.Errorf("claims slot %d of %d: %w", slot, len(setup.Members), ErrRefused)
+	case replaces && setup.HasSuccessor:
+		return fmt.Errorf("is to replace the member in slot %d, as another device is in slot %d: %w",
+			slot, setup.Heir, ErrRefused)
+	case !replaces && setup.Members[slot].Device != engine.None:
+		return fmt.Errorf("claims slot %d, as another device does: %w", slot, ErrRefused)
+	case c.sb.Events+1 < best.Events:
+		return fmt.Errorf("is stale: event count %d, the freshest has %d: %w", c.sb.Events, best.Events, ErrRefused)
+	default:
+		return nil
+	}
+}
+
+// replaces reports whether c is to replace the member in a slot.
+func (c candidate) replaces(best *metadata.Superblock, slot raid.Slot) bool {
+	return c.sb.Replacement && shared(best, slot)
 }
 
 // shared reports whether a superblock gives slot to two devices. A replacement

@@ -148,6 +148,20 @@ func (d *Device) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// WriteDurably writes whole logical blocks, and returns when they are on stable
+// storage.
+func (d *Device) WriteDurably(p []byte, at raid.Sectors) error {
+	if _, err := (Direct{FD: d.fd, Size: d.Size.Bytes()}).WriteAt(p, at.Bytes()); err != nil {
+		return fmt.Errorf("%s: %w", d.Path, err)
+	}
+
+	if err := unix.Fdatasync(d.fd); err != nil {
+		return fmt.Errorf("member: flush %s: %w", d.Path, err)
+	}
+
+	return nil
+}
+
 // edge is how much of either end of a device holds the metadata of all
 // formats, and what is to be erased there.
 const edge = 128 << 10
