@@ -18,9 +18,10 @@ func TestConformance(t *testing.T) {
 			{Level: raid.Level0, Disks: 2, Chunk: 24},
 			{Level: raid.Level1, Disks: 2},
 			{Level: raid.Level5, Layout: raid.LeftSymmetric, Disks: 3, Chunk: 128},
+			{Level: raid.Level5, Layout: raid.ParityFirst, Disks: 3, Chunk: 128}, // with partial parity logs
 		} {
 			for _, maxDev := range []int{128, maxRoles} {
-				if maxDev > 128 && g.Level != raid.Level5 {
+				if maxDev > 128 && g.Layout != raid.LeftSymmetric {
 					continue // no level makes a difference to it
 				}
 
@@ -55,7 +56,7 @@ func TestConformance(t *testing.T) {
 func makeDisks(tb testing.TB, m int, g raid.Geometry, maxDev int) []conformance.Disk {
 	tb.Helper()
 
-	const size = 4096 + 8*128
+	const size = 4096 + 2048 + 8*128
 
 	sizes := []raid.Sectors{size, size + 8, size, size}[:g.Disks]
 	if g.Level.HasRedundancy() {
@@ -67,7 +68,10 @@ func makeDisks(tb testing.TB, m int, g raid.Geometry, maxDev int) []conformance.
 
 		// One of many roles has no room behind its superblock at 1.0, and one
 		// with redundancy else has a bitmap.
-		if g.Level.HasRedundancy() && maxDev == 128 {
+		switch {
+		case g.Level == raid.Level5 && g.Layout == raid.ParityFirst:
+			p.PPL = true
+		case g.Level.HasRedundancy() && maxDev == 128:
 			p.Bitmap, p.BitmapChunk = BitmapInternal, 8
 		}
 	}), sizes...)

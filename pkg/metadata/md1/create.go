@@ -27,6 +27,8 @@ type Params struct {
 	// a bit of it stands for: 0 is what mdadm would choose.
 	Bitmap      BitmapChoice
 	BitmapChunk raid.Sectors
+	// PPL has a RAID5 keep partial parity logs, and no bitmap then.
+	PPL bool
 
 	// AssumeClean says that redundancy is right already.
 	AssumeClean bool
@@ -82,6 +84,10 @@ func Create(p Params, devices []NewMember) ([][]metadata.Write, error) {
 			erase = append(erase, wholeBitmap(raw, header))
 		}
 
+		if log := pplPlace(raw); log != nil {
+			erase = append(erase, metadata.Write{Sector: log.Sector, Data: emptyPPL(log)})
+		}
+
 		for _, w := range erase {
 			w.Member = metadata.MemberID(i)
 			first = append(first, w)
@@ -118,6 +124,8 @@ func (p Params) check(devices []NewMember) error {
 		return fmt.Errorf("%d devices exceed %d", len(devices), maxRoles)
 	case len(devices) > p.Disks && !p.Level.HasRedundancy():
 		return fmt.Errorf("%v has no use for a spare", p.Level)
+	case p.PPL && (p.Level != raid.Level5 || p.Bitmap == BitmapInternal):
+		return fmt.Errorf("%v has partial parity logs only at raid5, and without a bitmap", p.Level)
 	case p.Chunk < 0 || p.Chunk > 1<<31 || p.Size < 0:
 		return fmt.Errorf("chunk of %d, size of %d sectors", p.Chunk, p.Size)
 	default:
@@ -157,6 +165,11 @@ func newArray(p Params, devices []NewMember) (*Raw, error) {
 	if p.Level == raid.Level0 {
 		raw.FeatureMap |= FeatureRAID0Layout
 		raw.Layout = max(raw.Layout, 1)
+	}
+
+	if p.PPL {
+		raw.FeatureMap |= FeatureMultiplePPLs
+		raw.BitmapOffset = pplField(minor(p.Minor))
 	}
 
 	if p.AssumeClean || !p.Level.HasRedundancy() {
@@ -207,6 +220,9 @@ func setSpace(like *Raw, p Params, devices []NewMember) error {
 	}
 
 	room := bitmapRoom(smallest)
+	if p.PPL {
+		room = pplSectors
+	}
 
 	free := smallest&^7 - 16 - bblogSectors - room
 	if p.Minor != 0 {
@@ -272,8 +288,16 @@ func placed(raw Raw, m minor, d NewMember, header *bitmap) (*Raw, error) {
 		room = header.takes(&raw)
 	}
 
+	ppl := raw.FeatureMap&FeatureMultiplePPLs != 0
+	if ppl {
+		room = pplSectors
+	}
+
 	end := d.Size
 	switch {
+	case m == 0 && ppl:
+		raw.BblogOffset = -bblogSectors
+		end = at - bblogSectors - pplSectors
 	case m == 0 && header != nil:
 		raw.BblogOffset = -bblogSectors
 		end = at + raid.Sectors(raw.BitmapOffset)

@@ -65,6 +65,7 @@ func TestCreateLikeMdadm(t *testing.T) {
 	for _, name := range []string{
 		"md10-raid1-2", "md11-raid5-3", "md12-raid0-3", "md12-raid1-2-spare", "md12-raid10-f2-3", "md12-raid10-n2-4",
 		"md12-raid4-3", "md12-raid5-la-3", "md12-raid6-ra-6", "md12-raid1-2-bitmap", "md12-raid5-ls-4-bitmap-spare",
+		"md12-raid5-ppl-3",
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := conformance.LoadGolden(t, name)
@@ -85,7 +86,7 @@ func TestCreateLikeMdadm(t *testing.T) {
 
 			d, err := create(t, Params{
 				Minor: int(minorOf(theirs)), Array: theirs.Array, Name: theirs.Name, Host: theirs.Host,
-				Geometry: geometry, Now: theirs.Created, Bitmap: bitmap,
+				Geometry: geometry, Now: theirs.Created, Bitmap: bitmap, PPL: theirs.PPL != nil,
 			}, sizes...)
 			if err != nil {
 				t.Fatal(err)
@@ -221,6 +222,8 @@ func TestCreateRefuses(t *testing.T) {
 		{"few devices", func(p *Params) { p.Disks = 4 }, three, "4 slots of at most 1920, and 3 devices"},
 		{"all missing", func(*Params) {}, []raid.Sectors{0, 0, 0}, "no device for any slot"},
 		{"spare of a raid0", func(p *Params) { p.Level, p.Disks = 0, 2 }, three, "raid0 has no use for a spare"},
+		{"PPL of a raid6", func(p *Params) { p.Level, p.PPL = 6, true }, three, "partial parity logs only at raid5"},
+		{"PPL and a bitmap", func(p *Params) { p.PPL, p.Bitmap = true, BitmapInternal }, three, "without a bitmap"},
 		{"no name", func(p *Params) { p.Name = "" }, three, `name "" of host "lab"`},
 		{"colon", func(p *Params) { p.Name = "a:b" }, three, `name "a:b" of host`},
 		{"slash", func(p *Params) { p.Name = "../b" }, three, `name "../b" of host`},

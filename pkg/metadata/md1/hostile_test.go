@@ -42,6 +42,8 @@ func FuzzKeep(f *testing.F) {
 	f.Add(uint32(9), int32(8), int32(32), uint16(8), uint8(0), int32(10), uint32(0x102), int64(1)<<34, uint32(8), uint32(1920), header, []byte{8, 4, 0, 0})
 	f.Add(uint32(0xc19), int32(-8), int32(-32), uint16(9), uint8(3), int32(1), uint32(0), int64(1)<<34, uint32(0), uint32(2), header, []byte{})
 
+	f.Add(uint32(0x800), int32(2000<<16|8), int32(2030), uint16(8), uint8(0), int32(5), uint32(2), int64(31744), uint32(8), uint32(3), header, []byte{})
+
 	// The largest that is kept.
 	large := bytes.Clone(header)
 	binary.LittleEndian.PutUint32(large[offBitmapChunk:], 1<<21)
@@ -120,6 +122,10 @@ func keepHostile(t *testing.T, src metadata.Source) {
 			checkHostile(t, sb, b.Write(0))
 			checkHostile(t, sb, b.Write((len(b.Bits())+255)/size))
 		}()
+	}
+
+	if log := k.Log(0); log != nil {
+		checkHostile(t, sb, []metadata.Write{{Sector: log.Sector, Data: make([]byte, log.Size.Bytes())}})
 	}
 
 	for _, stage := range k.Record(metadata.State{Members: records(member), Now: now}) {

@@ -48,7 +48,7 @@ func devflags(writeMostly, failFast bool) uint8 {
 func (p Params) newBitmap(like *Raw) (*bitmap, error) {
 	sectors := syncSectors(like)
 
-	wanted := p.Bitmap == BitmapInternal || p.Bitmap == BitmapAuto && arraySectors(like) > bitmapAutoMin
+	wanted := p.Bitmap == BitmapInternal || p.Bitmap == BitmapAuto && !p.PPL && arraySectors(like) > bitmapAutoMin
 	if !wanted || !p.Level.HasRedundancy() {
 		if p.Bitmap == BitmapInternal {
 			return nil, fmt.Errorf("%v has no use for a bitmap", p.Level)

@@ -10,6 +10,21 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
+// pplSectors is the room for logs that mdadm makes: 1 MiB, a ring.
+const pplSectors = 2048
+
+// pplField returns what a new superblock says of where its logs are, where it
+// would have the place of a bitmap: behind it, or at 1.0 in front of the bad
+// block log.
+func pplField(m minor) int32 {
+	offset := int16(bitmapOffset)
+	if m == 0 {
+		offset = -pplSectors - bblogSectors
+	}
+
+	return int32(pplSectors<<16 | uint32(uint16(offset)))
+}
+
 // pplPlace returns where a member keeps partial parity, or nil if it does not.
 func pplPlace(raw *Raw) *metadata.PPL {
 	if raw.FeatureMap&(FeaturePPL|FeatureMultiplePPLs) == 0 {
