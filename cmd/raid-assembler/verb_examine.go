@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 	"raid-assembler/pkg/scan"
@@ -28,8 +29,10 @@ superblock), "signatures" (what other programs left: "kind", "offset_bytes",
 "name", "host", "level", "layout", "chunk_kib", "slots", "component_bytes",
 "created", "updated", "events", "number", "role", "roles" (by number),
 "data_offset_bytes", "data_size_bytes", "clean", "resync_offset_bytes" and
-"recovery_offset_bytes" (null if all is in sync), "unsupported" and "unreadable"
-(empty, or why), and "raw": the fields as they lie on disk, in the words of the
+"recovery_offset_bytes" (null if all is in sync), "bitmap" (null, or "chunk_kib",
+"events", "stale"), "ppl" (it has a partial parity log), "bad_blocks" (ranges of
+its data, "from_bytes" and "to_bytes"), "write_mostly", "replacement" (it is to
+take another's place), "unsupported" and "unreadable" (empty, or why), and "raw": the fields as they lie on disk, in the words of the
 format.
 
 Exit status: 0 if each path holds a member; 1 if one does not, or its metadata
@@ -173,9 +176,36 @@ type superblockReport struct {
 	Clean          bool      `json:"clean"`
 	ResyncOffset   *int64    `json:"resync_offset_bytes"`
 	RecoveryOffset *int64    `json:"recovery_offset_bytes"`
-	Unsupported    string    `json:"unsupported"`
-	Unreadable     string    `json:"unreadable"`
-	Raw            any       `json:"raw"`
+	// What the member keeps beside its data.
+	Bitmap      *bitmapReport `json:"bitmap"`
+	PPL         bool          `json:"ppl"`
+	BadBlocks   []api.Range   `json:"bad_blocks"` // of its data area
+	WriteMostly bool          `json:"write_mostly"`
+	Replacement bool          `json:"replacement"`
+	Unsupported string        `json:"unsupported"`
+	Unreadable  string        `json:"unreadable"`
+	Raw         any           `json:"raw"`
+}
+
+// bitmapReport is what the superblock of a write-intent bitmap says.
+type bitmapReport struct {
+	ChunkKiB int64  `json:"chunk_kib"`
+	Events   uint64 `json:"events"`
+	Stale    bool   `json:"stale"`
+}
+
+// keeps completes r by what sb says that the member keeps beside its data.
+func (r *superblockReport) keeps(sb *metadata.Superblock) {
+	r.PPL, r.WriteMostly, r.Replacement = sb.PPL != nil, sb.WriteMostly, sb.Replacement
+
+	if b := sb.Bitmap; b != nil {
+		r.Bitmap = &bitmapReport{ChunkKiB: b.Chunk.Bytes() >> 10, Events: b.Events, Stale: b.Stale}
+	}
+
+	r.BadBlocks = []api.Range{}
+	for _, bad := range sb.BadBlocks {
+		r.BadBlocks = append(r.BadBlocks, api.Range{From: bad.From.Bytes(), To: bad.To.Bytes()})
+	}
 }
 
 func reportOf(sb *metadata.Superblock) *superblockReport {
@@ -189,6 +219,8 @@ func reportOf(sb *metadata.Superblock) *superblockReport {
 		Clean: sb.Clean(), ResyncOffset: offsetBytes(sb.ResyncOffset), RecoveryOffset: offsetBytes(sb.RecoveryOffset),
 		Unsupported: sb.Unsupported, Unreadable: sb.Unreadable, Raw: sb.Raw,
 	}
+
+	r.keeps(sb)
 
 	// The unused numbers at the end say nothing.
 	end := len(sb.Roles)
@@ -275,6 +307,23 @@ func (r superblockReport) text(b *strings.Builder) {
 	line("updated", "%s", r.Updated.Format(time.RFC3339))
 	line("state", "%s", r.state())
 
+	if b := r.Bitmap; b != nil {
+		stale := ""
+		if b.Stale {
+			stale = ", stale"
+		}
+
+		line("bitmap", "%dK chunks, %d events%s", b.ChunkKiB, b.Events, stale)
+	}
+
+	if len(r.BadBlocks) > 0 {
+		line("bad blocks", "%s in %s", size(length(r.BadBlocks)), count(len(r.BadBlocks), "place"))
+	}
+
+	if notes := r.notes(); notes != "" {
+		line("member has", "%s", notes)
+	}
+
 	for i, role := range r.Roles {
 		line(fmt.Sprintf("number %d", i), "%s", role)
 	}
@@ -286,6 +335,24 @@ func (r superblockReport) text(b *strings.Builder) {
 	if r.Unreadable != "" {
 		line("not read", "%s", r.Unreadable)
 	}
+}
+
+// notes says what else there is to say of the member.
+func (r superblockReport) notes() string {
+	var notes []string
+	if r.PPL {
+		notes = append(notes, "partial parity log")
+	}
+
+	if r.WriteMostly {
+		notes = append(notes, "write-mostly")
+	}
+
+	if r.Replacement {
+		notes = append(notes, "to replace another in its slot")
+	}
+
+	return strings.Join(notes, ", ")
 }
 
 func (r superblockReport) state() string {
