@@ -300,3 +300,34 @@ func TestOnlyOnTheOneThatFailed(t *testing.T) {
 		}
 	}
 }
+
+// TestOverlappingWrites gives writes to the same sectors at once, as no sane
+// client does: either may be there, and redundancy is right.
+func TestOverlappingWrites(t *testing.T) {
+	for _, g := range kinds() {
+		for seed := range uint64(20) {
+			h := filled(t, g, seed)
+			total := h.geo.ArraySectors()
+
+			for tag := range depth {
+				n := 1 + raid.Sectors(h.rng.Int64N(12))
+				at := raid.Sectors(h.rng.Int64N(int64(min(30, total-n))))
+				data := make([]byte, n.Bytes())
+
+				for i := range data {
+					data[i] = byte(h.rng.Uint32())
+				}
+
+				for s := range n {
+					h.unknown[at+s] = true
+				}
+
+				h.p.Submit(Request{Tag: tag, Op: Write, Sector: at, Data: data})
+				h.reqs[tag] = &wish{Request: Request{Op: Flush}}
+			}
+
+			h.drain()
+			h.verify()
+		}
+	}
+}
