@@ -454,7 +454,12 @@ func (c *Core) Complete(id int, fault stripe.Fault) {
 	switch {
 	case f.kind == probing:
 		c.probed(f, fault)
-	case !f.late:
+	case f.late:
+	case len(c.deadliner.silent) > 0 && c.deadliner.silent[f.device]:
+		// There was no memory to go on without it. Who knows what it has been
+		// through: a reset may have cost it its cache.
+		c.over(f, stripe.Gone)
+	default:
 		if f.op == stripe.Read && fault == stripe.None {
 			c.slowness.sampled(f.device, c.deadliner.waited-f.since)
 		}
