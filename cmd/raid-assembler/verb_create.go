@@ -38,8 +38,12 @@ offset copies. Chunks are a power of two from 4K to 64M; at level 0 any multiple
 of 4K.
 
 An array with redundancy that is larger than 100 MiB gets a write-intent bitmap,
-so that a crash or the short absence of a member costs little; the members are
-synced when it starts, while it is in use already.` + changeJSON,
+so that a crash or the short absence of a member costs little. The members are
+synced when it starts, while it is in use already.
+
+A RAID5 may have partial parity logs instead. With them a power cut changes
+nothing that was not being written even while a member is missing, and each
+write of a part of a row costs one more.` + changeJSON,
 		Args: cobra.MinimumNArgs(2),
 		RunE: verb(func(cmd *cobra.Command, args []string) (exitCode, error) {
 			in.Name, in.Devices = args[0], deviceArguments(args[1:])
@@ -66,6 +70,7 @@ synced when it starts, while it is in use already.` + changeJSON,
 	flags.StringVar(&in.Metadata, "metadata", "", "1.0, 1.1 or 1.2 (default 1.2)")
 	flags.StringVar(&opts.size, "size", "", "how much of each member to use, such as 20G (default all)")
 	flags.StringVar(&in.Bitmap, "bitmap", "", "none or internal (default internal above 100 MiB)")
+	flags.BoolVar(&in.PPL, "ppl", false, "keep partial parity logs instead of a bitmap (raid5)")
 	flags.BoolVar(&in.AssumeClean, "assume-clean", false, "do not sync: all devices hold zeros, or redundancy is right")
 	flags.BoolVar(&in.Force, "force", false, "overwrite what the devices hold")
 	flags.BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and do nothing")

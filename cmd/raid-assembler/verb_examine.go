@@ -32,8 +32,8 @@ superblock), "signatures" (what other programs left: "kind", "offset_bytes",
 "recovery_offset_bytes" (null if all is in sync), "bitmap" (null, or "chunk_kib",
 "events", "stale"), "ppl" (it has a partial parity log), "bad_blocks" (ranges of
 its data, "from_bytes" and "to_bytes"), "write_mostly", "replacement" (it is to
-take another's place), "unsupported" and "unreadable" (empty, or why), and "raw": the fields as they lie on disk, in the words of the
-format.
+take another's place), "unsupported" and "unreadable" (empty, or why), and "raw":
+the fields as they lie on disk, in the words of the format.
 
 Exit status: 0 if each path holds a member; 1 if one does not, or its metadata
 cannot be trusted; 4 if one cannot be read.`,

@@ -267,6 +267,7 @@ type CreateParameters struct {
 	Devices     []string `json:"devices"` // the members, then the spares
 	AssumeClean bool     `json:"assume_clean"`
 	Bitmap      string   `json:"bitmap,omitempty"` // none or internal; empty for what fits the size
+	PPL         bool     `json:"ppl,omitempty"`    // partial parity logs, and no bitmap
 	Force       bool     `json:"force"`            // overwrite what the devices hold
 	DryRun      bool     `json:"dry_run"`
 }

@@ -270,9 +270,13 @@ func TestCreate(t *testing.T) {
 			"chunk of 12 KiB: a power of":    func(p *api.CreateParameters) { p.Level, p.ChunkKiB = "5", 12 },
 			"chunk of 131072 KiB":            func(p *api.CreateParameters) { p.Level, p.ChunkKiB = "5", 131072 },
 			"chunk: raid1 has none":          func(p *api.CreateParameters) { p.ChunkKiB = 64 },
-			`metadata "ddf"`:                 func(p *api.CreateParameters) { p.Metadata = "ddf" },
-			`layout "near": raid1 has none`:  func(p *api.CreateParameters) { p.Layout = "near" },
-			"sectors of each member":         func(p *api.CreateParameters) { p.Name, p.SizeBytes = "new", 1<<30 },
+			"only raid5 has them":            func(p *api.CreateParameters) { p.PPL = true },
+			"and then no bitmap": func(p *api.CreateParameters) {
+				p.Level, p.PPL, p.Bitmap = "5", true, "internal"
+			},
+			`metadata "ddf"`:                func(p *api.CreateParameters) { p.Metadata = "ddf" },
+			`layout "near": raid1 has none`: func(p *api.CreateParameters) { p.Layout = "near" },
+			"sectors of each member":        func(p *api.CreateParameters) { p.Name, p.SizeBytes = "new", 1<<30 },
 		} {
 			q := api.CreateParameters{Name: "data", Level: "1", Disks: 2, Devices: []string{"e", "f"}, Force: true}
 			change(&q)

@@ -112,6 +112,14 @@ func (d *Daemon) createParams(p api.CreateParameters) (md1.Params, error) {
 		return md1.Params{}, err
 	}
 
+	if params.PPL = p.PPL; p.PPL && (level != raid.Level5 || params.Bitmap == md1.BitmapInternal) {
+		return md1.Params{}, errors.New("partial parity logs: only raid5 has them, and then no bitmap")
+	}
+
+	if p.PPL {
+		params.Bitmap = md1.BitmapNone
+	}
+
 	if !api.ValidName(p.Name) {
 		return md1.Params{}, fmt.Errorf("name %q: 1 to %d letters, digits, dots, dashes or underscores, "+
 			"no dot or dash in front", p.Name, api.NameMax)
