@@ -28,13 +28,14 @@ type drive struct {
 	cache map[raid.Sectors][]cached // oldest first
 	seq   int                       // of the newest in the cache
 	bad   map[raid.Sectors]bool     // cannot be read, until they are written
+	worn  map[raid.Sectors]bool     // can be neither read nor written
 	dead  bool
 }
 
 func newDrive(name int, size raid.Sectors) *drive {
 	return &drive{
 		name: name, size: size, media: make(map[raid.Sectors]*block), cache: make(map[raid.Sectors][]cached),
-		bad: make(map[raid.Sectors]bool),
+		bad: make(map[raid.Sectors]bool), worn: make(map[raid.Sectors]bool),
 	}
 }
 
@@ -52,14 +53,28 @@ func (d *drive) read(s raid.Sectors) *block {
 }
 
 // readable reports whether n sectors can be read.
-func (d *drive) readable(at, n raid.Sectors) bool {
-	for s := range d.bad {
+func (d *drive) readable(at, n raid.Sectors) bool { return !touches(d.bad, at, n) && d.writable(at, n) }
+
+// writable reports whether n sectors can be written.
+func (d *drive) writable(at, n raid.Sectors) bool { return !touches(d.worn, at, n) }
+
+func touches(set map[raid.Sectors]bool, at, n raid.Sectors) bool {
+	for s := range set {
 		if s >= at && s < at+n {
-			return false
+			return true
 		}
 	}
 
-	return true
+	return false
+}
+
+// sound reports whether all of a drive can be read and written.
+func (d *drive) sound() bool { return len(d.bad)+len(d.worn) == 0 }
+
+// repair makes it so.
+func (d *drive) repair() {
+	clear(d.bad)
+	clear(d.worn)
 }
 
 // write completes a write, through the cache if it is to be durable.

@@ -246,7 +246,14 @@ func (m *machine) carryOut(o op) stripe.Fault {
 			copy(o.Data[i*raid.SectorSize:], d.read(o.Sector + raid.Sectors(i))[:])
 		}
 	case stripe.Write:
-		d.write(o.Sector, o.Data, o.FUA)
+		data := o.Data
+
+		if !d.writable(o.Sector, raid.Sectors(len(data)/raid.SectorSize)) {
+			fault, m.hurt = stripe.Medium, true
+			data = data[:m.rng.IntN(len(data)/raid.SectorSize)*raid.SectorSize]
+		}
+
+		d.write(o.Sector, data, o.FUA)
 	case stripe.Flush:
 		d.flush(o.mark)
 	case stripe.Discard, stripe.WriteZeroes:

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	"raid-assembler/pkg/engine/stripe"
 	"raid-assembler/pkg/raid"
 )
@@ -49,11 +51,21 @@ func (w *world) verify() {
 // disk returns what the member in sync of a slot holds, or nil.
 func (w *world) disk(slot raid.Slot, component raid.Sectors) *block {
 	m := w.m.array.Members()[slot]
-	if m.State != raid.InSync {
+	if bad, logged := w.logged(m.Device); m.State != raid.InSync || logged && bad.Has(component, component+1) {
 		return nil
 	}
 
 	return w.m.drives[m.Device].read(w.m.disks[m.Device].Offset + component)
+}
+
+// slots returns all slots.
+func (w *world) slots() []raid.Slot {
+	all := make([]raid.Slot, w.geo.Disks)
+	for slot := range all {
+		all[slot] = raid.Slot(slot)
+	}
+
+	return all
 }
 
 // verifyCopies compares all copies of each sector.
@@ -89,11 +101,17 @@ func (w *world) verifyParity() {
 
 	for s := range w.g.ArraySectors() {
 		slot, component, _ := w.g.Locate(s)
-		w.check("members", s, w.disk(slot, component)[:])
+		if b := w.disk(slot, component); b != nil {
+			w.check("members", s, b[:])
+		}
 	}
 
 	for component := range raid.Sectors(w.g.Rows()) * w.geo.Chunk {
 		row := int64(component / w.geo.Chunk)
+
+		if slices.ContainsFunc(w.slots(), func(slot raid.Slot) bool { return w.disk(slot, component) == nil }) {
+			continue // there is no redundancy to be compared
+		}
 
 		var p, q block
 
@@ -163,7 +181,7 @@ func (w *world) stop() {
 		b := w.disk(slot, component)
 
 		for _, id := range c.versions {
-			if *content(id, raid.Sectors(s)) == *b {
+			if b != nil && *content(id, raid.Sectors(s)) == *b {
 				*c = cell{versions: []uint64{id}, exact: true}
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/geometry"
+	"raid-assembler/pkg/engine/intent"
 	"raid-assembler/pkg/engine/stripe"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/metadata/md1"
@@ -61,6 +62,7 @@ type world struct {
 	m        *machine
 	degraded bool // at some time in this life
 	failed   bool // something did, just now
+	lost     bool // some content is nowhere any more, and that is known
 	last     uint64
 	uuids    byte
 	flushed  [crashDepth][]int // by tag: what was acknowledged when the flush began
@@ -97,6 +99,12 @@ func (w *world) run() {
 		}
 
 		w.live()
+
+		if w.lost {
+			w.saw("lost")
+
+			return
+		}
 	}
 
 	if !w.boot() {
@@ -597,7 +605,7 @@ func (w *world) heal() {
 	dirty := w.m.array.Record().ResyncOffset != raid.MaxSectors || len(w.m.flying) > 0
 	elsewhere := w.geo.Survives(func(slot raid.Slot) bool {
 		for d, at := range w.m.sound {
-			if at == slot && w.expected(slot) && len(d.bad) == 0 {
+			if at == slot && w.expected(slot) && w.cleanDrive(d) {
 				return true
 			}
 		}
@@ -609,9 +617,38 @@ func (w *world) heal() {
 		return
 	}
 
-	for _, d := range w.drives {
-		clear(d.bad)
+	for id, d := range w.m.drives {
+		if _, logged := w.logged(id); logged {
+			w.lost = true // by its own log
+		}
+
+		d.repair()
 	}
+}
+
+// logged returns the log of bad blocks of a device, and whether there is
+// anything in it.
+func (w *world) logged(id engine.DeviceID) (*intent.BadBlocks, bool) {
+	bad := w.m.disks[id].bad
+
+	return bad, bad != nil && !bad.Empty()
+}
+
+// clean reports whether all that a device has to hold can be read.
+func (w *world) clean(id engine.DeviceID) bool {
+	_, logged := w.logged(id)
+
+	return !logged && w.m.drives[id].sound()
+}
+
+func (w *world) cleanDrive(d *drive) bool {
+	for id, other := range w.m.drives {
+		if other == d {
+			return w.clean(id)
+		}
+	}
+
+	return d.sound()
 }
 
 // reviveCurrent brings those back that are in sync, if all have died of some
@@ -685,7 +722,7 @@ func (w *world) whole(lost raid.Slot) bool {
 		m := w.m.array.Members()[slot]
 		d := w.m.drives[m.Device]
 
-		return slot != lost && m.State == raid.InSync && d != nil && !d.dead && len(d.bad) == 0 && !w.m.hangs.drives[d]
+		return slot != lost && m.State == raid.InSync && d != nil && !d.dead && w.clean(m.Device) && !w.m.hangs.drives[d]
 	})
 }
 
@@ -750,7 +787,7 @@ func (w *world) fail() {
 
 // rotten reports whether some drive has sectors that cannot be read.
 func (w *world) rotten() bool {
-	return slices.ContainsFunc(w.drives, func(d *drive) bool { return len(d.bad) > 0 })
+	return slices.ContainsFunc(w.drives, func(d *drive) bool { return !w.cleanDrive(d) })
 }
 
 // rot makes sectors of a member unreadable, whose content the others have.
@@ -763,12 +800,17 @@ func (w *world) rot() {
 		return
 	}
 
-	w.saw("bad-sector")
+	sick, what := d.bad, "bad-sector"
+	if w.rng.IntN(3) == 0 {
+		sick, what = d.worn, "worn-sector"
+	}
+
+	w.saw(what)
 
 	at := w.m.disks[m.Device].Offset + raid.Sectors(w.rng.Int64N(int64(w.m.cfg.Setup.Size)))
-	w.say("sector %d of drive %d cannot be read any more", at, d.name)
+	w.say("%s: %d of drive %d", what, at, d.name)
 
-	d.bad[at] = true
+	sick[at] = true
 }
 
 // replace has a spare take over from a member.
@@ -848,7 +890,7 @@ func (w *world) remove() {
 		id := gone[w.rng.IntN(len(gone))]
 		d := w.m.drives[id]
 		d.dead = false
-		clear(d.bad)
+		d.repair()
 		d.cut(w.rng, []int{0, 50, 100}[w.rng.IntN(3)]) // it had no power for a while
 
 		w.saw("remove")

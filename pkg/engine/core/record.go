@@ -84,8 +84,8 @@ func (c *Core) describeMember(slot raid.Slot, m engine.Member, successor bool) {
 		State: m.State, Slot: slot, Recovered: m.Recovered, Replacement: successor, ByBitmap: m.ByBitmap,
 	}
 
-	if bad := c.disks[m.Device].bad; bad != nil && !bad.Empty() {
-		r.BadBlocks = append(r.BadBlocks, bad.Ranges()...)
+	if bad := c.disks[m.Device].bad; bad != nil {
+		r.BadBlocks = append([]raid.Range{}, bad.Ranges()...) // nil would leave the log as it is
 	}
 
 	c.recorder.state.Members[metadata.MemberID(m.Device)] = r
