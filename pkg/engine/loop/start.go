@@ -304,6 +304,12 @@ func (l *Loop) announce(ctx context.Context) error {
 	return nil
 }
 
+// workersMax is how many operations may wait in threads of the kernel. Those do
+// that find the queue of a member full, as one that does not answer soon is, and
+// all flushes. The usual few threads would be taken by the one member, and the
+// others would look as if they did not answer either.
+const workersMax = 512
+
 // setUp makes the ring, which must be of this thread.
 func (l *Loop) setUp() (err error) {
 	if l.ring, err = uring.New(uring.Config{Entries: 512, CQEntries: 4096}); err != nil {
@@ -311,6 +317,10 @@ func (l *Loop) setUp() (err error) {
 	}
 
 	if err := l.ring.RegisterFiles(2 + core.DeviceMax); err != nil {
+		return err
+	}
+
+	if _, err := l.ring.RegisterMaxWorkers(uring.Workers{Bounded: workersMax}); err != nil {
 		return err
 	}
 
