@@ -13,6 +13,7 @@ type Spares struct {
 	Requests [][]byte // each as long as the memory of any request
 	Scratch  [][]byte // as Config.Scratch
 	Records  [][]byte // as Config.Records
+	Logs     [][]byte // as Config.Logs
 }
 
 // parked is memory that nobody may have before the operations in it have ended.
@@ -87,6 +88,20 @@ func (c *Core) park(data []byte) bool {
 		}
 
 		c.cfg.Records[i] = to
+
+		return true
+	}
+
+	if i := slices.IndexFunc(c.cfg.Logs, in); i >= 0 {
+		old := c.cfg.Logs[i]
+
+		to := c.replace(&c.cfg.Spares.Logs, old)
+		if to == nil {
+			return false
+		}
+
+		c.path.Move(old, to)
+		c.cfg.Logs[i] = to
 
 		return true
 	}

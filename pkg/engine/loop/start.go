@@ -52,8 +52,8 @@ func (l *Loop) prepare() error {
 
 	arena, err := uring.NewArena(uring.ArenaConfig{
 		// Everything twice: the spares are touched only when a member does not answer.
-		Size: 2*(Depth*MaxIO+scratchPieces*pieceSize+recordOps*recordSize) +
-			len(l.cfg.Setup.Members)*logMax + 1<<16,
+		Size: 2*(Depth*MaxIO+scratchPieces*pieceSize+recordOps*recordSize+
+			len(l.cfg.Setup.Members)*logMax) + 1<<16,
 	})
 	if err != nil {
 		return err
@@ -88,8 +88,10 @@ func (l *Loop) prepare() error {
 		}
 	}
 
-	if cfg.Logs, err = l.logs(); err != nil {
-		return err
+	for _, list := range []*[][]byte{&cfg.Logs, &cfg.Spares.Logs} {
+		if *list, err = l.logs(); err != nil {
+			return err
+		}
 	}
 
 	cfg.Generation = uint64(time.Now().UnixNano())

@@ -5,8 +5,8 @@ import "raid-assembler/pkg/raid"
 // Move copies the memory of old to to, which is as long, and uses that from now
 // on, as an operation that was given up may use old still. What is in flight
 // goes on with old, and what such a read brings has to be copied by the caller
-// before its end is told. Old is memory of a request, or a piece of scratch
-// memory, as a whole.
+// before its end is told. Old is memory of a request, a piece of scratch
+// memory, or that of a log, as a whole.
 func (p *Path) Move(old, to []byte) {
 	copy(to, old)
 
@@ -29,6 +29,10 @@ func (p *Path) Move(old, to []byte) {
 
 	for i := range p.unsent {
 		rebase(&p.unsent[i].Data, old, to)
+	}
+
+	for i := range p.logs {
+		rebase(&p.logs[i].buf, old, to)
 	}
 
 	rebase(&p.zeros, old, to)
