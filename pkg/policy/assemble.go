@@ -144,15 +144,14 @@ func (j *judgement) count() count {
 // verdict decides whether to start the array. The cases are ordered: each
 // holds only where those above it do not.
 func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
-	if j.refusal == (why{}) && j.best == nil {
-		dec.Action, dec.Left, dec.Cause = Wait, -1, Missing
-		dec.Reason = "only spares are here"
+	switch {
+	case j.refusal != (why{}):
+		dec.Action, dec.Cause, dec.Reason = Refuse, j.refusal.cause, j.refusal.text
 
 		return
-	}
-
-	if j.refusal != (why{}) {
-		dec.Action, dec.Cause, dec.Reason = Refuse, j.refusal.cause, j.refusal.text
+	case j.best == nil:
+		dec.Action, dec.Left, dec.Cause = Wait, -1, Missing
+		dec.Reason = "only spares are here"
 
 		return
 	}
@@ -162,7 +161,7 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 	left := cfg.Deadline - v.Waited[dec.Array]
 	accepted := v.LossAccepted[dec.Array]
 	forced := v.Forced[dec.Array] || accepted
-	hole := c.hole(best)
+	doubtful := c.doubtful(best)
 	dec.Present, dec.Needed, dec.Missing = c.present, c.working, c.missing
 	dec.Degraded = c.lost > 0
 
@@ -177,11 +176,11 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 		dec.Action, dec.Left, dec.Cause = Wait, left, Missing
 		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, the rest has %v from the first",
 			slotNames(c.missing), are(c.missing), c.present, c.disks, cfg.Deadline)
-	case hole && !accepted:
+	case doubtful && !best.Log && !accepted: // whether a log makes it right is for the engine to see
 		dec.Action, dec.Cause, dec.Reason = Refuse, Hole, c.holeFor(j.best)
 	default:
 		dec.Action, dec.Reason = Start, c.startFor(j.best, forced, cfg)
-		dec.Members, dec.Loss = j.members(), hole
+		dec.Members, dec.Loss = j.members(), doubtful && accepted
 	}
 }
 
@@ -202,10 +201,9 @@ func tolerance(g raid.Geometry) string {
 	return fmt.Sprintf("%v survives the loss of %d", g.Level, g.Redundancy())
 }
 
-// hole reports whether parity is needed and may be wrong. Whether a log makes it
-// right is for the engine to see.
-func (c count) hole(best *Superblock) bool {
-	return best.Level.HasParity() && !best.Log && best.ResyncOffset != raid.MaxSectors && c.lost > 0
+// doubtful reports whether parity is needed and may be wrong.
+func (c count) doubtful(best *Superblock) bool {
+	return best.Level.HasParity() && best.ResyncOffset != raid.MaxSectors && c.lost > 0
 }
 
 // holeFor says why an array is refused whose parity is needed and wrong.

@@ -19,6 +19,7 @@ import (
 //	0@9 1@9 (2@9)    the third is known, and not here
 //	0@9 1@9 1@9c     the third is a copy of the second
 //	0@9~             not clean
+//	0@9~l            not clean, with a log of partial parity
 //	0@9 1@9 1@9rp    the third is to replace the second
 //	1@9S             slot 1 for the others, a spare by its own word
 //	S@9s S@9x S@9m   a spare that is too small, shunned, in use by md127
@@ -109,7 +110,7 @@ func parseWord(tb testing.TB, field string, before []word) word {
 		}
 	}
 
-	digits := strings.TrimRight(right, "rcsxmSp~")
+	digits := strings.TrimRight(right, "rcsxmSpl~")
 	w.flags += right[len(digits):]
 
 	if _, err := fmt.Sscan(digits, &w.events); err != nil {
@@ -183,6 +184,8 @@ func (dr drawing) device(i int, w word) Device {
 			d.Claimed = "md127"
 		case 'S':
 			sb.Roles[w.number] = raid.RoleSpare
+		case 'l':
+			sb.Log = true
 		case 'p':
 			sb.Replacement = true
 		case '~':

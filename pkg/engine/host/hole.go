@@ -45,7 +45,8 @@ func closeHole(all []candidate, cfg *loop.Config, acceptLoss bool) error {
 		cfg.Setup.Resynced = raid.MaxSectors
 	case degraded && !acceptLoss:
 		return fmt.Errorf("dirty and degraded, and the partial parity logs do not tell what was being written: "+
-			"bring the missing member back, or accept the loss: %w", ErrRefused)
+			"bring the missing member back, or accept the loss with raid-assembler assemble --accept-loss: %w",
+			ErrRefused)
 	}
 
 	// Where nothing is logged for the time being, or nothing valid is, what is

@@ -495,7 +495,8 @@ func startable(setup engine.Setup, best *metadata.Superblock, p api.StartParamet
 			absent, best.Disks, ErrRefused)
 	case lost > 0 && best.Level.HasParity() && !best.Clean() && best.PPL == nil && !p.AcceptLoss:
 		return fmt.Errorf("dirty and degraded: the parity that the missing data would be computed from cannot be "+
-			"trusted; bring the missing member back, or accept the loss: %w", ErrRefused)
+			"trusted; bring the missing member back, or accept the loss with raid-assembler assemble --accept-loss: %w",
+			ErrRefused)
 	}
 
 	return nil
