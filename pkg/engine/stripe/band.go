@@ -53,6 +53,7 @@ type band struct {
 	stage   stage
 	fine    bool // it is of a grain, and goes on by itself when something cannot be read
 	medium  bool // something could not be read that another member may have
+	stale   bool // something was read from a device that is not used any more
 	planned bool // what is read was chosen
 	// heirMissed is that a write did not arrive at the successor.
 	heirMissed bool
@@ -198,6 +199,12 @@ func (p *Path) Expected(id int) (Op, int) {
 
 // advance takes b on when nothing of it is in flight.
 func (p *Path) advance(b *band) {
+	if b.stale && b.stage == gathering {
+		p.again(b)
+
+		return
+	}
+
 	switch b.kind {
 	case direct:
 		p.directDone(b)

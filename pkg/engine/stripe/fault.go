@@ -2,10 +2,12 @@ package stripe
 
 import "raid-assembler/pkg/raid"
 
-// readEnded takes the end of a read.
+// readEnded takes the end of a read. What comes from a device that is not used
+// any more does not count: it may be somebody else's by now.
 func (p *Path) readEnded(b *band, place int, t *transfer) {
 	p.reading[place]--
 	m, slot := p.holder(place, t)
+	b.stale = b.stale || m == nil
 
 	if t.fault == None {
 		return

@@ -937,11 +937,11 @@ func TestHistories(t *testing.T) {
 		"medium on read", "medium on write", "gone on read", "gone on write", "gone on flush", "sector mended",
 		"device dies", "sector fails", "sector fails for good", "speed changes", "member given up",
 		"bad block recorded", "bad block cleared", "spare put to work", "recovered", "successor comes",
-		"successor takes over", "replaced", "slab given up", "recover", "replace", "resync", "check", "repair", "array broken",
+		"successor takes over", "replaced", "slab given up", "recover", "replace", "resync", "check", "repair",
 	} {
 		t.Logf("%-22s %d", what, counts[what])
 
-		if counts[what] == 0 && *modelSeeds >= 20 {
+		if counts[what] == 0 && *modelSeeds >= 25 {
 			t.Errorf("%s: never", what)
 		}
 	}
