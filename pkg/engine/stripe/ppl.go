@@ -96,9 +96,10 @@ func (p *Path) advanceLogs() {
 			continue
 		}
 
+		p.letThrough(raid.Slot(slot))
+
 		switch {
-		case !p.members[slot].working():
-			p.letThrough(l)
+		case len(l.queue) == 0:
 		case l.cached:
 			p.flushForLog(raid.Slot(slot))
 		default:
@@ -107,10 +108,22 @@ func (p *Path) advanceLogs() {
 	}
 }
 
-// letThrough lets the bands go on that wait for a log which is gone.
-func (p *Path) letThrough(l *partialLog) {
-	for len(l.queue) > 0 {
-		p.storeRow(l.shift())
+// letThrough lets the bands go on whose parity is not there any more. In the
+// log of a member that came since they would be found after rows were changed
+// that it has no parity of yet.
+func (p *Path) letThrough(slot raid.Slot) {
+	l := &p.logs[slot]
+
+	for i := 0; i < len(l.queue); {
+		b := l.queue[i]
+		if p.takes(&p.members[slot], b.hi) {
+			i++
+
+			continue
+		}
+
+		l.queue = append(l.queue[:i], l.queue[i+1:]...)
+		p.storeRow(b)
 	}
 }
 
@@ -138,14 +151,15 @@ func (p *Path) flushForLog(slot raid.Slot) {
 	l := &p.logs[slot]
 	l.stage, l.cached = logFlush, false
 
-	for other := range raid.Slot(p.disks) {
-		if p.members[other].working() {
-			p.askLog(slot, int(other), Transfer{Op: Flush, Slot: other})
+	for place := range p.places() {
+		if m, _ := p.at(place); m.working() {
+			p.askLog(slot, place, Transfer{Op: Flush})
 		}
 	}
 }
 
-// writeLog writes the next unit.
+// writeLog writes the next unit: to the successor as well, if there is one, which
+// may have the slot before the writes of the unit have ended.
 func (p *Path) writeLog(slot raid.Slot) {
 	l := &p.logs[slot]
 	l.header.Generation++
@@ -167,7 +181,12 @@ func (p *Path) writeLog(slot raid.Slot) {
 
 	l.header.Encode(l.buf)
 	l.stage = logWrite
-	p.askLog(slot, p.disks, Transfer{Op: Write, Slot: slot, Data: l.buf[:end], FUA: true})
+	tr := Transfer{Op: Write, Data: l.buf[:end], FUA: true}
+	p.askLog(slot, int(slot), tr)
+
+	if slot == p.heir && p.successor.working() {
+		p.askLog(slot, p.disks, tr)
+	}
 }
 
 // entry describes b in a log.
@@ -216,12 +235,13 @@ func (p *Path) partialParity(b *band, room []byte) (partial []byte, ok bool) {
 // logIDs is where the numbers of transfers of logs begin: places for each slot.
 func (p *Path) logIDs() int { return len(p.bands) * p.places() }
 
-// askLog asks for a transfer of the log of slot.
+// askLog asks for a transfer of the log of slot with what place stands for.
 func (p *Path) askLog(slot raid.Slot, place int, tr Transfer) {
+	m, at := p.at(place)
 	l := &p.logs[slot]
 	l.left++
 	tr.ID = p.logIDs() + int(slot)*p.places() + place
-	tr.Device = p.members[tr.Slot].Device
+	tr.Device, tr.Slot = m.Device, at
 	tr.Log = tr.Op == Write
 	tr.Sectors = raid.Sectors(len(tr.Data) / raid.SectorSize)
 	l.devices[place] = int32(tr.Device)
@@ -233,14 +253,15 @@ func (p *Path) askLog(slot raid.Slot, place int, tr Transfer) {
 func (p *Path) logEnded(id int, fault Fault) {
 	slot, place := raid.Slot(id/p.places()), id%p.places()
 	l := &p.logs[slot]
-	at, op := slot, Write
 
-	if l.stage == logFlush {
-		at, op = raid.Slot(place), Flush
-	}
+	if fault != None {
+		t := transfer{device: l.devices[place], op: Write}
+		if l.stage == logFlush {
+			t.op = Flush
+		}
 
-	if m := &p.members[at]; fault != None && m.Device == int(l.devices[place]) {
-		p.giveUp(m, at, &transfer{device: l.devices[place], op: op})
+		m, at := p.holder(place, &t)
+		p.giveUp(m, at, &t)
 	}
 
 	if l.left--; l.left > 0 {

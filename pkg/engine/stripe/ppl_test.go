@@ -360,3 +360,91 @@ func TestPowerCutsWithLogs(t *testing.T) {
 
 	t.Logf("%d parts of rows redone", redone)
 }
+
+// TestLogOfASpare fails a member while a write waits for its log, and has a spare
+// take its slot at once. The log of the spare says nothing of rows that it has no
+// parity of: what is written there before it is filled is not logged, and to redo
+// the entry then would make the parity wrong.
+func TestLogOfASpare(t *testing.T) {
+	r := newPPLRig(t, 1)
+	slot := r.m.ParitySlot(0)
+
+	r.p.Submit(Request{Tag: 0, Op: Write, Data: make([]byte, raid.SectorSize)})
+
+	log, results := -1, 0
+
+	for results < 2 {
+		transfers := append([]Transfer(nil), r.p.Transfers()...)
+
+		for _, tr := range transfers {
+			switch {
+			case !tr.Log:
+				r.p.Complete(tr.ID, None)
+			case tr.Device == pplDisks:
+				t.Fatal("an entry of row 0 is written to the log of the spare")
+			default:
+				log = tr.ID
+				r.p.Submit(Request{Tag: 1, Op: Write, Sector: 8, Data: make([]byte, raid.SectorSize)})
+			}
+		}
+
+		if len(transfers) == 0 && log >= 0 { // the other write waits for the next unit
+			r.p.Complete(log, Gone)
+			r.p.SetMember(slot, Member{Device: pplDisks, State: raid.Recovering})
+
+			log = -1
+		}
+
+		for _, res := range r.p.Results() {
+			if results++; !res.OK {
+				t.Errorf("write %d failed", res.Tag)
+			}
+		}
+
+		r.p.check()
+	}
+}
+
+// TestLogOfASuccessor writes while a member is being replaced. What is logged its
+// successor has as well, which may take over before the write has ended.
+func TestLogOfASuccessor(t *testing.T) {
+	r := newPPLRig(t, 1)
+	slot := r.m.ParitySlot(0)
+	r.p.SetSuccessor(slot, Member{Device: pplDisks, State: raid.Recovering})
+	r.p.Submit(Request{Tag: 0, Op: Write, Data: make([]byte, raid.SectorSize)})
+
+	logs, flushed := 0, false
+
+	for tag := 0; tag < 2; {
+		for _, tr := range append([]Transfer(nil), r.p.Transfers()...) {
+			fault := None
+
+			switch {
+			case tr.Log && tr.Device == pplDisks:
+				logs++
+			case tr.Op == Flush && tr.Device == pplDisks: // for the next unit
+				flushed, fault = true, Gone
+			}
+
+			r.p.Complete(tr.ID, fault)
+		}
+
+		if len(r.p.Results()) == 1 {
+			tag++
+
+			if tag < 2 {
+				r.p.Submit(Request{Tag: tag, Op: Write, Data: make([]byte, raid.SectorSize)})
+			}
+		}
+
+		r.p.check()
+	}
+
+	if logs != 1 || !flushed {
+		t.Errorf("%d units in the log of the successor, flushed: %v, want one before it fails at a flush", logs, flushed)
+	}
+
+	if f := r.p.Failures(); len(f) != 1 || f[0].Device != pplDisks {
+		t.Errorf("failures = %v, want the successor's", f)
+	}
+}
