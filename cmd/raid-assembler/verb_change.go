@@ -200,7 +200,8 @@ func (p *program) addVerb() *cobra.Command {
 		use:    "add ARRAY DEVICE...",
 		short:  "give an array spares",
 		long: `Give the array devices as spares. They are put to work at once if it is
-degraded. DEVICE is a path or a serial.`,
+degraded. A device that was a member before and missed only what the bitmap
+tells has its slot back, and is given that. DEVICE is a path or a serial.`,
 		force: "overwrite whatever the devices hold",
 		args:  cobra.MinimumNArgs(2),
 	})

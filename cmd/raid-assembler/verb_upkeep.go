@@ -111,12 +111,13 @@ func (p *program) replaceVerb() *cobra.Command {
 		use:    "replace ARRAY OLD [NEW]",
 		short:  "copy a member to another device that takes its place",
 		long: `Copy the member OLD to the device NEW, or to a spare of the array, which takes
-its place when it holds everything; OLD is let go of then. Until then OLD serves,
-so that the array is as redundant as before: what is there to be said for replace
-over fail and add. What cannot be read of OLD is made from the others. OLD and
-NEW are paths or serials.
+its place when it holds everything; OLD counts as faulty then, and can be removed.
+Until then OLD serves, so that the array stays as redundant as it was, which with
+fail and add it would not. What cannot be read of OLD is made from the others.
+OLD and NEW are paths or serials.
 
-It goes on when this returns, unless --wait is given.`,
+It goes on when this returns, unless --wait is given. To end it before, take NEW
+out again with fail.`,
 		force: "overwrite whatever NEW holds",
 		args:  cobra.RangeArgs(2, 3),
 		wait: func(a api.Array) (string, exitCode, error) {

@@ -114,7 +114,9 @@ func (t *tender) excluded(d *Device) why {
 		return because(Unserved, "%s", d.Superblock.Unsupported)
 	case !t.array.Level.HasRedundancy():
 		return because(Unneeded, "%v has no use for another device", t.array.Level)
-	case state == raid.Broken || state == raid.Inactive || state == raid.ReadOnly:
+	case state == raid.ReadOnly:
+		return because(InUse, "the array is read-only: raid-assembler readwrite %v lets it take members", t.array.UUID)
+	case state == raid.Broken || state == raid.Inactive:
 		return because(InUse, "the array is %s and takes no member: stop it and assemble it again", state)
 	case d.Shunned != "":
 		return because(Held, "%s", d.Shunned)

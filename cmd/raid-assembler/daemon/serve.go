@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"raid-assembler/pkg/api"
@@ -79,12 +80,7 @@ func (d *Daemon) serveChange(verb string, f changeFunc) varlink.Handler {
 		ctx = context.WithoutCancel(ctx)
 
 		if !p.DryRun {
-			words := append([]string{verb, p.Array}, p.Devices...)
-			if p.Force {
-				words = append(words, "--force")
-			}
-
-			d.asked(call, strings.Join(words, " "))
+			d.asked(call, commandLine(verb, p))
 		}
 
 		out, err := f(ctx, p)
@@ -96,6 +92,32 @@ func (d *Daemon) serveChange(verb string, f changeFunc) varlink.Handler {
 
 		return out, nil
 	}
+}
+
+// commandLine is what the operator might have typed.
+func commandLine(verb string, p api.ChangeParameters) string {
+	words := append([]string{verb, p.Array}, p.Devices...)
+
+	for flag, on := range map[string]bool{
+		"--force": p.Force, "--readonly": p.ReadOnly, "--accept-loss": p.AcceptLoss,
+	} {
+		if on {
+			words = append(words, flag)
+		}
+	}
+
+	slices.Sort(words[2+len(p.Devices):])
+
+	for _, number := range []struct {
+		name  string
+		value *int64
+	}{{"--from", &p.From}, {"--to", &p.To}, {"--size", &p.Size}, {"--min", p.Minimum}, {"--max", p.Maximum}} {
+		if number.value != nil && (*number.value != 0 || strings.HasPrefix(number.name, "--m")) {
+			words = append(words, fmt.Sprintf("%s %d", number.name, *number.value))
+		}
+	}
+
+	return strings.Join(words, " ")
 }
 
 func (d *Daemon) serveCreate(ctx context.Context, call *varlink.Call) (any, error) {

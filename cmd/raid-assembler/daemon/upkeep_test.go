@@ -242,3 +242,26 @@ func TestReadOnly(t *testing.T) {
 		}
 	})
 }
+
+// TestCommandLine checks what the journal says that somebody asked for.
+func TestCommandLine(t *testing.T) {
+	for _, tt := range []struct {
+		verb string
+		p    api.ChangeParameters
+		want string
+	}{
+		{"stop", array("data"), "stop data"},
+		{"add", api.ChangeParameters{Array: "data", Devices: []string{"a", "b"}, Force: true}, "add data a b --force"},
+		{
+			"assemble",
+			api.ChangeParameters{Array: "data", AcceptLoss: true, Force: true, ReadOnly: true},
+			"assemble data --accept-loss --force --readonly",
+		},
+		{"check", api.ChangeParameters{Array: "data", From: 512, To: 1024}, "check data --from 512 --to 1024"},
+		{"limit", api.ChangeParameters{Array: "data", Minimum: new(int64), Maximum: new(int64(5))}, "limit data --min 0 --max 5"},
+	} {
+		if got := commandLine(tt.verb, tt.p); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}
