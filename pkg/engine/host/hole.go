@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/intent"
 	"raid-assembler/pkg/engine/loop"
 	"raid-assembler/pkg/engine/parity"
@@ -24,7 +26,7 @@ type pplLog struct {
 // degraded: then nothing else does.
 //
 // What it writes it would write again, until the logs are used anew.
-func closeHole(all []candidate, cfg *loop.Config, acceptLoss bool) error {
+func closeHole(all []candidate, cfg *loop.Config, p api.StartParameters) error {
 	best := all[0].sb
 	if best.Level != raid.Level5 || best.PPL == nil {
 		return nil
@@ -43,16 +45,20 @@ func closeHole(all []candidate, cfg *loop.Config, acceptLoss bool) error {
 		}
 
 		cfg.Setup.Resynced = raid.MaxSectors
-	case degraded && !acceptLoss:
+		distrust(&cfg.Setup)
+	case degraded && !p.AcceptLoss:
 		return fmt.Errorf("dirty and degraded, and the partial parity logs do not tell what was being written: "+
 			"bring the missing member back, or accept the loss with raid-assembler assemble --accept-loss: %w",
 			ErrRefused)
 	}
 
-	// Where nothing is logged for the time being, or nothing valid is, what is
-	// in a log must not be found after the next crash.
+	// Where nothing is logged for the time being, as while what an array has grown
+	// by is resynced, or nothing valid is, what is in a log must not be found after
+	// the next crash.
+	logging := cfg.Setup.Resynced == raid.MaxSectors && p.GrowTo == nil
+
 	for i, c := range all {
-		if l := logs[i]; l != nil && l.found.Mismatches == 0 && cfg.Setup.Resynced == raid.MaxSectors {
+		if l := logs[i]; l != nil && l.found.Mismatches == 0 && logging {
 			continue
 		}
 
@@ -72,6 +78,21 @@ func entries(logs map[int]*pplLog) int {
 	}
 
 	return n
+}
+
+// distrust has members filled anew that are being filled, and what is to replace
+// one. They may have missed what was in flight, as may the parity on them, of
+// which no log was read; and in other rows the parity is that of the others now.
+func distrust(setup *engine.Setup) {
+	for i := range setup.Members {
+		if m := &setup.Members[i]; m.State == raid.Recovering {
+			m.Recovered = 0
+		}
+	}
+
+	if setup.HasSuccessor {
+		setup.Successor.State, setup.Successor.Recovered = raid.Recovering, 0
+	}
 }
 
 // readLogs reads the logs of the members that are in sync, by their place in

@@ -261,7 +261,7 @@ func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error)
 
 	cfg.Setup = setup
 
-	if err := closeHole(all, &cfg, p.AcceptLoss); err != nil {
+	if err := closeHole(all, &cfg, p); err != nil {
 		return cfg, err
 	}
 
