@@ -154,9 +154,9 @@ func (c *Core) Replace(slot raid.Slot, spare engine.DeviceID) error {
 }
 
 // SetReadOnly has nothing written from now on, or lets it begin again. Returns
-// an error while writes are in flight.
+// an error while writes are in flight, or have not been answered.
 func (c *Core) SetReadOnly(on bool) error {
-	if n := c.writing + len(c.held) + len(c.marker.waiting); on && n > 0 {
+	if n := c.writing + len(c.held) + len(c.marker.waiting) + len(c.answers); on && n > 0 {
 		return fmt.Errorf("core: %d writes are in flight", n)
 	}
 
