@@ -69,7 +69,9 @@ func (p *Path) compareRowStep(b *band) {
 	b.bad |= b.lost
 
 	if (r.data & b.bad).count() > ((r.p | r.q) &^ b.bad).count() {
-		p.done(b, p.bearable()) // what cannot be read cannot be compared either
+		if !p.changed(b) {
+			p.done(b, p.bearable()) // what cannot be read cannot be compared either
+		}
 
 		return
 	}

@@ -165,7 +165,9 @@ func (p *Path) legStep(b *band) {
 
 		slot, at := p.choose(b.lo, b.sectors(), b.lost)
 		if b.slot = slot; slot == raid.NoSlot {
-			p.done(b, false)
+			if !p.changed(b) {
+				p.done(b, false)
+			}
 
 			return
 		}

@@ -213,6 +213,21 @@ func (p *Path) spoiled(b *band) bool {
 	return true
 }
 
+// changed reports whether b could not read something from a device that is not
+// used any more, while the one in its place was not tried: then b is to be done
+// over, and is.
+func (p *Path) changed(b *band) bool {
+	for slot := range raid.Slot(p.disks) {
+		if m, _ := p.holder(int(slot), &b.ios[slot]); b.lost.has(slot) && m == nil {
+			p.again(b)
+
+			return true
+		}
+	}
+
+	return false
+}
+
 // solveStep takes a read on that may need redundancy, and gives the members
 // whose sectors were unreadable the chance to store them anew.
 func (p *Path) solveStep(b *band) {
@@ -224,7 +239,9 @@ func (p *Path) solveStep(b *band) {
 
 		switch p.learn(b) {
 		case unknown:
-			p.done(b, false) // more is lost than the level survives
+			if !p.changed(b) {
+				p.done(b, false) // more is lost than the level survives
+			}
 		case asked:
 		case known:
 			p.complete(b)

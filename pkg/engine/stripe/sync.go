@@ -231,6 +231,10 @@ func (p *Path) fillRowStep(b *band) {
 // the member that is filled, at component sector at, and the filling goes on;
 // without room for that, or with too many members gone, it does not.
 func (p *Path) forgo(b *band, at raid.Sectors) {
+	if p.changed(b) {
+		return
+	}
+
 	p.done(b, p.bearable() && p.addBad(p.target(), p.sync.slab.Slot, at, at+b.sectors()))
 }
 

@@ -229,7 +229,9 @@ func (p *Path) parityStep(b *band) {
 
 	switch progress {
 	case unknown:
-		p.done(b, false)
+		if !p.changed(b) {
+			p.done(b, false)
+		}
 	case asked:
 	case known:
 		p.writeRow(b)
