@@ -163,6 +163,14 @@ func TestUpkeep(t *testing.T) {
 	}
 }
 
+// locked changes what the fake engine does while the daemon may ask it.
+func (w *world) locked(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	change()
+}
+
 // TestGrow checks that an array is started again, with so much of each member,
 // and that it comes back as it was if that cannot be.
 func TestGrow(t *testing.T) {
@@ -186,7 +194,9 @@ func TestGrow(t *testing.T) {
 
 		w.mustBe("data 0:data0:in-sync 1:data1:in-sync 2:data2:in-sync S:data3:spare")
 
-		w.noGrowth = "there is no room"
+		w.locked(func() {
+			w.noGrowth = "there is no room"
+		})
 
 		_, err = w.daemon.grow(t.Context(), api.ChangeParameters{Array: "data"})
 		mustRefuse(t, err, "there is no room")
@@ -208,7 +218,9 @@ func TestReadOnly(t *testing.T) {
 		w.pass(time.Second)
 
 		p := api.ChangeParameters{Array: "data", ReadOnly: true}
-		w.answer = refused("writes are in flight")
+		w.locked(func() {
+			w.answer = refused("writes are in flight")
+		})
 
 		_, err := w.daemon.access(t.Context(), p)
 		mustRefuse(t, err, "writes are in flight")
@@ -217,14 +229,18 @@ func TestReadOnly(t *testing.T) {
 			t.Errorf("the kernel refuses writes: %v; it was asked: %v", got, asked)
 		}
 
-		w.answer = nil
+		w.locked(func() {
+			w.answer = nil
+		})
 
 		if _, err := w.daemon.access(t.Context(), p); err != nil || !w.readOnly["/dev/ublkb0"] {
 			t.Errorf("access = %v, the kernel refuses writes: %v", err, w.readOnly["/dev/ublkb0"])
 		}
 
-		w.tweak = inState(raid.ReadOnly)
-		p.ReadOnly = false
+		w.locked(func() {
+			w.tweak = inState(raid.ReadOnly)
+			p.ReadOnly = false
+		})
 
 		if _, err := w.daemon.access(t.Context(), p); err != nil || w.readOnly["/dev/ublkb0"] {
 			t.Errorf("access = %v, the kernel refuses writes: %v", err, w.readOnly["/dev/ublkb0"])

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/api/varlink"
 	"raid-assembler/pkg/raid"
 )
 
@@ -47,5 +48,13 @@ func TestUpkeepOfNothing(t *testing.T) {
 		if !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s = %v, want that there is no such array", name, err)
 		}
+	}
+}
+
+// TestInterfaceAgrees holds the methods against their description: an engine
+// whose do not agree does not start.
+func TestInterfaceAgrees(t *testing.T) {
+	if _, err := varlink.NewServer(varlink.Service{}, varlink.Options{}, New(Config{}).Interface()); err != nil {
+		t.Error(err)
 	}
 }
