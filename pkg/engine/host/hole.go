@@ -53,12 +53,18 @@ func closeHole(all []candidate, cfg *loop.Config, p api.StartParameters) error {
 	}
 
 	// Where nothing is logged for the time being, as while what an array has grown
-	// by is resynced, or nothing valid is, what is in a log must not be found after
-	// the next crash.
-	logging := cfg.Setup.Resynced == raid.MaxSectors && p.GrowTo == nil
+	// by is resynced, what is in a log must not be found after the next crash.
+	if cfg.Setup.Resynced != raid.MaxSectors || p.GrowTo != nil {
+		clear(logs)
+	}
 
+	return emptyLogs(all, logs)
+}
+
+// emptyLogs empties the logs of members but those that are right.
+func emptyLogs(all []candidate, right map[int]*pplLog) error {
 	for i, c := range all {
-		if l := logs[i]; l != nil && l.found.Mismatches == 0 && logging {
+		if l := right[i]; l != nil && l.found.Mismatches == 0 {
 			continue
 		}
 
