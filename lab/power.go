@@ -129,6 +129,8 @@ func (g *Guest) PowerOff() error {
 type PowerCut struct {
 	Seed    uint64 // chooses the writes that are lost; 0 for a new one, which is logged
 	Restore bool   // restore the saved state afterwards, instead of booting
+	// Restored prepares a guest that was restored, before it sees its disks.
+	Restored func() error
 }
 
 // PowerCut cuts the power and turns it on again. Each disk with [Disk].Log loses
@@ -163,6 +165,12 @@ func (g *Guest) PowerCut(cut PowerCut) error {
 
 	if err := g.restore(); err != nil {
 		return err
+	}
+
+	if cut.Restored != nil {
+		if err := cut.Restored(); err != nil {
+			return err
+		}
 	}
 
 	for _, d := range in {

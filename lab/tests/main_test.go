@@ -183,7 +183,7 @@ func (b *box) await(name string, limit time.Duration, what string, ok func(api.A
 		if a, found := b.array(name); found {
 			if last = a; ok(a) {
 				// Udev makes the link a moment after the device.
-				b.MustWaitFor(10*time.Second, "test -b "+a.Node)
+				b.MustWaitFor(time.Minute, "test -b "+a.Node)
 
 				return a
 			}
