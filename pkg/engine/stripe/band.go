@@ -72,7 +72,8 @@ type band struct {
 	lost     slots // could not be read
 	missed   slots // writes that did not arrive
 
-	holds *partialLog // that is kept until b has ended
+	holds    *partialLog // that is kept until b has ended
+	unlogged bool        // it changes rows that logs would be for, if redundancy was right
 
 	bufs [][]byte   // scratch, by slot; nil where none is held
 	ios  []transfer // by place

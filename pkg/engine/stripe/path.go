@@ -99,7 +99,8 @@ type Path struct {
 	waiting []*job // for a range, in order of arrival
 	starved []*job // for bands or memory, in order of arrival
 
-	logs []partialLog // by slot; nil without
+	logs     []partialLog // by slot; nil without
+	unlogged int          // bands that change rows without
 
 	gathering []*job // first parts of rows, that wait for more
 	streams   streams
@@ -228,7 +229,15 @@ func (p *Path) Successor() (raid.Slot, Member) { return p.heir, p.successor }
 
 // SetResynced says below which offset redundancy is right, in the unit of
 // geometry.Map's SyncSectors.
-func (p *Path) SetResynced(upTo raid.Sectors) { p.resynced = upTo }
+func (p *Path) SetResynced(upTo raid.Sectors) {
+	for i := range p.logs {
+		if p.resynced != raid.MaxSectors && upTo == raid.MaxSectors {
+			p.logs[i].cached = true // as is what was written without logs
+		}
+	}
+
+	p.resynced = upTo
+}
 
 // Transfers returns what is to be submitted now, valid until the next call of
 // any method. Each must be completed once, in any order. What was submitted

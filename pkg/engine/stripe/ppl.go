@@ -79,7 +79,13 @@ func logPiece(piece raid.Sectors, logs [][]byte) raid.Sectors {
 func (p *Path) logged(b *band) bool {
 	slot := p.geo.ParitySlot(b.row)
 
-	if p.logs == nil || p.resynced != raid.MaxSectors || b.parities == 0 || !p.takes(&p.members[slot], b.hi) {
+	if p.logs == nil || b.parities == 0 || !p.takes(&p.members[slot], b.hi) {
+		return false
+	}
+
+	if b.unlogged = p.resynced != raid.MaxSectors; b.unlogged {
+		p.unlogged++
+
 		return false
 	}
 
@@ -88,8 +94,14 @@ func (p *Path) logged(b *band) bool {
 	return true
 }
 
-// advanceLogs begins what the logs that are idle have waiting.
+// advanceLogs begins what the logs that are idle have waiting. An entry in any log
+// says that the logs tell all, and so the first waits until nothing is changed
+// that was begun without.
 func (p *Path) advanceLogs() {
+	if p.unlogged > 0 {
+		return
+	}
+
 	for slot := range p.logs {
 		l := &p.logs[slot]
 		if len(l.queue) == 0 || l.stage != logIdle {
@@ -138,6 +150,10 @@ func (l *partialLog) shift() *band {
 // logsDue reports whether advanceLogs would begin anything.
 func (p *Path) logsDue() bool {
 	for i := range p.logs {
+		if p.unlogged > 0 {
+			return false
+		}
+
 		if l := &p.logs[i]; len(l.queue) > 0 && l.stage == logIdle {
 			return true
 		}
@@ -288,8 +304,13 @@ func (p *Path) logEnded(id int, fault Fault) {
 	l.unit = l.unit[:0]
 }
 
-// logReleased notes that a band of the unit that a log holds has ended.
+// logReleased notes that a band of the unit that a log holds has ended, or one
+// that is in no log.
 func (p *Path) logReleased(b *band) {
+	if b.unlogged {
+		p.unlogged--
+	}
+
 	if l := b.holds; l != nil {
 		if l.left--; l.left == 0 {
 			l.stage = logIdle

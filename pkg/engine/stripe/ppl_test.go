@@ -448,3 +448,51 @@ func TestLogOfASuccessor(t *testing.T) {
 		t.Errorf("failures = %v, want the successor's", f)
 	}
 }
+
+// TestFirstLogAfterResync writes as a resync ends. An entry in a log has the array
+// be taken for right wherever no log says otherwise, so that there is none before
+// what was begun without has ended and is on disk.
+func TestFirstLogAfterResync(t *testing.T) {
+	r := newPPLRig(t, 1)
+	r.p.SetResynced(0)
+	r.p.Submit(Request{Tag: 0, Op: Write, Data: make([]byte, raid.SectorSize)})
+
+	var held []Transfer // writes of the first
+
+	flushes, results := 0, 0
+
+	for results < 2 {
+		transfers := append([]Transfer(nil), r.p.Transfers()...)
+
+		for _, tr := range transfers {
+			switch {
+			case tr.Log && flushes < pplDisks:
+				t.Fatalf("a log is written after %d flushes, with %d writes in flight", flushes, len(held))
+			case tr.Op == Flush:
+				flushes++
+			case tr.Op == Write && !tr.Log && flushes == 0:
+				held = append(held, tr)
+
+				continue
+			}
+
+			r.p.Complete(tr.ID, None)
+		}
+
+		switch {
+		case len(transfers) > 0:
+		case r.p.resynced == 0:
+			r.p.SetResynced(raid.MaxSectors)
+			r.p.Submit(Request{Tag: 1, Op: Write, Sector: r.m.RowSectors(), Data: make([]byte, raid.SectorSize)})
+		default:
+			for _, tr := range held {
+				r.p.Complete(tr.ID, None)
+			}
+
+			held = nil
+		}
+
+		results += len(r.p.Results())
+		r.p.check()
+	}
+}
