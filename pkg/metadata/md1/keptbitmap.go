@@ -270,8 +270,10 @@ func (k *keeper) loadBitmap(raws []*Raw, members []metadata.Attachment) {
 	}
 }
 
-// findBits has the bits read from the first member that md would believe.
-func (k *keeper) findBits(raws []*Raw, members []metadata.Attachment) bool {
+// findBits has the bits read from the members that md would believe one of, and
+// reports whether there are any. What is set on one of them is set: the write of
+// a bit may have failed on the others, and nobody had recorded that yet.
+func (k *keeper) findBits(raws []*Raw, members []metadata.Attachment) (found bool) {
 	b := k.intent
 
 	for i, raw := range raws {
@@ -280,12 +282,12 @@ func (k *keeper) findBits(raws []*Raw, members []metadata.Attachment) bool {
 			continue
 		}
 
-		found, err := b.read(k.inArray(raw), members[i].Source)
+		copied, err := b.read(k.inArray(raw), members[i].Source)
 		if err != nil {
 			continue
 		}
 
-		header := bitmap(found[:bitmapHeaderSize])
+		header := bitmap(copied[:bitmapHeaderSize])
 		info := header.info(b.info.Sectors)
 
 		valid := header.valid(b.info.Sectors) == nil && info.Chunk == b.info.Chunk
@@ -293,13 +295,19 @@ func (k *keeper) findBits(raws []*Raw, members []metadata.Attachment) bool {
 			continue
 		}
 
-		b.header, b.info = header, info
-		copy(b.image, found)
+		if !found {
+			b.header, b.info, found = header, info, true
+			copy(b.image, copied)
+		}
 
-		return true
+		for i, bits := range copied[bitmapHeaderSize:] {
+			b.bits()[i] |= bits
+		}
+
+		b.info.Cleared = max(b.info.Cleared, info.Cleared)
 	}
 
-	return false
+	return found
 }
 
 // read reads what a member has for a bitmap.

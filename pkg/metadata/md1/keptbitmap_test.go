@@ -177,6 +177,10 @@ func TestBitmapFound(t *testing.T) {
 		{name: "the freshest's", first: at(42), want: "81"},
 		{name: "md wrote it and then lost power", first: at(43), want: "81"},
 		{name: "of version 3", first: at(42, field(offBitmapVersion, 3)), alone: true, want: "81"},
+		{name: "with other bits", first: func(image []byte, raw *Raw) {
+			putIntent(image, raw, 43)
+			image[bitmapPlace(raw).Bytes()+bitmapHeaderSize] = 0x12
+		}, want: "93"},
 		{name: "an old one", first: at(41), alone: true, want: "stale"},
 		{name: "an old one, and another is right", first: at(41), want: "81"},
 		{name: "that of a member that has failed", alone: true, first: at(42), edit: func(all []*Raw) {
