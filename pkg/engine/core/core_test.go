@@ -2,6 +2,7 @@ package core
 
 import (
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 // keeper writes one block to every member that is not faulty.
 type keeper struct {
+	early     int // stages before the last one
 	block     [raid.SectorSize]byte
 	records   []metadata.State
 	forgotten []metadata.MemberID
@@ -35,7 +37,12 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	st.Members = members
 	k.records = append(k.records, st)
 
-	return [][]metadata.Write{stage}
+	stages := [][]metadata.Write{stage}
+	for range k.early {
+		stages = append([][]metadata.Write{slices.Clone(stage)}, stages...)
+	}
+
+	return stages
 }
 
 func (k *keeper) Add(metadata.Source, raid.UUID) (id metadata.MemberID, offset, size raid.Sectors, err error) {
@@ -133,6 +140,29 @@ func TestRecordWithoutAMember(t *testing.T) {
 	if !c.array.MayAcknowledge() || !c.array.MayWrite() {
 		t.Errorf("MayAcknowledge() = %v, MayWrite() = %v, want both when the failure is recorded",
 			c.array.MayAcknowledge(), c.array.MayWrite())
+	}
+}
+
+// TestRecordAfterAFailedStage fails a write to a member in the first stage of a
+// record: in the later ones nothing is written to it, which could only count on
+// what is not there.
+func TestRecordAfterAFailedStage(t *testing.T) {
+	c, k := newMirror(t, 3)
+	k.early = 2
+	written := map[engine.DeviceID]int{}
+
+	for c.step(engine.WriteArrived{}); len(k.records) < 2; {
+		c.turn(func(o Operation) bool {
+			if o.Op == stripe.Write && len(k.records) == 1 {
+				written[o.Device]++
+			}
+
+			return o.Op == stripe.Write && o.Device == 2
+		})
+	}
+
+	if written[0] != 3 || written[1] != 3 || written[2] != 1 {
+		t.Errorf("writes by device: %v, want 3 of each and 1 of the one that failed", written)
 	}
 }
 

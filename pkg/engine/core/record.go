@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/stripe"
 	"raid-assembler/pkg/metadata"
@@ -22,6 +24,7 @@ type recorder struct {
 	stages  [][]metadata.Write // those that are left
 	state   metadata.State
 	failed  []engine.DeviceID
+	told    int               // of those that have failed: the array knows of them
 	parting []engine.DeviceID // to be forgotten when the record has ended
 }
 
@@ -152,30 +155,38 @@ func (c *Core) flushed() {
 }
 
 // nextWrites asks for writes of the stage that is due, as many as there are
-// buffers for, or ends the record.
+// buffers for, or ends the record. A member of which a write has failed gets no
+// more of them: what comes later counts on what came before, such as a
+// superblock on the log that it says is there.
 func (c *Core) nextWrites() {
 	r := &c.recorder
 
-	for len(r.stages) > 0 && len(r.stages[0]) == 0 {
-		r.stages = r.stages[1:]
+	for r.left == 0 {
+		for len(r.stages) > 0 && len(r.stages[0]) == 0 {
+			r.stages = r.stages[1:]
+		}
+
+		if len(r.stages) == 0 {
+			c.recordDone(true)
+
+			return
+		}
+
+		batch := r.stages[0][:min(len(r.stages[0]), len(c.cfg.Records))]
+		r.stages[0] = r.stages[0][len(batch):]
+
+		for i, w := range batch {
+			if slices.Contains(r.failed, engine.DeviceID(w.Member)) {
+				continue
+			}
+
+			buf := c.cfg.Records[i][:len(w.Data)]
+			copy(buf, w.Data)
+			c.recordOp(Operation{
+				Device: engine.DeviceID(w.Member), Op: stripe.Write, Sector: w.Sector, Data: buf, FUA: true,
+			})
+		}
 	}
-
-	if len(r.stages) == 0 {
-		c.recordDone(true)
-
-		return
-	}
-
-	n := min(len(r.stages[0]), len(c.cfg.Records))
-	for i, w := range r.stages[0][:n] {
-		buf := c.cfg.Records[i][:len(w.Data)]
-		copy(buf, w.Data)
-		c.recordOp(Operation{
-			Device: engine.DeviceID(w.Member), Op: stripe.Write, Sector: w.Sector, Data: buf, FUA: true,
-		})
-	}
-
-	r.stages[0] = r.stages[0][n:]
 }
 
 // recorded takes the end of a flush or a write of the record.
@@ -194,6 +205,18 @@ func (c *Core) recorded(device engine.DeviceID, fault stripe.Fault) {
 	if r.flushes {
 		r.flushes = false
 		c.flushed()
+
+		return
+	}
+
+	// If it breaks the array, those that are left may not go on: a member that
+	// is two records behind is not let in again, and all would need it.
+	for ; r.told < len(r.failed); r.told++ {
+		c.step(engine.MemberFailed{Device: r.failed[r.told]})
+	}
+
+	if c.array.State() == raid.Broken {
+		c.recordDone(false)
 	} else {
 		c.nextWrites()
 	}
@@ -206,8 +229,8 @@ func (c *Core) recordDone(written bool) {
 	r := &c.recorder
 	r.active = false
 	// Of this record: what the array is told next may begin another.
-	seq, failed := r.seq, r.failed
-	r.failed = nil
+	seq, failed := r.seq, r.failed[r.told:]
+	r.failed, r.told = nil, 0
 
 	for _, d := range r.parting {
 		c.cfg.Keeper.Forget(metadata.MemberID(d))
