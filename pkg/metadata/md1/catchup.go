@@ -32,7 +32,7 @@ func (k *keeper) catchUp(raws []*Raw) {
 
 		// Only the next record says how much of a spare is right that does not
 		// know yet that it was put to work.
-		if raw.Events == k.events || unaware {
+		if unaware {
 			continue
 		}
 
@@ -45,15 +45,32 @@ func (k *keeper) catchUp(raws []*Raw) {
 		_, m.slotted = ownRole(raw).Slot()
 		record.Replacement = raw.FeatureMap&FeatureReplacement != 0
 
-		k.update(m, record, metadata.State{
-			ResyncOffset: sectorsOf(k.like.ResyncOffset), Now: timeOf(k.like.Utime),
-		})
+		// One at a time, or a power cut leaves one that was behind two behind.
+		if raw.Events != k.like.Events {
+			m.late[0] = k.level(metadata.MemberID(i), record, k.like.Events)
+		}
+
+		if k.events != k.like.Events { // the bitmap is ahead
+			m.late[1] = k.level(metadata.MemberID(i), record, k.events)
+		}
 
 		m.slotted = false // no record has said so
-		m.late = []metadata.Write{{
-			Member: metadata.MemberID(i), Sector: m.at, Data: bytes.Clone(m.image[:written(k.maxDev, m.block)]),
-		}}
 	}
+}
+
+// level returns the write that brings a member to the freshest superblock, with
+// the event count given.
+func (k *keeper) level(id metadata.MemberID, record metadata.MemberRecord, events uint64) []metadata.Write {
+	m, next := k.members[id], k.events
+	k.events = events
+
+	k.update(m, record, metadata.State{
+		ResyncOffset: sectorsOf(k.like.ResyncOffset), Now: timeOf(k.like.Utime),
+	})
+
+	k.events = next
+
+	return []metadata.Write{{Member: id, Sector: m.at, Data: bytes.Clone(m.image[:written(k.maxDev, m.block)])}}
 }
 
 // ownRole returns the role that a superblock gives its own member.

@@ -40,7 +40,7 @@ type keeper struct {
 	roles       [maxRoles]raid.Role
 	before      [maxRoles]raid.Role // by the last record
 	first       []metadata.Write
-	late        []metadata.Write
+	late        [2][]metadata.Write
 	logs        [3][]metadata.Write
 	bitmapStale []metadata.Write
 	bitmapBody  []metadata.Write
@@ -56,13 +56,13 @@ type member struct {
 	number int
 	block  int
 	at     raid.Sectors
-	first  []metadata.Write // before its next superblock, once
-	late   []metadata.Write // after first, once: its superblock as it should have been
-	known  bool             // by its number, to a superblock somewhere
-	inSync bool             // by its own superblock
-	log    *badLog          // nil if it has none
-	size   int              // bytes of its superblock on disk; 0 if it has none
-	room   raid.Sectors     // that its data may have
+	first  []metadata.Write    // before its next superblock, once
+	late   [2][]metadata.Write // after first, once: its superblock as it should have been
+	known  bool                // by its number, to a superblock somewhere
+	inSync bool                // by its own superblock
+	log    *badLog             // nil if it has none
+	size   int                 // bytes of its superblock on disk; 0 if it has none
+	room   raid.Sectors        // that its data may have
 
 	slotted    bool // by the last Record
 	hasBitmap  bool // the same as all
@@ -270,7 +270,9 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	k.before = k.roles
 	k.setRoles(st)
 
-	k.first, k.late, k.early, k.supers = k.first[:0], k.late[:0], k.early[:0], k.supers[:0]
+	k.first, k.early, k.supers = k.first[:0], k.early[:0], k.supers[:0]
+	k.late[0], k.late[1] = k.late[0][:0], k.late[1][:0]
+
 	for i := range k.logs {
 		k.logs[i] = k.logs[i][:0]
 	}
@@ -301,7 +303,8 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 
 	k.stages = k.stages[:0]
 	for _, stage := range [...][]metadata.Write{
-		k.first, k.late, k.logs[0], k.logs[1], k.logs[2], bitmap[0], bitmap[1], bitmap[2], k.early, k.supers,
+		k.first, k.late[0], k.late[1], k.logs[0], k.logs[1], k.logs[2],
+		bitmap[0], bitmap[1], bitmap[2], k.early, k.supers,
 	} {
 		if len(stage) > 0 {
 			k.stages = append(k.stages, stage)
@@ -330,8 +333,11 @@ func (k *keeper) recordMember(id metadata.MemberID, record metadata.MemberRecord
 	m := k.members[id]
 
 	k.first = append(k.first, m.first...)
-	k.late = append(k.late, m.late...)
-	m.first, m.late, m.known = nil, nil, true
+	for i := range k.late {
+		k.late[i] = append(k.late[i], m.late[i]...)
+	}
+
+	m.first, m.late, m.known = nil, [2][]metadata.Write{}, true
 
 	if m.log != nil && record.BadBlocks != nil {
 		for i, image := range m.log.set(record.BadBlocks) {
