@@ -50,6 +50,15 @@ type op struct {
 	mark  int    // flush: what it makes durable
 }
 
+// content is what an operation writes.
+func (o op) content() []byte {
+	if o.Op == stripe.Write {
+		return o.Data
+	}
+
+	return make([]byte, o.Sectors.Bytes())
+}
+
 // witness is a keeper that remembers what it was asked to record last.
 type witness struct {
 	metadata.Keeper
@@ -245,10 +254,10 @@ func (m *machine) carryOut(o op) stripe.Fault {
 		for i := range len(o.Data) / raid.SectorSize {
 			copy(o.Data[i*raid.SectorSize:], d.read(o.Sector + raid.Sectors(i))[:])
 		}
-	case stripe.Write:
-		data := o.Data
+	case stripe.Write, stripe.Discard, stripe.WriteZeroes:
+		data := o.content()
 
-		if !d.writable(o.Sector, raid.Sectors(len(data)/raid.SectorSize)) {
+		if o.Op != stripe.Discard && !d.writable(o.Sector, raid.Sectors(len(data)/raid.SectorSize)) {
 			fault, m.hurt = stripe.Medium, true
 			data = data[:m.rng.IntN(len(data)/raid.SectorSize)*raid.SectorSize]
 		}
@@ -256,8 +265,6 @@ func (m *machine) carryOut(o op) stripe.Fault {
 		d.write(o.Sector, data, o.FUA)
 	case stripe.Flush:
 		d.flush(o.mark)
-	case stripe.Discard, stripe.WriteZeroes:
-		d.write(o.Sector, make([]byte, o.Sectors.Bytes()), o.FUA)
 	}
 
 	if d.dead {
@@ -321,8 +328,8 @@ func (m *machine) remove(id engine.DeviceID) {
 // cut takes the power: what is in flight may be there or not, in part.
 func (m *machine) cut(all []*drive) {
 	for _, o := range m.flying {
-		if o.Op == stripe.Write && o.drive != nil {
-			o.drive.write(o.Sector, o.Data, false)
+		if o.Op != stripe.Read && o.Op != stripe.Flush && o.drive != nil {
+			o.drive.write(o.Sector, o.content(), false)
 		}
 	}
 

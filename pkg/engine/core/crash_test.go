@@ -66,10 +66,10 @@ type events map[string]int
 
 // expected are the events that must have happened in a long run.
 var expected = []string{
-	"add", "bad-blocks", "bad-sector", "broken", "check", "check-done", "cut", "cut-in-record", "fail", "fail-by-hand",
+	"add", "bad-blocks", "bad-sector", "broken", "check", "check-done", "cut", "cut-in-record", "discard", "fail", "fail-by-hand",
 	"flush", "fua", "hang", "late-flush", "late-read", "late-write", "memory-replaced", "not-started", "read", "readd",
 	"recover-done", "remove", "repair", "repair-done", "replace", "replace-done", "replace-failed", "resync-done",
-	"returned", "stopped-hanging", "two-at-once", "wake", "with-bitmap", "worn-sector", "write",
+	"returned", "stopped-hanging", "two-at-once", "wake", "with-bitmap", "worn-sector", "write", "write-zeroes",
 }
 
 // history runs an array through several lives, each but the last of which ends

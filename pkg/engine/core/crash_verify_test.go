@@ -58,6 +58,22 @@ func (w *world) disk(slot raid.Slot, component raid.Sectors) *block {
 	return w.m.drives[m.Device].read(w.m.disks[m.Device].Offset + component)
 }
 
+// checked has the array compare its redundancy, where there is nothing wrong.
+func (w *world) checked() {
+	w.happens()
+
+	if w.rotten() || w.m.Sync(raid.Check, raid.Range{To: raid.MaxSectors}) != nil {
+		return
+	}
+
+	w.m.pump()
+	w.settle()
+
+	if found := w.m.syncer.last; found.Action == raid.Check && found.Sectors != 0 {
+		w.wrong("a check found %d sectors that are not redundant: %v", found.Sectors, found.Where)
+	}
+}
+
 // slots returns all slots.
 func (w *world) slots() []raid.Slot {
 	all := make([]raid.Slot, w.geo.Disks)

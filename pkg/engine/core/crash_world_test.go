@@ -25,11 +25,14 @@ type cell struct {
 	exact    bool     // it holds the newest, for certain
 }
 
+// zeroes marks the versions that are zeroes.
+const zeroes = 1 << 40
+
 // content is what version id of a sector holds; at first that is nothing.
 func content(id uint64, s raid.Sectors) *block {
 	var b block
 
-	if id == 0 {
+	if id == 0 || id&zeroes != 0 {
 		return &b
 	}
 
@@ -115,6 +118,7 @@ func (w *world) run() {
 
 	w.settle()
 	w.verify()
+	w.checked()
 	w.stop()
 
 	if !w.boot() {
@@ -447,6 +451,12 @@ func (w *world) submit() {
 		}
 	}
 
+	if r.Op == stripe.Write && w.rng.IntN(6) == 0 {
+		w.zero(r, raid.Sectors(n))
+
+		return
+	}
+
 	r.Data = w.m.hangs.buffers[tag][:n*raid.SectorSize]
 
 	if r.Op == stripe.Write {
@@ -469,7 +479,29 @@ func (w *world) submit() {
 	w.m.submit(r)
 }
 
-func sectors(r *stripe.Request) raid.Sectors { return raid.Sectors(len(r.Data) / raid.SectorSize) }
+// zero begins a request that makes zeroes of what is there.
+func (w *world) zero(r stripe.Request, n raid.Sectors) {
+	r.Op, r.Sectors = stripe.WriteZeroes, n
+
+	if !w.geo.Level.HasParity() && w.rng.IntN(3) == 0 {
+		r.Op = stripe.Discard // the drives read as zeroes then
+	}
+
+	w.last++
+
+	for s := r.Sector; s < r.Sector+n; s++ {
+		w.cells[s].versions = append(w.cells[s].versions, w.last|zeroes)
+		w.cells[s].exact = false
+	}
+
+	w.saw(r.Op.String())
+	w.say("%v of %d sectors at %d, fua %v, tag %d, version %d", r.Op, n, r.Sector, r.FUA, r.Tag, w.last)
+	w.m.submit(r)
+}
+
+func sectors(r *stripe.Request) raid.Sectors {
+	return r.Sectors + raid.Sectors(len(r.Data)/raid.SectorSize)
+}
 
 func (w *world) flush(tag int) {
 	acked := make([]int, len(w.cells))
