@@ -23,7 +23,8 @@ type pplLog struct {
 // closeHole makes the parity of a RAID5 that was not stopped right by its
 // partial parity logs, and says in cfg that it is. Returns an error wrapping
 // [ErrRefused], with nothing written, if the logs do not tell and the array is
-// degraded: then nothing else does.
+// degraded: then nothing else does. If the loss is accepted, those are redone that
+// do tell: without that the missing data of their rows would be computed wrong.
 //
 // What it writes it would write again, until the logs are used anew.
 func closeHole(all []candidate, cfg *loop.Config, p api.StartParameters) error {
@@ -37,16 +38,16 @@ func closeHole(all []candidate, cfg *loop.Config, p api.StartParameters) error {
 
 	switch {
 	case best.Clean():
-	case tell && entries(logs) > 0:
+	case tell && entries(logs) > 0, degraded && p.AcceptLoss:
 		for _, l := range logs {
-			if err := redo(all, cfg, l); err != nil {
+			if err := redo(all, cfg, l); err != nil && !p.AcceptLoss {
 				return err
 			}
 		}
 
 		cfg.Setup.Resynced = raid.MaxSectors
 		distrust(&cfg.Setup)
-	case degraded && !p.AcceptLoss:
+	case degraded:
 		return fmt.Errorf("dirty and degraded, and the partial parity logs do not tell what was being written: "+
 			"bring the missing member back, or accept the loss with raid-assembler assemble --accept-loss: %w",
 			ErrRefused)
