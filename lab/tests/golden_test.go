@@ -1,0 +1,79 @@
+package tests
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+
+	"raid-assembler/internal/golden"
+	"raid-assembler/lab"
+	"raid-assembler/pkg/raid"
+)
+
+var arrayUUID = regexp.MustCompile(`Array UUID : (\S+)`)
+
+// TestGolden runs the golden images, which md made, and writes to them: what was
+// there is read, and md's check finds nothing afterwards.
+func TestGolden(t *testing.T) {
+	f := &fleet{box: start(t), disks: make(map[string][]*lab.GuestDisk), models: "/dev/shm"}
+	f.MustInstall(tools)
+	f.install()
+
+	var all []lab.Disk
+
+	script := ""
+
+	for _, set := range golden.Sets(t, "md1") {
+		k := kind{name: set.Name, level: raid.Level(set.Level), members: make([]int, len(set.Members))}
+		if k.level.HasRedundancy() && len(set.Failed) == 0 {
+			k.loses = 1
+		}
+
+		text, err := os.ReadFile(filepath.Join(golden.Dir(), set.Name, "examine.txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		dir := filepath.Join(t.TempDir(), set.Name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+
+		for i, path := range set.Extract(t, dir) {
+			all = append(all, lab.Disk{
+				Serial: fmt.Sprintf("%s.%d", set.Name, i), Image: path, SectorSize: set.Sector,
+			})
+		}
+
+		f.kinds = append(f.kinds, k)
+		script += fmt.Sprintf("echo \"U=%s P=%d\" >/run/%s.golden\n", arrayUUID.FindSubmatch(text)[1], set.Seed, set.Name)
+	}
+
+	plugged := f.MustPlugAll(all...)
+	for _, k := range f.kinds {
+		f.disks[k.name], plugged = plugged[:len(k.members)], plugged[len(k.members):]
+	}
+
+	f.note()
+	f.MustShell(script)
+	f.each(`. /run/$A.golden
+there /dev/disk/by-id/raid-uuid-$U || {
+	raid-assembler assemble --force $U
+	there /dev/disk/by-id/raid-uuid-$U
+}
+exercise fill -pattern $P -model $M /dev/disk/by-id/raid-uuid-$U
+exercise check -model $M /dev/disk/by-id/raid-uuid-$U`)
+	f.each(`. /run/$A.golden
+exercise run -model $M -mix mixed -ops 150 -seed 41 /dev/disk/by-id/raid-uuid-$U
+exercise check -model $M /dev/disk/by-id/raid-uuid-$U
+raid-assembler stop $U >/dev/null`)
+	f.MustShell("systemctl stop raid-assembler.service")
+	f.mdChecks()
+
+	if len(f.kinds) < 10 || !slices.ContainsFunc(f.kinds, redundant) {
+		t.Errorf("only %d golden sets", len(f.kinds))
+	}
+}
