@@ -499,6 +499,7 @@ func (c *Core) do(effect engine.Effect) {
 		c.release()
 	case engine.Acknowledge:
 		// Advance answers what may be answered.
+		c.releaseMarked()
 	case engine.FailWrites:
 		c.refuse()
 	case engine.SetMember:

@@ -60,7 +60,8 @@ func (c *Core) mark(r stripe.Request) {
 	if c.bits != nil {
 		c.prints[r.Tag] = c.path.Footprint(r)
 
-		if !c.bits.Begin(c.prints[r.Tag]) && !c.broken(ruleMarked) {
+		marked := c.bits.Begin(c.prints[r.Tag]) && c.array.MayAcknowledge()
+		if !marked && !c.broken(ruleMarked) {
 			c.marker.waiting = append(c.marker.waiting, r)
 
 			return
@@ -79,7 +80,15 @@ func (c *Core) unmark(tag int) {
 }
 
 // releaseMarked gives the writes to the data path that are marked by now.
+//
+// None of them may go on while a failure is not recorded: the marks may be on
+// the survivors only, and a crash would bring the other one back in sync, and
+// with it perhaps its bitmap as the array's, in which they are not.
 func (c *Core) releaseMarked() {
+	if !c.array.MayAcknowledge() {
+		return
+	}
+
 	kept := c.marker.waiting[:0]
 
 	for _, r := range c.marker.waiting {
