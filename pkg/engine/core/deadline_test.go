@@ -7,6 +7,7 @@ import (
 
 	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
 
@@ -361,5 +362,45 @@ func TestNoAllocationsBesideASync(t *testing.T) {
 
 	if n := testing.AllocsPerRun(500, step); n != 0 {
 		t.Errorf("%v allocations for a slab, want none", n)
+	}
+}
+
+// staged is a keeper whose superblocks refer to what is written before them.
+type staged struct{ *keeper }
+
+func (k staged) Record(st metadata.State) [][]metadata.Write {
+	stages := k.keeper.Record(st)
+	second := append([]metadata.Write(nil), stages[0]...)
+
+	for i := range second {
+		second[i].Sector = 1
+	}
+
+	return append(stages, second)
+}
+
+// TestStagesOfASilentMember has a member hang while the first stage of a record
+// is written to it. The second must not be: it would be there without the first.
+func TestStagesOfASilentMember(t *testing.T) {
+	h := newHung(t, 3)
+	h.cfg.Keeper = staged{h.keeper}
+	h.silent[1] = true
+	h.Submit(stripe.Request{Tag: 0, Op: stripe.Write, Data: make([]byte, 4096)})
+
+	// The flush that comes first is answered.
+	h.Advance()
+
+	for _, o := range append([]Operation(nil), h.Operations()...) {
+		h.Complete(o.ID, stripe.None)
+	}
+
+	if h.run(32 * time.Second); len(h.answers) != 1 || !h.answers[0].OK || h.state(1) != raid.Faulty {
+		t.Fatalf("answers %+v, member 1 is %s", h.answers, h.state(1))
+	}
+
+	for _, o := range h.waiting {
+		if o.Record && o.Sector != 0 {
+			t.Errorf("%v at sector %d of a member that has not had the stage before", o.Op, o.Sector)
+		}
 	}
 }
