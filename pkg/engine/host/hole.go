@@ -26,6 +26,10 @@ type pplLog struct {
 // degraded: then nothing else does. If the loss is accepted, those are redone that
 // do tell: without that the missing data of their rows would be computed wrong.
 //
+// A log that was being written when the power failed tells nothing, and has nothing
+// to tell: its rows are changed after it is there, and what it had before was on
+// disk. While no member is missing a resync is safer still than to rely on that.
+//
 // What it writes it would write again, until the logs are used anew.
 func closeHole(all []candidate, cfg *loop.Config, p api.StartParameters) error {
 	best := all[0].sb
@@ -33,12 +37,12 @@ func closeHole(all []candidate, cfg *loop.Config, p api.StartParameters) error {
 		return nil
 	}
 
-	logs, tell := readLogs(all, cfg)
+	logs, read := readLogs(all, cfg)
 	degraded := slices.ContainsFunc(cfg.Setup.Members, notInSync)
 
 	switch {
 	case best.Clean():
-	case tell && entries(logs) > 0, degraded && p.AcceptLoss:
+	case read && entries(logs) > 0 && (degraded || !torn(logs)), degraded && p.AcceptLoss:
 		for _, l := range logs {
 			if err := redo(all, cfg, l); err != nil && !p.AcceptLoss {
 				return err
@@ -87,6 +91,17 @@ func entries(logs map[int]*pplLog) int {
 	return n
 }
 
+// torn reports whether a log is not right.
+func torn(logs map[int]*pplLog) bool {
+	for _, l := range logs {
+		if l.found.Mismatches > 0 {
+			return true
+		}
+	}
+
+	return false
+}
+
 // distrust has members filled anew that are being filled, and what is to replace
 // one. They may have missed what was in flight, as may the parity on them, of
 // which no log was read; and in other rows the parity is that of the others now.
@@ -103,9 +118,9 @@ func distrust(setup *engine.Setup) {
 }
 
 // readLogs reads the logs of the members that are in sync, by their place in
-// all, and reports whether they tell all that they should.
-func readLogs(all []candidate, cfg *loop.Config) (logs map[int]*pplLog, tell bool) {
-	logs, tell = make(map[int]*pplLog), true
+// all, and reports whether all could be read.
+func readLogs(all []candidate, cfg *loop.Config) (logs map[int]*pplLog, read bool) {
+	logs, read = make(map[int]*pplLog), true
 	here := func(s raid.Slot) bool { return cfg.Setup.Members[s].State == raid.InSync }
 
 	for slot, m := range cfg.Setup.Members {
@@ -120,7 +135,7 @@ func readLogs(all []candidate, cfg *loop.Config) (logs map[int]*pplLog, tell boo
 
 		area := make([]byte, c.sb.PPL.Size.Bytes()) // 32 MiB at most: its size has 16 bits
 		if _, err := c.dev.ReadAt(area, c.sb.PPL.Sector.Bytes()); err != nil {
-			tell = false
+			read = false
 
 			continue
 		}
@@ -128,10 +143,9 @@ func readLogs(all []candidate, cfg *loop.Config) (logs map[int]*pplLog, tell boo
 		found := intent.RecoverPPL(cfg.Geometry, raid.Slot(slot),
 			intent.PPLArea{Bytes: area, Signature: c.sb.PPL.Signature, Ring: c.sb.PPL.Ring}, here)
 		logs[int(m.Device)] = &pplLog{candidate: c, slot: raid.Slot(slot), found: found}
-		tell = tell && found.Mismatches == 0
 	}
 
-	return logs, tell
+	return logs, read
 }
 
 // redo writes the parity that a log and the data make.
