@@ -224,7 +224,8 @@ func (c *Core) Readd(m metadata.Attachment, open func(engine.DeviceID) error) (e
 
 	if err == nil {
 		err = c.attach(Device{
-			ID: id, Offset: m.Superblock.DataOffset, WriteMostly: m.Superblock.WriteMostly,
+			ID: id, Offset: m.Superblock.DataOffset,
+			WriteMostly: m.Superblock.WriteMostly, FailFast: m.Superblock.FailFast,
 			BadBlocks: m.Superblock.BadBlocks,
 		})
 	}
