@@ -348,7 +348,7 @@ func (c *Core) clock() {
 // NeedsTime reports whether something is to happen by time alone.
 func (c *Core) NeedsTime() bool {
 	return c.array.State() == raid.Active || c.syncer.on || (c.closed && !c.stopped) ||
-		c.bits != nil && !c.bits.Idle() || c.deadliner.flying > 0 || c.slowness.any || c.path.Lingering()
+		c.passable() || c.deadliner.flying > 0 || c.slowness.any || c.path.Lingering()
 }
 
 // tickEvery is how often the clock is to be looked at while there is a reason to.

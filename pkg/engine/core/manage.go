@@ -192,6 +192,8 @@ func (c *Core) Add(src metadata.Source, uuid raid.UUID, open func(engine.DeviceI
 	}
 
 	if err := c.attach(Device{ID: id, Offset: offset}); err != nil {
+		c.cfg.Keeper.Forget(member)
+
 		return engine.None, err
 	}
 

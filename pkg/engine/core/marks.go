@@ -115,11 +115,15 @@ func (c *Core) markClock() {
 	}
 
 	every := cmp.Or(c.cfg.Keeper.Bitmap().Info().Sleep, passEvery)
-	if m.flushing == 0 && !m.lazy && c.now.Sub(m.lastPass) >= every && !c.bits.Idle() && !c.stopping {
+	if m.flushing == 0 && !m.lazy && c.now.Sub(m.lastPass) >= every && c.passable() && !c.stopping {
 		m.lastPass, m.spoilt = c.now, false
 		c.flushMembers(passing)
 	}
 }
+
+// passable reports whether a pass over the marks could clear any: those of a
+// degraded array are what its absent members missed.
+func (c *Core) passable() bool { return c.bits != nil && c.array.Degraded() == 0 && !c.bits.Idle() }
 
 // writeMarks writes all blocks that are due, as many as there are buffers for,
 // or else those that can wait.
