@@ -165,3 +165,9 @@ func (n Note) String() string {
 		"slow", "slow-end",
 	}[n]
 }
+
+// Starts reports whether n says that a sync begins.
+func (n Note) Starts() bool {
+	return n == NoteRecoverStart || n == NoteResyncStart || n == NoteReplaceStart ||
+		n == NoteCheckStart || n == NoteRepairStart
+}

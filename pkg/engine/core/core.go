@@ -558,7 +558,12 @@ func (c *Core) notice(r engine.Report) {
 		c.synced(raid.MaxSectors)
 	}
 
+	at := c.at
+	if r.Note.Starts() {
+		at = c.array.Syncing().From // the last one ended elsewhere
+	}
+
 	if c.cfg.Notify != nil {
-		c.cfg.Notify(Notice{Report: r, Offset: c.at, Mismatched: c.mismatch, Cause: c.cause[r.Device]})
+		c.cfg.Notify(Notice{Report: r, Offset: at, Mismatched: c.mismatch, Cause: c.cause[r.Device]})
 	}
 }

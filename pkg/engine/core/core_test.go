@@ -347,3 +347,32 @@ func TestNoAllocations(t *testing.T) {
 		t.Errorf("%v allocations for three requests, want none", n)
 	}
 }
+
+// TestNoticeOfAStart checks that a sync is told to start where it does, and not
+// where the one before ended.
+func TestNoticeOfAStart(t *testing.T) {
+	c, _ := newMirror(t, 2)
+
+	var starts []raid.Sectors
+
+	c.cfg.Notify = func(n Notice) {
+		if n.Note == engine.NoteCheckStart {
+			starts = append(starts, n.Offset)
+		}
+	}
+
+	for range 2 {
+		if err := c.Sync(raid.Check, raid.Range{To: raid.MaxSectors}); err != nil {
+			t.Fatal(err)
+		}
+
+		for c.array.Syncing().Action != raid.Idle {
+			c.SetTime(c.now.Add(time.Second))
+			c.turn(nil)
+		}
+	}
+
+	if !slices.Equal(starts, []raid.Sectors{0, 0}) {
+		t.Errorf("the checks start at %v, want both at 0", starts)
+	}
+}
