@@ -110,7 +110,7 @@ find /mnt/udev -type f -exec sha256sum {} + | sort > /root/files
 umount /mnt`, a.name))
 
 	if res, err := b.Shell("mount /dev/raid/" + a.name + " /mnt; raid-assembler stop " + a.name); err != nil ||
-		res.ExitCode != 3 || !strings.Contains(res.Stderr, "mounted") {
+		res.ExitCode != 3 || !strings.Contains(res.Stderr, "the mount /mnt") {
 		b.t.Errorf("stop of a mounted array: %v %+v, want exit 3 and a reason", err, res)
 	}
 
