@@ -9,8 +9,9 @@ import (
 	"raid-assembler/pkg/api"
 )
 
-// TestDiskFaults has sectors that cannot be read, which are written anew and
-// cost no member, and then a disk that cannot be written, which costs one.
+// TestDiskFaults has sectors that cannot be read, which cost no member and are
+// good again once they can be written, and then a disk that cannot be written,
+// which costs one.
 func TestDiskFaults(t *testing.T) {
 	for _, a := range []array{
 		{name: "one", level: 1, members: 2, size: 32 << 20},
@@ -24,16 +25,26 @@ func TestDiskFaults(t *testing.T) {
 			b.await(a.name, 20*time.Second, "assembled at start", whole)
 
 			// Behind the superblock and what is read when the device appears.
-			if err := disks[0].InjectReadError(lab.Sectors{First: 20000, Count: 64}); err != nil {
+			if err := disks[0].InjectReadError(lab.Sectors{First: 20104, Count: 64}); err != nil {
 				t.Fatal(err)
 			}
 
 			b.MustShell(fmt.Sprintf(`echo 3 > /proc/sys/vm/drop_caches; cmp /root/%[1]s.data /dev/raid/%[1]s`, a.name))
-			b.await(a.name, 10*time.Second, "whole after unreadable sectors", whole)
+
+			// They stay so when they are written anew, and are recorded as bad.
+			b.await(a.name, 10*time.Second, "whole, with bad blocks", func(got api.Array) bool {
+				return whole(got) && len(got.Members[0].BadBlocks) > 0
+			})
 
 			if err := disks[0].ClearErrors(); err != nil {
 				t.Fatal(err)
 			}
+
+			b.MustShell(fmt.Sprintf(
+				`dd if=/root/%[1]s.data of=/dev/raid/%[1]s bs=1M oflag=direct conv=fsync status=none`, a.name))
+			b.await(a.name, 10*time.Second, "whole, without bad blocks", func(got api.Array) bool {
+				return whole(got) && len(got.Members[0].BadBlocks) == 0
+			})
 
 			if err := disks[1].InjectWriteError(lab.Sectors{}); err != nil {
 				t.Fatal(err)
