@@ -56,7 +56,9 @@ exercise check -model $M /dev/md/$A`)
 
 	// Half recovered, from md to us.
 	f.each(`set -- $D
-echo 200 >/sys/block/$(basename $(readlink -f /dev/md/$A))/md/sync_speed_max
+md=/sys/block/$(basename $(readlink -f /dev/md/$A))/md
+echo 100 >$md/sync_speed_min
+echo 200 >$md/sync_speed_max
 mdadm --quiet /dev/md/$A --fail $2
 mdadm --quiet /dev/md/$A --remove $2
 mdadm --zero-superblock $2
@@ -65,7 +67,9 @@ mdadm --quiet /dev/md/$A --add $2`)
 	f.each(`exercise run -model $M -mix unaligned -ops 60 -seed 33 /dev/md/$A
 mdadm --stop --quiet /dev/md/$A`)
 	f.halfRecovered("by md")
-	f.engineStarts()
+	f.MustShell("systemctl start raid-assembler.service")
+	f.each("raid-assembler assemble $A >/dev/null") // they were stopped by hand
+	f.awaitAll("recovered", whole)
 	f.each("exercise check -model $M /dev/raid/$A")
 
 	// Dirty, from us to md.
@@ -83,5 +87,6 @@ mdadm --stop --quiet /dev/md/$A`)
 func (f *fleet) halfRecovered(who string) {
 	f.t.Helper()
 	f.t.Logf("half recovered %s:\n%s", who, f.each(`set -- $D
-echo $A $(mdadm --examine $2 | grep "Recovery Offset" || { mdadm --examine $2 >&2; false; })`))
+offset=$(mdadm --examine $2 | grep "Recovery Offset")
+echo $A $offset`))
 }
