@@ -2,6 +2,7 @@ package md1
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"raid-assembler/pkg/metadata"
@@ -115,6 +116,15 @@ func (d disks) apply(tb testing.TB, stages [][]metadata.Write) {
 			copy(d[w.Member][w.Sector.Bytes():], w.Data)
 		}
 	}
+}
+
+func (d disks) clone() disks {
+	var all disks
+	for _, image := range d {
+		all = append(all, slices.Clone(image))
+	}
+
+	return all
 }
 
 func (d disks) probe(tb testing.TB) []*metadata.Superblock {

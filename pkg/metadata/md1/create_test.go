@@ -3,6 +3,7 @@ package md1
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -465,5 +466,59 @@ func TestMdadmAgrees(t *testing.T) {
 			d.apply(t, k.Record(metadata.State{Members: records(inSync(0), gone(), inSync(2), inSync(1), spare()), Now: now}))
 			agree(t, d)
 		})
+	}
+}
+
+// TestCreateCut cuts the power while an array is created over what was an array
+// of another minor version, with any of the writes under way: a device holds the
+// old superblock, none or the new one, and never two or a broken one.
+func TestCreateCut(t *testing.T) {
+	old, err := create(t, params(func(p *Params) { p.Minor, p.Array = 0, raid.UUID{7} }), 32768, 32768, 32768)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var devices []NewMember
+	for i := range old {
+		devices = append(devices, NewMember{Source: source(old[i]), Device: raid.UUID{0xdd, byte(i)}})
+	}
+
+	stages, err := Create(params(), devices)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	found := map[string]int{}
+
+	for i, stage := range stages {
+		for written := range 1 << len(stage) {
+			left := old.clone()
+			left.apply(t, stages[:i])
+
+			for j, w := range stage {
+				if written&(1<<j) != 0 {
+					left.apply(t, [][]metadata.Write{{w}})
+				}
+			}
+
+			for member, image := range left {
+				sb, err := Format{}.Probe(source(image))
+
+				switch {
+				case errors.Is(err, metadata.ErrNotFound):
+					found["none"]++
+				case err != nil:
+					t.Fatalf("stage %d, writes %b, device %d: %v", i, written, member, err)
+				case sb.Array == raid.UUID{7}:
+					found["old"]++
+				default:
+					found["new"]++
+				}
+			}
+		}
+	}
+
+	if found["none"] == 0 || found["old"] == 0 || found["new"] == 0 {
+		t.Errorf("found %v, want some of each", found)
 	}
 }

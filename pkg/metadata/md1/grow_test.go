@@ -1,7 +1,9 @@
 package md1
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -128,5 +130,69 @@ func TestGrowDevice(t *testing.T) {
 	flat := newDisks(array(2, func(r *Raw) { r.Level, r.Layout, r.FeatureMap = 0, 1, FeatureRAID0Layout })...)
 	if _, err := flat.keep(t).Grow(0); err == nil || !strings.Contains(err.Error(), "raid0 uses all") {
 		t.Errorf("Grow() error = %v", err)
+	}
+}
+
+// TestGrowCut cuts the power in the first record of an array that grows, at each
+// write and with any of those that were under way: what is found then is as
+// large as it was or as it was to be, and does not call in sync what is new.
+func TestGrowCut(t *testing.T) {
+	const before, after = 1024, 30720
+
+	d, err := create(t, params(func(p *Params) {
+		p.Size, p.Bitmap, p.BitmapChunk, p.AssumeClean = before, BitmapInternal, 8, true
+	}), 32768, 32768, 32768)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	k := d.keep(t)
+	clear(mustBitmap(t, k).Bits())
+	d.apply(t, k.Record(whole(inSync(0), inSync(1), inSync(2))))
+
+	if _, err := k.Grow(0); err != nil {
+		t.Fatal(err)
+	}
+
+	st := metadata.State{ResyncOffset: before, Members: records(inSync(0), inSync(1), inSync(2)), Now: now}
+	stages := k.Record(st)
+	cuts := 0
+
+	for i, stage := range stages {
+		for written := range 1 << len(stage) {
+			left := d.clone()
+			left.apply(t, stages[:i])
+
+			for j, w := range stage {
+				if written&(1<<j) != 0 {
+					left.apply(t, [][]metadata.Write{{w}})
+				}
+			}
+
+			found := left.attachments(t)
+			slices.SortStableFunc(found, func(a, b metadata.Attachment) int {
+				return cmp.Compare(b.Superblock.Events, a.Superblock.Events)
+			})
+
+			best := found[0].Superblock
+			if best.Size != before && (best.Size != after || best.ResyncOffset > before) {
+				t.Fatalf("stage %d, writes %b: a size of %d, in sync up to %d", i, written, best.Size, best.ResyncOffset)
+			}
+
+			again, err := Format{}.Keep(found)
+			if err != nil {
+				t.Fatalf("stage %d, writes %b: %v", i, written, err)
+			}
+
+			cuts++
+
+			if got := mustBitmap(t, again).Info().Sectors; got != best.Size {
+				t.Fatalf("stage %d, writes %b: a bitmap of %d sectors for %d", i, written, got, best.Size)
+			}
+		}
+	}
+
+	if cuts < 8 {
+		t.Errorf("%d cuts of %d stages, want more", cuts, len(stages))
 	}
 }
