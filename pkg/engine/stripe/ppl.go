@@ -135,6 +135,7 @@ func (p *Path) letThrough(slot raid.Slot) {
 		}
 
 		l.queue = append(l.queue[:i], l.queue[i+1:]...)
+		p.renew(b)
 		p.storeRow(b)
 	}
 }
@@ -298,6 +299,7 @@ func (p *Path) logEnded(id int, fault Fault) {
 	}
 
 	for i := range l.unit {
+		p.renew(l.unit[i])
 		p.storeRow(l.unit[i])
 	}
 

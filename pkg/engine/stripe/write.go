@@ -273,9 +273,10 @@ func (p *Path) writeRow(b *band) {
 
 // storeRow writes the parity of b with its data, all at once: what is torn by a
 // crash in between, the dirty mark covers.
+//
+// Preconditions: renew was called for b, and for no other since.
 func (p *Path) storeRow(b *band) {
 	r := p.rowOf(b.row)
-	p.renew(b)
 
 	for slot := range raid.Slot(p.disks) {
 		tr := Transfer{Op: Write, Sector: b.lo, Sectors: b.sectors(), FUA: b.job.fua}
