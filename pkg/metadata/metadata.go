@@ -10,7 +10,9 @@
 package metadata
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
 	"time"
 
@@ -149,6 +151,22 @@ type PPL struct {
 	Sector, Size raid.Sectors // from the start of the device
 	Ring         bool         // there are several logs after one another
 	Signature    uint32       // of the array, in each log
+}
+
+// Empty returns what a log begins with that has nothing in it: a header without
+// entries, and then nothing that could be taken for the next log of a ring.
+func (p PPL) Empty() []byte {
+	const header, reserved, checksum = 4096, 512, 532
+
+	buf := make([]byte, 2*header)
+	for i := range reserved {
+		buf[i] = 0xff
+	}
+
+	binary.LittleEndian.PutUint32(buf[reserved:], p.Signature)
+	binary.LittleEndian.PutUint32(buf[checksum:], crc32.Checksum(buf[:header], crc32.MakeTable(crc32.Castagnoli)))
+
+	return buf
 }
 
 // Attachment is a device that the engine has opened for an array.

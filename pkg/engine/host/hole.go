@@ -16,7 +16,6 @@ import (
 type pplLog struct {
 	candidate
 
-	slot  raid.Slot
 	found intent.PPLRecovery
 }
 
@@ -142,7 +141,7 @@ func readLogs(all []candidate, cfg *loop.Config) (logs map[int]*pplLog, read boo
 
 		found := intent.RecoverPPL(cfg.Geometry, raid.Slot(slot),
 			intent.PPLArea{Bytes: area, Signature: c.sb.PPL.Signature, Ring: c.sb.PPL.Ring}, here)
-		logs[int(m.Device)] = &pplLog{candidate: c, slot: raid.Slot(slot), found: found}
+		logs[int(m.Device)] = &pplLog{candidate: c, found: found}
 	}
 
 	return logs, read
@@ -174,14 +173,9 @@ func redo(all []candidate, cfg *loop.Config, l *pplLog) error {
 
 // emptyLog leaves a log without entries on a member.
 func emptyLog(c candidate) error {
-	log := c.sb.PPL
-	if log == nil {
+	if c.sb.PPL == nil {
 		return nil
 	}
 
-	// Then nothing that could be taken for the next log of a ring.
-	buf := make([]byte, 2*intent.PPLHeaderSize)
-	(&intent.PPLHeader{Signature: log.Signature}).Encode(buf)
-
-	return c.dev.WriteDurably(buf, log.Sector)
+	return c.dev.WriteDurably(c.sb.PPL.Empty(), c.sb.PPL.Sector)
 }

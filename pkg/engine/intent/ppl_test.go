@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"raid-assembler/pkg/engine/geometry"
+	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
 
@@ -414,4 +415,14 @@ func FuzzRecoverPPL(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestEmptyPPL reads the log of a member that was added.
+func TestEmptyPPL(t *testing.T) {
+	area := metadata.PPL{Signature: 0x5eed}.Empty()
+
+	h, at, err := LatestPPL(area, 0x5eed, true)
+	if err != nil || at != 0 || len(h.Entries) != 0 {
+		t.Errorf("LatestPPL() = %+v at %d, error %v, want it to be empty", h, at, err)
+	}
 }

@@ -85,7 +85,7 @@ func Create(p Params, devices []NewMember) ([][]metadata.Write, error) {
 		}
 
 		if log := pplPlace(raw); log != nil {
-			erase = append(erase, metadata.Write{Sector: log.Sector, Data: emptyPPL(log)})
+			erase = append(erase, metadata.Write{Sector: log.Sector, Data: log.Empty()})
 		}
 
 		for _, w := range erase {

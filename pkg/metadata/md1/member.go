@@ -141,7 +141,7 @@ func preparations(raw *Raw, m minor, src metadata.Source, b *bitmap) ([]metadata
 	}
 
 	if log := pplPlace(raw); log != nil {
-		writes = append(writes, metadata.Write{Sector: log.Sector, Data: emptyPPL(log)})
+		writes = append(writes, metadata.Write{Sector: log.Sector, Data: log.Empty()})
 	}
 
 	if b == nil || raw.FeatureMap&FeatureBitmapOffset == 0 {

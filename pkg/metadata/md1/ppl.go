@@ -1,7 +1,6 @@
 package md1
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -71,21 +70,4 @@ func pplFits(raw *Raw, src metadata.Source) error {
 	default:
 		return nil
 	}
-}
-
-// emptyPPL returns what a log begins with that has nothing in it: a header
-// without entries, and then nothing that could be taken for the next log of a
-// ring. The fields are those of struct ppl_header.
-func emptyPPL(log *metadata.PPL) []byte {
-	const header, reserved, checksum = 4096, 512, 532
-
-	buf := make([]byte, 2*header)
-	for i := range reserved {
-		buf[i] = 0xff
-	}
-
-	binary.LittleEndian.PutUint32(buf[reserved:], log.Signature)
-	binary.LittleEndian.PutUint32(buf[checksum:], crc32.Checksum(buf[:header], crc32.MakeTable(crc32.Castagnoli)))
-
-	return buf
 }
