@@ -51,9 +51,32 @@ type Format interface {
 	Probe(src Source) (*Superblock, error)
 
 	// Keep returns a Keeper for the array whose members hold the superblocks
-	// given, the freshest first. Preconditions: they come from this module's
-	// Probe, have one Array UUID, and Unsupported is empty in each.
-	Keep(members []Attachment) (Keeper, error)
+	// given, the freshest first. beside are those of the other running arrays of
+	// the same container, whose metadata it shares from then on. Preconditions:
+	// the superblocks come from this module's Probe, have one Array UUID, and
+	// Unsupported is empty in each.
+	Keep(members []Attachment, beside ...Keeper) (Keeper, error)
+
+	// Versions returns what metadata Create makes, as people call it: "1.2". The
+	// first is the usual one.
+	Versions() []string
+
+	// Create returns the writes that make an array of devices, and the UUID that
+	// it has: the first Disks of them get the slots, the others are spares. The
+	// Member of a write is the position in devices. Devices that form a container
+	// of the format already, all of one and all that it has, get a further array
+	// beside those that they have. What other signatures the devices have is for
+	// the caller to erase.
+	//
+	// An array with redundancy is dirty after this, unless p.AssumeClean: its
+	// members are resynced when it starts. Returns an error that names the limit
+	// if the format cannot hold such an array.
+	Create(p NewArray, devices []NewMember) (raid.UUID, [][]Write, error)
+
+	// Erase returns the writes after which nothing finds metadata of the format
+	// on src any more: at each place where it may be, whether it is sound or not.
+	// Returns none if there is none, and an error if src could not be read.
+	Erase(src Source) ([]Write, error)
 }
 
 // Superblock is what the metadata of one member says, in terms that all
@@ -111,6 +134,31 @@ type Superblock struct {
 
 	// Raw is the format's own decoded form, for examine.
 	Raw any
+
+	// Container is the set of devices whose metadata this is part of, at formats
+	// that have such: several arrays may lie on the same devices then. A spare of
+	// a container is no member of any array: Array is zero, and so is Container if
+	// any container of the format may have it.
+	Container raid.UUID
+	// Others are what the metadata says of the further arrays of the container
+	// that this device is a member of. They have no Others.
+	Others []*Superblock
+}
+
+// All returns sb and its Others: one superblock for each array that the device is
+// a member of, or that of a spare.
+func (sb *Superblock) All() []*Superblock { return append([]*Superblock{sb}, sb.Others...) }
+
+// Of returns what the metadata says of an array, or nil if the device is no
+// member of it.
+func (sb *Superblock) Of(array raid.UUID) *Superblock {
+	for _, one := range sb.All() {
+		if one.Array == array {
+			return one
+		}
+	}
+
+	return nil
 }
 
 // Role returns what sb says of the member with the given number.

@@ -35,15 +35,15 @@ func newSet(t *testing.T, level raid.Level, disks, spares int) *set {
 
 	s := &set{}
 
-	var devices []md1.NewMember
+	var devices []metadata.NewMember
 
 	for i := range disks + spares {
 		s.images = append(s.images, make(image, 8<<20))
-		devices = append(devices, md1.NewMember{Source: s.images[i].source(), Device: raid.UUID{0xdd, byte(i)}})
+		devices = append(devices, metadata.NewMember{Source: s.images[i].source(), Device: raid.UUID{0xdd, byte(i)}})
 	}
 
-	stages, err := md1.Create(md1.Params{
-		Minor: 2, Array: testArray, Name: "data", Geometry: raid.Geometry{
+	stages, err := md1.Create(metadata.NewArray{
+		Version: "1.2", Array: testArray, Name: "data", Geometry: raid.Geometry{
 			Level: level, Layout: raid.LeftSymmetric, Disks: disks, Chunk: 128,
 		},
 		AssumeClean: true, Now: time.Unix(1e9, 0),

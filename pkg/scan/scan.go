@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/metadata/md1"
@@ -18,6 +19,27 @@ import (
 
 // Formats returns the metadata modules that this program has.
 func Formats() []metadata.Format { return []metadata.Format{md1.Format{}} }
+
+// Creates returns the metadata module that makes metadata of the version given,
+// as people call it; an empty one is the usual.
+func Creates(version string) (metadata.Format, string, error) {
+	var all []string
+
+	for _, format := range Formats() {
+		versions := format.Versions()
+		if version == "" {
+			return format, versions[0], nil
+		}
+
+		if slices.Contains(versions, version) {
+			return format, version, nil
+		}
+
+		all = append(all, versions...)
+	}
+
+	return nil, "", fmt.Errorf("metadata %q: one of %s", version, strings.Join(all, ", "))
+}
 
 // Result is what was found on a device.
 type Result struct {

@@ -33,10 +33,10 @@ func source(image []byte) metadata.Source {
 func member(tb testing.TB, image []byte, minor int) []byte {
 	tb.Helper()
 
-	stages, err := md1.Create(md1.Params{
-		Minor: minor, Array: raid.UUID{0xaa}, Name: "data", Now: time.Unix(1_700_000_000, 0),
+	stages, err := md1.Create(metadata.NewArray{
+		Version: fmt.Sprintf("1.%d", minor), Array: raid.UUID{0xaa}, Name: "data", Now: time.Unix(1_700_000_000, 0),
 		Geometry: raid.Geometry{Level: raid.Level1, Disks: 2},
-	}, []md1.NewMember{{Source: source(image)}, {}})
+	}, []metadata.NewMember{{Source: source(image)}, {}})
 	if err != nil {
 		tb.Fatal(err)
 	}

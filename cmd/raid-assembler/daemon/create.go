@@ -11,13 +11,12 @@ import (
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine/geometry"
 	"raid-assembler/pkg/metadata"
-	"raid-assembler/pkg/metadata/md1"
 	"raid-assembler/pkg/policy"
 	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/scan"
 )
 
 const (
-	defaultChunk = 1024 // sectors: 512 KiB, as in mdadm
 	// startMax is how long a new array may take to run.
 	startMax = 30 * time.Second
 	// wipeBytes at each end of a device hold all that says what it is.
@@ -53,13 +52,13 @@ func (d *Daemon) create(ctx context.Context, p api.CreateParameters) (api.Change
 		return out, err
 	}
 
-	stages, err := plan(params, disks, claimed)
+	uuid, stages, err := plan(params, disks, claimed)
 	if err != nil {
 		return out, fmt.Errorf("%w: %w", err, errRefused)
 	}
 
-	what := fmt.Sprintf("%s, a %v of %d with metadata 1.%d on %s",
-		p.Name, params.Level, params.Disks, params.Minor, strings.Join(p.Devices, " "))
+	what := fmt.Sprintf("%s, a %v of %d with metadata %s on %s",
+		p.Name, params.Level, params.Disks, params.Version, strings.Join(p.Devices, " "))
 	if p.DryRun {
 		out.Done = []string{"would create " + what}
 
@@ -74,59 +73,54 @@ func (d *Daemon) create(ctx context.Context, p api.CreateParameters) (api.Change
 	claimed = nil
 
 	out.Done = []string{"created " + what}
-	out.Array, err = d.awaitArray(ctx, params.Array, disks)
+	out.Array, err = d.awaitArray(ctx, uuid, disks)
 
 	return out, err
 }
 
 // createParams checks what is asked for by itself.
-func (d *Daemon) createParams(p api.CreateParameters) (md1.Params, error) {
+func (d *Daemon) createParams(p api.CreateParameters) (metadata.NewArray, error) {
 	level, err := raid.ParseLevel(p.Level)
 	if err != nil {
-		return md1.Params{}, err
+		return metadata.NewArray{}, err
 	}
 
-	params := md1.Params{
-		Minor: 2, Name: p.Name, Host: d.cfg.Hostname, AssumeClean: p.AssumeClean, Now: time.Now(),
+	params := metadata.NewArray{
+		Name: p.Name, Host: d.cfg.Hostname, AssumeClean: p.AssumeClean, Now: time.Now(),
 		Geometry: raid.Geometry{
 			Level: level, Disks: p.Disks, Chunk: raid.Sectors(p.ChunkKiB * 2),
 			Size: raid.Sectors(p.SizeBytes / raid.SectorSize),
 		},
+		UsualLayout: p.Layout == "",
 	}
 
-	if p.Metadata != "" {
-		if _, err := fmt.Sscanf(p.Metadata, "1.%d", &params.Minor); err != nil {
-			return md1.Params{}, fmt.Errorf("metadata %q: one of 1.0, 1.1, 1.2", p.Metadata)
-		}
-	}
-
-	if params.Chunk == 0 && level.HasChunks() {
-		params.Chunk = defaultChunk
+	if _, params.Version, err = scan.Creates(p.Metadata); err != nil {
+		return metadata.NewArray{}, err
 	}
 
 	if params.Layout, err = raid.ParseLayout(level, p.Layout); err != nil {
-		return md1.Params{}, err
+		return metadata.NewArray{}, err
 	}
 
 	if params.Bitmap, err = parseBitmap(p.Bitmap, level); err != nil {
-		return md1.Params{}, err
+		return metadata.NewArray{}, err
 	}
 
-	if params.PPL = p.PPL; p.PPL && (level != raid.Level5 || params.Bitmap == md1.BitmapInternal) {
-		return md1.Params{}, errors.New("partial parity logs: only raid5 has them, and then no bitmap")
+	if params.PPL = p.PPL; p.PPL && (level != raid.Level5 || params.Bitmap == metadata.BitmapInternal) {
+		return metadata.NewArray{}, errors.New("partial parity logs: only raid5 has them, and then no bitmap")
 	}
 
 	if p.PPL {
-		params.Bitmap = md1.BitmapNone
+		params.Bitmap = metadata.BitmapNone
 	}
 
 	if !api.ValidName(p.Name) {
-		return md1.Params{}, fmt.Errorf("name %q: 1 to %d letters, digits, dots, dashes or underscores, "+
+		return metadata.NewArray{}, fmt.Errorf("name %q: 1 to %d letters, digits, dots, dashes or underscores, "+
 			"no dot or dash in front", p.Name, api.NameMax)
 	}
 
 	if err := possible(params.Geometry); err != nil {
-		return md1.Params{}, err
+		return metadata.NewArray{}, err
 	}
 
 	_, err = rand.Read(params.Array[:])
@@ -135,14 +129,14 @@ func (d *Daemon) createParams(p api.CreateParameters) (md1.Params, error) {
 }
 
 // parseBitmap reads what kind of bitmap is asked for.
-func parseBitmap(text string, level raid.Level) (md1.BitmapChoice, error) {
+func parseBitmap(text string, level raid.Level) (metadata.BitmapChoice, error) {
 	switch {
 	case text == "none", text == "" && !level.HasRedundancy():
-		return md1.BitmapNone, nil
+		return metadata.BitmapNone, nil
 	case text == "":
-		return md1.BitmapAuto, nil
+		return metadata.BitmapAuto, nil
 	case text == "internal" && level.HasRedundancy():
-		return md1.BitmapInternal, nil
+		return metadata.BitmapInternal, nil
 	case text == "internal":
 		return 0, fmt.Errorf("bitmap: a %v has no redundancy that could be wrong", level)
 	default:
@@ -161,6 +155,10 @@ const (
 func possible(g raid.Geometry) error {
 	if reason := policy.Served(g); reason != "" {
 		return errors.New(reason)
+	}
+
+	if g.Chunk == 0 && g.Level.HasChunks() {
+		g.Chunk = chunkMin // whatever is usual does no worse
 	}
 
 	even := g.Chunk&(g.Chunk-1) == 0 || g.Level == raid.Level0 && g.Chunk%chunkMin == 0
@@ -245,23 +243,30 @@ func closeAll(claimed []Claimed) {
 	}
 }
 
-// plan returns what to write to make the array.
-func plan(params md1.Params, disks []Disk, claimed []Claimed) ([][]metadata.Write, error) {
-	var members []md1.NewMember
+// plan returns what to write to make the array, and its UUID.
+func plan(
+	params metadata.NewArray, disks []Disk, claimed []Claimed,
+) (raid.UUID, [][]metadata.Write, error) {
+	format, _, err := scan.Creates(params.Version)
+	if err != nil {
+		return raid.UUID{}, nil, err
+	}
+
+	var members []metadata.NewMember
 
 	for i, dk := range disks {
-		m := md1.NewMember{Source: metadata.Source{
+		m := metadata.NewMember{Source: metadata.Source{
 			ReaderAt: claimed[i], Size: dk.Size, Block: dk.Block, Serial: dk.Serial,
 		}}
 
 		if _, err := rand.Read(m.Device[:]); err != nil {
-			return nil, err
+			return raid.UUID{}, nil, err
 		}
 
 		members = append(members, m)
 	}
 
-	return md1.Create(params, members)
+	return format.Create(params, members)
 }
 
 // writeAll writes the metadata, each stage after the one before is durable. By

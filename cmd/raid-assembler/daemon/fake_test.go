@@ -120,17 +120,17 @@ func (w *world) set(name string, level raid.Level, disks, spares int) []*fakeDis
 
 	var (
 		set     []*fakeDisk
-		members []md1.NewMember
+		members []metadata.NewMember
 	)
 
 	for i := range disks + spares {
 		f := w.disk(fmt.Sprintf("%s%d", name, i))
 		set = append(set, f)
-		members = append(members, md1.NewMember{Source: f.source(), Device: raid.UUID{name[0], 0xdd, byte(i)}})
+		members = append(members, metadata.NewMember{Source: f.source(), Device: raid.UUID{name[0], 0xdd, byte(i)}})
 	}
 
-	stages, err := md1.Create(md1.Params{
-		Minor: 2, Array: raid.UUID{name[0]}, Name: name, AssumeClean: true, Now: time.Now(),
+	stages, err := md1.Create(metadata.NewArray{
+		Version: "1.2", Array: raid.UUID{name[0]}, Name: name, AssumeClean: true, Now: time.Now(),
 		Geometry: raid.Geometry{Level: level, Layout: raid.LeftSymmetric, Disks: disks, Chunk: 128},
 	}, members)
 	if err != nil {

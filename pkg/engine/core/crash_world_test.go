@@ -148,19 +148,19 @@ func (w *world) create() {
 		size, spares = 2048+200, 0
 	}
 
-	var members []md1.NewMember
+	var members []metadata.NewMember
 
 	for range w.geo.Disks + spares {
-		members = append(members, md1.NewMember{Source: w.blank(size).source(), Device: w.uuid()})
+		members = append(members, metadata.NewMember{Source: w.blank(size).source(), Device: w.uuid()})
 	}
 
-	params := md1.Params{
-		Minor: minor, Array: raid.UUID{1}, Name: "crash", Geometry: w.geo,
-		AssumeClean: w.rng.IntN(2) == 0, Now: time.Unix(1e9, 0), Bitmap: md1.BitmapNone,
+	params := metadata.NewArray{
+		Version: fmt.Sprintf("1.%d", minor), Array: raid.UUID{1}, Name: "crash", Geometry: w.geo,
+		AssumeClean: w.rng.IntN(2) == 0, Now: time.Unix(1e9, 0), Bitmap: metadata.BitmapNone,
 	}
 
 	if w.geo.Level.HasRedundancy() && w.rng.IntN(3) > 0 {
-		params.Bitmap, params.BitmapChunk = md1.BitmapInternal, raid.Sectors(8)<<w.rng.IntN(3)
+		params.Bitmap, params.BitmapChunk = metadata.BitmapInternal, raid.Sectors(8)<<w.rng.IntN(3)
 		w.saw("with-bitmap")
 	}
 

@@ -372,7 +372,9 @@ type format struct {
 
 func (f format) Name() string { return f.name }
 
-func (f format) Keep([]metadata.Attachment) (metadata.Keeper, error) { return nil, nil }
+func (f format) Keep([]metadata.Attachment, ...metadata.Keeper) (metadata.Keeper, error) {
+	return nil, nil
+}
 
 // candidates returns three members and a spare.
 func candidates() []candidate {
@@ -481,7 +483,7 @@ func (g growing) Grow(size raid.Sectors) (raid.Sectors, error) {
 
 type growingFormat struct{ format }
 
-func (f growingFormat) Keep([]metadata.Attachment) (metadata.Keeper, error) {
+func (f growingFormat) Keep([]metadata.Attachment, ...metadata.Keeper) (metadata.Keeper, error) {
 	return growing{to: 3 * testSize / testChunk * testChunk}, nil
 }
 

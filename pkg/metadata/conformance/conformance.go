@@ -105,6 +105,20 @@ func probe(tb testing.TB, format metadata.Format, src metadata.Source) (*metadat
 
 // bounds checks that sb is fit to be used without further checks.
 func bounds(sb *metadata.Superblock, src metadata.Source) error {
+	for _, other := range sb.Others {
+		if len(other.Others) > 0 || other.Array == sb.Array || other.Device != sb.Device {
+			return fmt.Errorf("array %v of device %v beside array %v", other.Array, other.Device, sb.Array)
+		}
+
+		if err := bounds(other, src); err != nil {
+			return fmt.Errorf("array %v: %w", other.Array, err)
+		}
+	}
+
+	if sb.Format != "" && sb.Array.IsZero() {
+		return spareBounds(sb, src)
+	}
+
 	switch {
 	case sb.Format == "" || sb.Array.IsZero():
 		return errors.New("no format or no array")
@@ -121,6 +135,18 @@ func bounds(sb *metadata.Superblock, src metadata.Source) error {
 	}
 
 	return space(sb, src)
+}
+
+// spareBounds is bounds for the spare of a container.
+func spareBounds(sb *metadata.Superblock, src metadata.Source) error {
+	switch {
+	case sb.Disks != 0 || sb.Role(sb.Number) != raid.RoleSpare || len(sb.Others) > 0:
+		return fmt.Errorf("a spare with %d slots, role %v, and %d others", sb.Disks, sb.Role(sb.Number), len(sb.Others))
+	case sb.DataSize < 0 || sb.DataSize > src.Size:
+		return fmt.Errorf("a spare with room for %d on %d sectors", sb.DataSize, src.Size)
+	default:
+		return nil
+	}
 }
 
 // space checks that what sb says of the data is on the device.

@@ -190,3 +190,5 @@ func spare() metadata.MemberRecord {
 
 // gone is a device that is not in a State.
 func gone() metadata.MemberRecord { return metadata.MemberRecord{} }
+
+func versionOf(m int) string { return minor(m).String() }

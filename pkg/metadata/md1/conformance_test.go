@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/metadata/conformance"
 	"raid-assembler/pkg/raid"
 )
@@ -63,8 +64,8 @@ func makeDisks(tb testing.TB, m int, g raid.Geometry, maxDev int) []conformance.
 		sizes = append(sizes, size)
 	}
 
-	d, err := create(tb, params(func(p *Params) {
-		p.Minor, p.Geometry, p.AssumeClean = m, g, true
+	d, err := create(tb, params(func(p *metadata.NewArray) {
+		p.Version, p.Geometry, p.AssumeClean = versionOf(m), g, true
 
 		// One of many roles has no room behind its superblock at 1.0, and one
 		// with redundancy else has a bitmap.
@@ -72,7 +73,7 @@ func makeDisks(tb testing.TB, m int, g raid.Geometry, maxDev int) []conformance.
 		case g.Level == raid.Level5 && g.Layout == raid.ParityFirst:
 			p.PPL = true
 		case g.Level.HasRedundancy() && maxDev == 128:
-			p.Bitmap, p.BitmapChunk = BitmapInternal, 8
+			p.Bitmap, p.BitmapChunk = metadata.BitmapInternal, 8
 		}
 	}), sizes...)
 	if err != nil {

@@ -5,43 +5,58 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
 
-// Params says what array to create.
-type Params struct {
-	// Minor is 0, 1 or 2, as in 1.0, 1.1 and 1.2.
-	Minor int
-	Array raid.UUID
-	Name  string
-	Host  string // that it belongs to; may be empty
-
-	// Geometry is that of the array. A Size of 0 stands for the largest that
-	// fits, Sizes is ignored. A Layout of 0 at level 0 is the original one.
-	raid.Geometry
-
-	// Bitmap says whether the array gets a write-intent bitmap, BitmapChunk what
-	// a bit of it stands for: 0 is what mdadm would choose.
-	Bitmap      BitmapChoice
-	BitmapChunk raid.Sectors
-	// PPL has a RAID5 keep partial parity logs, and no bitmap then.
-	PPL bool
-
-	// AssumeClean says that redundancy is right already.
-	AssumeClean bool
-	Now         time.Time
+// Versions implements [metadata.Format].
+func (Format) Versions() []string {
+	return []string{minor(2).String(), minor(0).String(), minor(1).String()}
 }
 
-// NewMember is a device to create an array on. One without a Source holds its
-// slot open.
-type NewMember struct {
-	metadata.Source
-	Device                raid.UUID
-	WriteMostly, FailFast bool
+// minorNamed returns the minor version that a version names, or one that there
+// is not.
+func minorNamed(version string) minor {
+	for _, m := range minors() {
+		if m.String() == version {
+			return m
+		}
+	}
+
+	return -1
 }
+
+// Erase implements [metadata.Format].
+func (Format) Erase(src metadata.Source) ([]metadata.Write, error) {
+	writes, err := erasures(-1, src)
+	if err != nil {
+		return nil, fmt.Errorf("md1: %w", err)
+	}
+
+	return writes, nil
+}
+
+// Create implements [metadata.Format].
+func (Format) Create(p metadata.NewArray, devices []metadata.NewMember) (raid.UUID, [][]metadata.Write, error) {
+	if p.UsualLayout {
+		var err error
+		if p.Layout, err = raid.ParseLayout(p.Level, ""); err != nil {
+			return raid.UUID{}, nil, fmt.Errorf("md1: %w", err)
+		}
+	}
+
+	if p.Chunk == 0 && p.Level.HasChunks() {
+		p.Chunk = usualChunk
+	}
+
+	writes, err := Create(p, devices)
+
+	return p.Array, writes, err
+}
+
+// usualChunk is what mdadm chooses.
+const usualChunk raid.Sectors = 1024
 
 // Create returns the writes that make an array of devices, as mdadm would
 // place it: the first p.Disks of them get the slots, the others are spares.
@@ -50,13 +65,13 @@ type NewMember struct {
 //
 // An array with redundancy is dirty after this, unless p.AssumeClean: its
 // members are resynced when it starts.
-func Create(p Params, devices []NewMember) ([][]metadata.Write, error) {
+func Create(p metadata.NewArray, devices []metadata.NewMember) ([][]metadata.Write, error) {
 	like, err := newArray(p, devices)
 	if err != nil {
 		return nil, fmt.Errorf("md1: %w", err)
 	}
 
-	header, err := p.newBitmap(like)
+	header, err := newBitmap(p, like)
 	if err != nil {
 		return nil, fmt.Errorf("md1: %w", err)
 	}
@@ -68,14 +83,14 @@ func Create(p Params, devices []NewMember) ([][]metadata.Write, error) {
 			continue
 		}
 
-		raw, err := placed(*like, minor(p.Minor), d, header)
+		raw, err := placed(*like, minorNamed(p.Version), d, header)
 		if err != nil {
 			return nil, fmt.Errorf("md1: device %d: %w", i, err)
 		}
 
 		raw.DevNumber = uint32(i)
 
-		erase, err := erasures(minor(p.Minor), d.Source)
+		erase, err := erasures(minorNamed(p.Version), d.Source)
 		if err != nil {
 			return nil, fmt.Errorf("md1: device %d: %w", i, err)
 		}
@@ -114,17 +129,17 @@ func superWrite(id metadata.MemberID, raw *Raw, block int) metadata.Write {
 }
 
 // check verifies what no superblock is needed to judge.
-func (p Params) check(devices []NewMember) error {
+func check(p metadata.NewArray, devices []metadata.NewMember) error {
 	switch {
-	case p.Minor < 0 || p.Minor > 2:
-		return fmt.Errorf("no minor version %d", p.Minor)
+	case minorNamed(p.Version) < 0:
+		return fmt.Errorf("no metadata version %q", p.Version)
 	case p.Disks < 1 || p.Disks > maxRoles || len(devices) < p.Disks:
 		return fmt.Errorf("%d slots of at most %d, and %d devices for them", p.Disks, maxRoles, len(devices))
 	case len(devices) > maxRoles:
 		return fmt.Errorf("%d devices exceed %d", len(devices), maxRoles)
 	case len(devices) > p.Disks && !p.Level.HasRedundancy():
 		return fmt.Errorf("%v has no use for a spare", p.Level)
-	case p.PPL && (p.Level != raid.Level5 || p.Bitmap == BitmapInternal):
+	case p.PPL && (p.Level != raid.Level5 || p.Bitmap == metadata.BitmapInternal):
 		return fmt.Errorf("%v has partial parity logs only at raid5, and without a bitmap", p.Level)
 	case p.Chunk < 0 || p.Chunk > 1<<31 || p.Size < 0:
 		return fmt.Errorf("chunk of %d, size of %d sectors", p.Chunk, p.Size)
@@ -134,8 +149,8 @@ func (p Params) check(devices []NewMember) error {
 }
 
 // newArray returns what the superblocks of a new array have in common.
-func newArray(p Params, devices []NewMember) (*Raw, error) {
-	if err := p.check(devices); err != nil {
+func newArray(p metadata.NewArray, devices []metadata.NewMember) (*Raw, error) {
+	if err := check(p, devices); err != nil {
 		return nil, err
 	}
 
@@ -169,7 +184,7 @@ func newArray(p Params, devices []NewMember) (*Raw, error) {
 
 	if p.PPL {
 		raw.FeatureMap |= FeatureMultiplePPLs
-		raw.BitmapOffset = pplField(minor(p.Minor))
+		raw.BitmapOffset = pplField(minorNamed(p.Version))
 	}
 
 	if p.AssumeClean || !p.Level.HasRedundancy() {
@@ -206,7 +221,7 @@ func setName(host, name string) (SetName, error) {
 
 // setSpace chooses the data offset and the size that all members of a new
 // array have in common.
-func setSpace(like *Raw, p Params, devices []NewMember) error {
+func setSpace(like *Raw, p metadata.NewArray, devices []metadata.NewMember) error {
 	smallest := raid.Sectors(-1)
 
 	for _, d := range devices {
@@ -225,7 +240,7 @@ func setSpace(like *Raw, p Params, devices []NewMember) error {
 	}
 
 	free := smallest&^7 - 16 - bblogSectors - room
-	if p.Minor != 0 {
+	if minorNamed(p.Version) != 0 {
 		offset := dataOffset(smallest, p.Chunk, room)
 		like.DataOffset = uint64(offset)
 		free = smallest - offset
@@ -271,7 +286,7 @@ func dataOffset(size, chunk, room raid.Sectors) raid.Sectors {
 
 // placed returns the superblock of device d of a new array with the bitmap
 // given, if any.
-func placed(raw Raw, m minor, d NewMember, header *bitmap) (*Raw, error) {
+func placed(raw Raw, m minor, d metadata.NewMember, header *bitmap) (*Raw, error) {
 	at, ok := m.place(d.Size)
 	if !ok || d.Block > blockSize {
 		return nil, fmt.Errorf("no room for a %v superblock on %d sectors in blocks of %d bytes", m, d.Size, d.Block)

@@ -19,9 +19,9 @@ import (
 )
 
 // params returns those of a RAID5 of three.
-func params(edits ...func(*Params)) Params {
-	p := Params{
-		Minor: 2, Array: raid.UUID{0xaa}, Name: "data", Host: "lab", Now: now,
+func params(edits ...func(*metadata.NewArray)) metadata.NewArray {
+	p := metadata.NewArray{
+		Version: minor(2).String(), Array: raid.UUID{0xaa}, Name: "data", Host: "lab", Now: now,
 		Geometry: raid.Geometry{Level: raid.Level5, Layout: raid.LeftSymmetric, Disks: 3, Chunk: 128},
 	}
 	for _, edit := range edits {
@@ -33,17 +33,17 @@ func params(edits ...func(*Params)) Params {
 
 // create creates an array on blank devices of the sizes given, of which 0
 // stands for one that is missing.
-func create(tb testing.TB, p Params, sizes ...raid.Sectors) (disks, error) {
+func create(tb testing.TB, p metadata.NewArray, sizes ...raid.Sectors) (disks, error) {
 	tb.Helper()
 
 	var (
 		d       disks
-		devices []NewMember
+		devices []metadata.NewMember
 	)
 
 	for i, size := range sizes {
 		d = append(d, make([]byte, size.Bytes()))
-		devices = append(devices, NewMember{Device: raid.UUID{0xdd, byte(i)}})
+		devices = append(devices, metadata.NewMember{Device: raid.UUID{0xdd, byte(i)}})
 
 		if size > 0 {
 			devices[i].Source = source(d[i])
@@ -80,13 +80,13 @@ func TestCreateLikeMdadm(t *testing.T) {
 			geometry := theirs.Geometry
 			geometry.Size = 0
 
-			bitmap := BitmapAuto
+			bitmap := metadata.BitmapAuto
 			if theirs.Bitmap != nil {
-				bitmap = BitmapInternal
+				bitmap = metadata.BitmapInternal
 			}
 
-			d, err := create(t, Params{
-				Minor: int(minorOf(theirs)), Array: theirs.Array, Name: theirs.Name, Host: theirs.Host,
+			d, err := create(t, metadata.NewArray{
+				Version: minorOf(theirs).String(), Array: theirs.Array, Name: theirs.Name, Host: theirs.Host,
 				Geometry: geometry, Now: theirs.Created, Bitmap: bitmap, PPL: theirs.PPL != nil,
 			}, sizes...)
 			if err != nil {
@@ -161,7 +161,7 @@ func TestCreate(t *testing.T) {
 		}
 	}
 
-	d, err = create(t, params(func(p *Params) { p.AssumeClean, p.Size = true, 1280 }), 32768, 32768, 32768)
+	d, err = create(t, params(func(p *metadata.NewArray) { p.AssumeClean, p.Size = true, 1280 }), 32768, 32768, 32768)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,14 +185,14 @@ func TestCreateOnLarge(t *testing.T) {
 	} {
 		p := params()
 
-		raw, err := newArray(p, []NewMember{
+		raw, err := newArray(p, []metadata.NewMember{
 			{Source: sparse(tt.size)}, {Source: sparse(tt.size)}, {Source: sparse(tt.size)},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 
-		raw, err = placed(*raw, 2, NewMember{Source: sparse(tt.size)}, nil)
+		raw, err = placed(*raw, 2, metadata.NewMember{Source: sparse(tt.size)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,35 +214,35 @@ func TestCreateRefuses(t *testing.T) {
 
 	for _, tt := range []struct {
 		name  string
-		edit  func(*Params)
+		edit  func(*metadata.NewArray)
 		sizes []raid.Sectors
 		msg   string
 	}{
-		{"minor", func(p *Params) { p.Minor = 3 }, three, "no minor version 3"},
-		{"no slots", func(p *Params) { p.Disks = 0 }, three, "0 slots of at most 1920"},
-		{"few devices", func(p *Params) { p.Disks = 4 }, three, "4 slots of at most 1920, and 3 devices"},
-		{"all missing", func(*Params) {}, []raid.Sectors{0, 0, 0}, "no device for any slot"},
-		{"spare of a raid0", func(p *Params) { p.Level, p.Disks = 0, 2 }, three, "raid0 has no use for a spare"},
-		{"PPL of a raid6", func(p *Params) { p.Level, p.PPL = 6, true }, three, "partial parity logs only at raid5"},
-		{"PPL and a bitmap", func(p *Params) { p.PPL, p.Bitmap = true, BitmapInternal }, three, "without a bitmap"},
-		{"no name", func(p *Params) { p.Name = "" }, three, `name "" of host "lab"`},
-		{"colon", func(p *Params) { p.Name = "a:b" }, three, `name "a:b" of host`},
-		{"slash", func(p *Params) { p.Name = "../b" }, three, `name "../b" of host`},
-		{"colon in the host", func(p *Params) { p.Host = "a:b" }, three, `of host "a:b"`},
-		{"long name", func(p *Params) { p.Name = strings.Repeat("n", 32) }, three, "1 to 31 bytes"},
-		{"no chunk", func(p *Params) { p.Chunk = 0 }, three, "0 sectors of each member"},
-		{"negative chunk", func(p *Params) { p.Chunk = -1 }, three, "chunk of -1"},
-		{"odd chunk", func(p *Params) { p.Chunk = 100 }, three, "device 0: chunksize 100 is no power of two"},
-		{"large chunk", func(p *Params) { p.Chunk = 65536 }, three, "0 sectors of each member"},
-		{"large size", func(p *Params) { p.Size = 30721 }, three, "30721 sectors of each member, and the smallest has"},
-		{"small device", func(*Params) {}, []raid.Sectors{32768, 32768, 2000}, "smallest has room for 0"},
+		{"minor", func(p *metadata.NewArray) { p.Version = "1.3" }, three, "no metadata version \"1.3\""},
+		{"no slots", func(p *metadata.NewArray) { p.Disks = 0 }, three, "0 slots of at most 1920"},
+		{"few devices", func(p *metadata.NewArray) { p.Disks = 4 }, three, "4 slots of at most 1920, and 3 devices"},
+		{"all missing", func(*metadata.NewArray) {}, []raid.Sectors{0, 0, 0}, "no device for any slot"},
+		{"spare of a raid0", func(p *metadata.NewArray) { p.Level, p.Disks = 0, 2 }, three, "raid0 has no use for a spare"},
+		{"PPL of a raid6", func(p *metadata.NewArray) { p.Level, p.PPL = 6, true }, three, "partial parity logs only at raid5"},
+		{"PPL and a bitmap", func(p *metadata.NewArray) { p.PPL, p.Bitmap = true, metadata.BitmapInternal }, three, "without a bitmap"},
+		{"no name", func(p *metadata.NewArray) { p.Name = "" }, three, `name "" of host "lab"`},
+		{"colon", func(p *metadata.NewArray) { p.Name = "a:b" }, three, `name "a:b" of host`},
+		{"slash", func(p *metadata.NewArray) { p.Name = "../b" }, three, `name "../b" of host`},
+		{"colon in the host", func(p *metadata.NewArray) { p.Host = "a:b" }, three, `of host "a:b"`},
+		{"long name", func(p *metadata.NewArray) { p.Name = strings.Repeat("n", 32) }, three, "1 to 31 bytes"},
+		{"no chunk", func(p *metadata.NewArray) { p.Chunk = 0 }, three, "0 sectors of each member"},
+		{"negative chunk", func(p *metadata.NewArray) { p.Chunk = -1 }, three, "chunk of -1"},
+		{"odd chunk", func(p *metadata.NewArray) { p.Chunk = 100 }, three, "device 0: chunksize 100 is no power of two"},
+		{"large chunk", func(p *metadata.NewArray) { p.Chunk = 65536 }, three, "0 sectors of each member"},
+		{"large size", func(p *metadata.NewArray) { p.Size = 30721 }, three, "30721 sectors of each member, and the smallest has"},
+		{"small device", func(*metadata.NewArray) {}, []raid.Sectors{32768, 32768, 2000}, "smallest has room for 0"},
 		{
-			"tiny device of a raid0", func(p *Params) { p.Level = 0 },
+			"tiny device of a raid0", func(p *metadata.NewArray) { p.Level = 0 },
 			[]raid.Sectors{32768, 32768, 20},
 			"device 2: no room for a 1.2",
 		},
 		{
-			"small device of a raid0", func(p *Params) { p.Level = 0 },
+			"small device of a raid0", func(p *metadata.NewArray) { p.Level = 0 },
 			[]raid.Sectors{32768, 32768, 2050},
 			"data_size 2 is less than 10",
 		},
@@ -262,7 +262,7 @@ func TestCreateLongHost(t *testing.T) {
 	fits, long := strings.Repeat("h", 26), strings.Repeat("h", 27)
 
 	for host, want := range map[string]string{fits: fits, long: ""} {
-		d, err := create(t, params(func(p *Params) { p.Host = host }), 32768, 32768, 32768)
+		d, err := create(t, params(func(p *metadata.NewArray) { p.Host = host }), 32768, 32768, 32768)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +278,7 @@ func TestCreateLongHost(t *testing.T) {
 func TestCreateErases(t *testing.T) {
 	d := disks{device(sample(at1v0)), device(sample(), sample(at1v1, func(r *Raw) { r.DataOffset = 16 }))}
 
-	stages, err := Create(params(func(p *Params) { p.Level, p.Layout, p.Disks = 1, 0, 2 }), []NewMember{
+	stages, err := Create(params(func(p *metadata.NewArray) { p.Level, p.Layout, p.Disks = 1, 0, 2 }), []metadata.NewMember{
 		{Source: source(d[0])}, {Source: source(d[1])},
 	})
 	if err != nil {
@@ -431,7 +431,7 @@ func TestMdadmAgrees(t *testing.T) {
 					sizes = sizes[:g.Disks]
 				}
 
-				d, err := create(t, params(func(p *Params) { p.Minor, p.Geometry = minor, g }), sizes...)
+				d, err := create(t, params(func(p *metadata.NewArray) { p.Version, p.Geometry = versionOf(minor), g }), sizes...)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -441,7 +441,7 @@ func TestMdadmAgrees(t *testing.T) {
 		}
 
 		t.Run(fmt.Sprintf("1.%d through its life", minor), func(t *testing.T) {
-			d, err := create(t, params(func(p *Params) { p.Minor = minor }), 8192, 8192, 8192, 8192)
+			d, err := create(t, params(func(p *metadata.NewArray) { p.Version = versionOf(minor) }), 8192, 8192, 8192, 8192)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -473,14 +473,14 @@ func TestMdadmAgrees(t *testing.T) {
 // of another minor version, with any of the writes under way: a device holds the
 // old superblock, none or the new one, and never two or a broken one.
 func TestCreateCut(t *testing.T) {
-	old, err := create(t, params(func(p *Params) { p.Minor, p.Array = 0, raid.UUID{7} }), 32768, 32768, 32768)
+	old, err := create(t, params(func(p *metadata.NewArray) { p.Version, p.Array = "1.0", raid.UUID{7} }), 32768, 32768, 32768)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	var devices []NewMember
+	var devices []metadata.NewMember
 	for i := range old {
-		devices = append(devices, NewMember{Source: source(old[i]), Device: raid.UUID{0xdd, byte(i)}})
+		devices = append(devices, metadata.NewMember{Source: source(old[i]), Device: raid.UUID{0xdd, byte(i)}})
 	}
 
 	stages, err := Create(params(), devices)

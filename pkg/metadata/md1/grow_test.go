@@ -16,7 +16,7 @@ import (
 func TestGrow(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
-		edit  func(*Params)
+		edit  func(*metadata.NewArray)
 		sizes []raid.Sectors
 		size  raid.Sectors
 		want  string // the size, and the bitmap; or why not
@@ -27,20 +27,20 @@ func TestGrow(t *testing.T) {
 		{name: "rounded", sizes: []raid.Sectors{32768, 32768, 32768, 32768}, size: 20001, want: "19968, chunk 8"},
 		{name: "too far", sizes: []raid.Sectors{32768, 32768, 32768, 32768}, size: 40000, want: "has room for 30720"},
 		{name: "not at all", sizes: []raid.Sectors{32768, 32768, 32768, 32768}, size: 1024, want: "of which it uses 1024"},
-		{name: "1.1", edit: func(p *Params) { p.Minor = 1 }, sizes: []raid.Sectors{32768, 32768, 32768, 32768}, want: "30720, chunk 8"},
-		{name: "1.0", edit: func(p *Params) { p.Minor = 0 }, sizes: []raid.Sectors{32768, 32768, 32768, 32768}, want: "32640, chunk 8"},
+		{name: "1.1", edit: func(p *metadata.NewArray) { p.Version = "1.1" }, sizes: []raid.Sectors{32768, 32768, 32768, 32768}, want: "30720, chunk 8"},
+		{name: "1.0", edit: func(p *metadata.NewArray) { p.Version = "1.0" }, sizes: []raid.Sectors{32768, 32768, 32768, 32768}, want: "32640, chunk 8"},
 		{
-			name: "RAID10", edit: func(p *Params) { p.Level, p.Layout = 10, 0x102 },
+			name: "RAID10", edit: func(p *metadata.NewArray) { p.Level, p.Layout = 10, 0x102 },
 			sizes: []raid.Sectors{32768, 32768, 32768, 32768}, want: "30720, chunk 8",
 		},
 		{
-			name: "RAID10, far", edit: func(p *Params) { p.Level, p.Layout = 10, 0x201 },
+			name: "RAID10, far", edit: func(p *metadata.NewArray) { p.Level, p.Layout = 10, 0x201 },
 			sizes: []raid.Sectors{32768, 32768, 32768}, want: "layout 0x201 cannot grow",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d, err := create(t, params(func(p *Params) {
-				p.Size, p.Bitmap, p.BitmapChunk, p.AssumeClean = 1024, BitmapInternal, 8, true
+			d, err := create(t, params(func(p *metadata.NewArray) {
+				p.Size, p.Bitmap, p.BitmapChunk, p.AssumeClean = 1024, metadata.BitmapInternal, 8, true
 
 				if tt.edit != nil {
 					tt.edit(p)
@@ -94,9 +94,9 @@ func TestGrow(t *testing.T) {
 // TestGrowDevice has an array use what its devices did not have when it was
 // created, and keeps a bitmap that has room for coarser bits only.
 func TestGrowDevice(t *testing.T) {
-	d, err := create(t, params(func(p *Params) {
+	d, err := create(t, params(func(p *metadata.NewArray) {
 		p.Level, p.Layout, p.Disks, p.Chunk = 1, 0, 2, 0
-		p.Bitmap, p.BitmapChunk, p.AssumeClean = BitmapInternal, 8, true
+		p.Bitmap, p.BitmapChunk, p.AssumeClean = metadata.BitmapInternal, 8, true
 	}), 8192, 8192)
 	if err != nil {
 		t.Fatal(err)
@@ -139,8 +139,8 @@ func TestGrowDevice(t *testing.T) {
 func TestGrowCut(t *testing.T) {
 	const before, after = 1024, 30720
 
-	d, err := create(t, params(func(p *Params) {
-		p.Size, p.Bitmap, p.BitmapChunk, p.AssumeClean = before, BitmapInternal, 8, true
+	d, err := create(t, params(func(p *metadata.NewArray) {
+		p.Size, p.Bitmap, p.BitmapChunk, p.AssumeClean = before, metadata.BitmapInternal, 8, true
 	}), 32768, 32768, 32768)
 	if err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ const eventsMax = 1 << 62
 
 // Keep implements [metadata.Format]. Members may be in sync, stale or spare:
 // all get what the freshest says of the array, and a number of their own.
-func (f Format) Keep(members []metadata.Attachment) (metadata.Keeper, error) {
+func (f Format) Keep(members []metadata.Attachment, _ ...metadata.Keeper) (metadata.Keeper, error) {
 	if len(members) == 0 {
 		return nil, errors.New("md1: no members to keep")
 	}

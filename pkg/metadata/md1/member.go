@@ -157,7 +157,7 @@ func preparations(raw *Raw, m minor, src metadata.Source, b *bitmap) ([]metadata
 }
 
 // erasures returns writes that erase superblocks of other minor versions than
-// keep from src.
+// keep, which may be none, from src.
 func erasures(keep minor, src metadata.Source) ([]metadata.Write, error) {
 	var writes []metadata.Write
 

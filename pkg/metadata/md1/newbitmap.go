@@ -11,16 +11,6 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// BitmapChoice says whether a new array gets a write-intent bitmap.
-type BitmapChoice int
-
-// The choices.
-const (
-	BitmapAuto     BitmapChoice = iota // if the array is larger than 100 MiB
-	BitmapNone                         // in no case
-	BitmapInternal                     // in any case
-)
-
 const (
 	bitmapAutoMin raid.Sectors = 100 << 11 // the largest array without one
 	bitmapOffset               = 8         // from the superblock, but at 1.0
@@ -45,12 +35,12 @@ func devflags(writeMostly, failFast bool) uint8 {
 
 // newBitmap gives the superblock of a new array the bitmap that p asks for and
 // returns the bitmap's superblock, or nil if there is to be none.
-func (p Params) newBitmap(like *Raw) (*bitmap, error) {
+func newBitmap(p metadata.NewArray, like *Raw) (*bitmap, error) {
 	sectors := syncSectors(like)
 
-	wanted := p.Bitmap == BitmapInternal || p.Bitmap == BitmapAuto && !p.PPL && arraySectors(like) > bitmapAutoMin
+	wanted := p.Bitmap == metadata.BitmapInternal || p.Bitmap == metadata.BitmapAuto && !p.PPL && arraySectors(like) > bitmapAutoMin
 	if !wanted || !p.Level.HasRedundancy() {
-		if p.Bitmap == BitmapInternal {
+		if p.Bitmap == metadata.BitmapInternal {
 			return nil, fmt.Errorf("%v has no use for a bitmap", p.Level)
 		}
 
@@ -75,7 +65,7 @@ func (p Params) newBitmap(like *Raw) (*bitmap, error) {
 	like.FeatureMap |= FeatureBitmapOffset
 	like.BitmapOffset = bitmapOffset
 
-	if p.Minor == 0 {
+	if minorNamed(p.Version) == 0 {
 		like.BitmapOffset = -int32(b.takes(like)) - bblogSectors
 	}
 

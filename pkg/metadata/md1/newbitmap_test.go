@@ -49,8 +49,8 @@ func TestCreateBitmap(t *testing.T) {
 			{Level: raid.Level10, Layout: 0x201, Disks: 4, Chunk: 128},
 		} {
 			t.Run(fmt.Sprintf("1.%d %v %#x", minor, g.Level, uint32(g.Layout)), func(t *testing.T) {
-				d, err := create(t, params(func(p *Params) {
-					p.Minor, p.Geometry, p.Bitmap, p.BitmapChunk = minor, g, BitmapInternal, 8
+				d, err := create(t, params(func(p *metadata.NewArray) {
+					p.Version, p.Geometry, p.Bitmap, p.BitmapChunk = versionOf(minor), g, metadata.BitmapInternal, 8
 				}), 16384, 20001, 16384, 16384)
 				if err != nil {
 					t.Fatal(err)
@@ -104,18 +104,18 @@ func TestCreateBitmapPlace(t *testing.T) {
 	for _, tt := range []struct {
 		size   raid.Sectors // of each of four members of a RAID5
 		minor  int
-		choice BitmapChoice
+		choice metadata.BitmapChoice
 		asked  raid.Sectors
 		want   string
 	}{
 		{size: 34 * mib, want: "none"},
 		{size: 36 * mib, want: "at 8, chunk 131072, log at 16"},
-		{size: 36 * mib, choice: BitmapNone, want: "none"},
-		{size: 16 * mib, choice: BitmapInternal, want: "at 8, chunk 131072, log at 16"},
-		{size: 16 * mib, choice: BitmapInternal, asked: 8, want: "at 8, chunk 8, log at 16"},
-		{size: 16 * mib, choice: BitmapInternal, asked: 8, minor: 0, want: "at 8, chunk 8, log at 16"},
-		{size: 16 * mib, choice: BitmapInternal, asked: 12, want: "a bitmap chunk of 12 sectors"},
-		{size: 1024 * mib, choice: BitmapInternal, asked: 8, want: "of at least 128"},
+		{size: 36 * mib, choice: metadata.BitmapNone, want: "none"},
+		{size: 16 * mib, choice: metadata.BitmapInternal, want: "at 8, chunk 131072, log at 16"},
+		{size: 16 * mib, choice: metadata.BitmapInternal, asked: 8, want: "at 8, chunk 8, log at 16"},
+		{size: 16 * mib, choice: metadata.BitmapInternal, asked: 8, minor: 0, want: "at 8, chunk 8, log at 16"},
+		{size: 16 * mib, choice: metadata.BitmapInternal, asked: 12, want: "a bitmap chunk of 12 sectors"},
+		{size: 1024 * mib, choice: metadata.BitmapInternal, asked: 8, want: "of at least 128"},
 		{size: 1024 * 1024 * mib, want: "at 8, chunk 131072, log at 16"},
 		{size: 1024 * 1024 * mib, minor: 3, want: "at -16, chunk 131072, log at -8"},
 		{size: 300 * 1024 * 1024 * mib, want: "at 8, chunk 1048576, log at 160"},
@@ -126,8 +126,8 @@ func TestCreateBitmapPlace(t *testing.T) {
 			minor = 0
 		}
 
-		p := params(func(p *Params) {
-			p.Disks, p.Minor, p.Bitmap, p.BitmapChunk, p.Chunk = 4, minor, tt.choice, tt.asked, 1024
+		p := params(func(p *metadata.NewArray) {
+			p.Disks, p.Version, p.Bitmap, p.BitmapChunk, p.Chunk = 4, versionOf(minor), tt.choice, tt.asked, 1024
 		})
 
 		if got := placeOf(t, p, tt.size); !strings.Contains(got, tt.want) {
@@ -135,22 +135,22 @@ func TestCreateBitmapPlace(t *testing.T) {
 		}
 	}
 
-	if _, err := create(t, params(func(p *Params) { p.Level, p.Bitmap = 0, BitmapInternal }), 32768, 32768, 32768); err == nil {
+	if _, err := create(t, params(func(p *metadata.NewArray) { p.Level, p.Bitmap = 0, metadata.BitmapInternal }), 32768, 32768, 32768); err == nil {
 		t.Error("a RAID0 has a bitmap")
 	}
 }
 
-func placeOf(t *testing.T, p Params, size raid.Sectors) string {
+func placeOf(t *testing.T, p metadata.NewArray, size raid.Sectors) string {
 	t.Helper()
 
-	device := NewMember{Source: sparse(size)}
+	device := metadata.NewMember{Source: sparse(size)}
 
-	raw, err := newArray(p, []NewMember{device, device, device, device})
+	raw, err := newArray(p, []metadata.NewMember{device, device, device, device})
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	header, err := p.newBitmap(raw)
+	header, err := newBitmap(p, raw)
 	if err != nil {
 		return err.Error()
 	}
@@ -159,7 +159,7 @@ func placeOf(t *testing.T, p Params, size raid.Sectors) string {
 		return "none"
 	}
 
-	if raw, err = placed(*raw, minor(p.Minor), device, header); err != nil {
+	if raw, err = placed(*raw, minorNamed(p.Version), device, header); err != nil {
 		t.Fatal(err)
 	}
 
@@ -174,13 +174,13 @@ func placeOf(t *testing.T, p Params, size raid.Sectors) string {
 func TestCreateFlags(t *testing.T) {
 	var d disks
 
-	devices := make([]NewMember, 3)
+	devices := make([]metadata.NewMember, 3)
 	for i := range devices {
 		d = append(d, make([]byte, deviceSize.Bytes()))
-		devices[i] = NewMember{Source: source(d[i]), WriteMostly: i > 0, FailFast: i > 1}
+		devices[i] = metadata.NewMember{Source: source(d[i]), WriteMostly: i > 0, FailFast: i > 1}
 	}
 
-	stages, err := Create(params(func(p *Params) { p.Geometry = raid.Geometry{Level: raid.Level1, Disks: 3} }), devices)
+	stages, err := Create(params(func(p *metadata.NewArray) { p.Geometry = raid.Geometry{Level: raid.Level1, Disks: 3} }), devices)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestCreateLayouts(t *testing.T) {
 	for _, g := range all {
 		sizes := []raid.Sectors{32768, 32768, 32768, 32768, 32768}[:g.Disks]
 
-		d, err := create(t, params(func(p *Params) { p.Geometry = g }), sizes...)
+		d, err := create(t, params(func(p *metadata.NewArray) { p.Geometry = g }), sizes...)
 		if err != nil {
 			t.Errorf("%+v: %v", g, err)
 
