@@ -1,7 +1,6 @@
 package md1
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -330,49 +329,4 @@ func placed(raw Raw, m minor, d metadata.NewMember, header *bitmap) (*Raw, error
 	}
 
 	return &raw, nil
-}
-
-// SpareFor returns the writes that make src a spare of the array that sb is a
-// superblock of, for a device that is not attached to the running array: its
-// Keeper, when it is given the device, finds it a number.
-func SpareFor(sb *metadata.Superblock, src metadata.Source, device raid.UUID) ([][]metadata.Write, error) {
-	like, ok := sb.Raw.(*Raw)
-	if !ok {
-		return nil, errors.New("md1: the superblock is of another format")
-	}
-
-	if sb.Unsupported != "" {
-		return nil, fmt.Errorf("md1: %s", sb.Unsupported)
-	}
-
-	m := minorOf(sb)
-
-	raw, err := newMember(like, m, src, device)
-	if err != nil {
-		return nil, fmt.Errorf("md1: %w", err)
-	}
-
-	number := len(raw.DevRoles)
-	for i, role := range raw.DevRoles {
-		if role == raid.RoleSpare && i != int(like.DevNumber) {
-			number = i
-
-			break
-		}
-	}
-
-	if number == len(raw.DevRoles) {
-		return nil, fmt.Errorf("md1: all of %d device numbers are taken", number)
-	}
-
-	raw.DevNumber = uint32(number)
-	raw.FeatureMap &^= FeatureRecoveryOffset | FeatureRecoveryBitmap
-
-	// The Keeper copies a bitmap to it, from a member that has one.
-	first, err := preparations(raw, m, src, nil)
-	if err != nil {
-		return nil, fmt.Errorf("md1: %w", err)
-	}
-
-	return stages(first, []metadata.Write{superWrite(0, raw, src.Block)}), nil
 }

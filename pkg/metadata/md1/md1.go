@@ -14,9 +14,10 @@
 //
 // The reference is struct mdp_superblock_1 in include/uapi/linux/raid/md_p.h.
 //
-// Beside it, where it says so, each member has a bad block log and a copy of the
-// array's write-intent bitmap, both of which are kept. Arrays with a partial
-// parity log, a journal or a reshape under way are reported as unsupported.
+// Beside it, where it says so, each member has a bad block log, a copy of the
+// array's write-intent bitmap or a partial parity log, all of which are kept.
+// Arrays with a journal or a reshape under way, and those of a cluster, are
+// reported as unsupported.
 package md1
 
 import (
