@@ -1,6 +1,7 @@
 package md1
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
