@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"raid-assembler/lab"
@@ -35,15 +36,20 @@ func main() {
 	defer cancel()
 
 	hollow := flag.Bool("hollow", false, "members that move no data, as the processor does not for a real disk")
+	only := flag.String("only", "", "what is measured: a regular expression, such as 'RAID5.*64 KiB'")
 	flag.Parse()
 
-	if err := run(ctx, *hollow, os.Stdout, os.Stderr); err != nil {
+	if err := run(ctx, *hollow, *only, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "cost:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, hollow bool, out, log io.Writer) error {
+func run(ctx context.Context, hollow bool, only string, out, log io.Writer) error {
+	if _, err := regexp.Compile(only); err != nil {
+		return err
+	}
+
 	if os.Getenv("RAID_LAB_KERNEL") == "" {
 		if err := os.Setenv("RAID_LAB_KERNEL", "backports"); err != nil {
 			return err
@@ -61,7 +67,7 @@ func run(ctx context.Context, hollow bool, out, log io.Writer) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 
-	initrd, err := makeInitrd(ctx, dir, img.Initrd())
+	initrd, err := makeInitrd(ctx, dir, img.Initrd(), only)
 	if err != nil {
 		return err
 	}
@@ -133,8 +139,9 @@ func boot(ctx context.Context, kernel, initrd, root, parameters string, log io.W
 	return results, cmd.Wait()
 }
 
-// makeInitrd adds our programs to the initramfs of the lab.
-func makeInitrd(ctx context.Context, dir, base string) (string, error) {
+// makeInitrd adds our programs to the initramfs of the lab, and what is to be
+// measured.
+func makeInitrd(ctx context.Context, dir, base, only string) (string, error) {
 	archive, err := os.ReadFile(base)
 	if err != nil {
 		return "", err
@@ -146,6 +153,7 @@ func makeInitrd(ctx context.Context, dir, base string) (string, error) {
 
 	archive = appendEntry(archive, "bench", 0o040755, nil)
 	archive = appendEntry(archive, "bench/init", 0o100755, initScript)
+	archive = appendEntry(archive, "bench/only", 0o100644, []byte(only))
 
 	for name, pkg := range map[string]string{
 		"guest": "raid-assembler/bench/cost/guest", "raid-engine": "raid-assembler/cmd/raid-engine",

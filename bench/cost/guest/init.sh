@@ -10,7 +10,7 @@ while ! [ -b /dev/vda ]; do $b usleep 10000; done
 $b mount -t ext4 -o ro /dev/vda /root
 $b mount -t tmpfs run /root/run
 $b mount -t tmpfs tmp /root/tmp
-$b cp /bench/guest /root/run/guest
+$b cp /bench/guest /bench/only /root/run/
 $b cp /bench/raid-engine /root/run/raid-engine.bin
 for dir in dev sys proc; do $b mount -o move /$dir /root/$dir; done
 exec $b switch_root /root /run/guest

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,8 +26,12 @@ const (
 	chunk     = 64 << 10
 )
 
-// hollow is what members are; see makeMember.
-var hollow bool
+var (
+	// hollow is what members are; see makeMember.
+	hollow bool
+	// only is what is measured: of "RAID5 of 4, 4 KiB random read" and so on.
+	only *regexp.Regexp
+)
 
 // array is what is compared.
 type array struct {
@@ -36,6 +41,23 @@ type array struct {
 }
 
 func (a array) String() string { return fmt.Sprintf("RAID%d of %d", a.level, a.members) }
+
+// workloads returns what is to be done to a.
+func (a array) workloads() []workload {
+	var list []workload
+
+	for _, w := range workloads {
+		if w.size == 0 {
+			w.size = a.data * chunk
+		}
+
+		if w.size > 0 && only.MatchString(a.String()+", "+w.name) {
+			list = append(list, w)
+		}
+	}
+
+	return list
+}
 
 var arrays = []array{{0, 4, 4}, {1, 2, 0}, {5, 4, 3}, {6, 6, 4}}
 
@@ -84,6 +106,10 @@ func run() error {
 	}
 
 	for _, a := range arrays {
+		if len(a.workloads()) == 0 {
+			continue
+		}
+
 		if err := compare(a, e); err != nil {
 			report(Result{Array: a.String(), Error: err.Error()})
 		}
@@ -107,6 +133,15 @@ func prepare() error {
 	}
 
 	hollow = slices.Contains(strings.Fields(string(parameters)), "bench.hollow")
+
+	pattern, err := os.ReadFile("/run/only")
+	if err != nil {
+		return err
+	}
+
+	if only, err = regexp.Compile(string(pattern)); err != nil {
+		return err
+	}
 
 	for _, module := range []string{
 		"configfs", "null_blk nr_devices=0", "raid0", "raid1", "raid456", "dm_mod", "ublk_drv",
@@ -339,22 +374,14 @@ func without(args []string, unwanted ...string) []string {
 	return left
 }
 
-// load does all workloads on a device. e is nil for md.
+// load does the workloads on a device. e is nil for md.
 func load(a array, by, path string, e *engine) error {
 	l, err := newLoader(path)
 	if err != nil {
 		return err
 	}
 
-	for _, w := range workloads {
-		if w.size == 0 {
-			if a.data == 0 {
-				continue
-			}
-
-			w.size = a.data * chunk
-		}
-
+	for _, w := range a.workloads() {
 		if _, err := l.run(w, w.count/4); err != nil {
 			return err
 		}
