@@ -301,9 +301,9 @@ func (c *Core) Advance() {
 	c.answer()
 }
 
-// lingerMax is how long a write waits for those that come after it in a stream,
-// while none is in flight: as long as a client takes to give the next ones.
-const lingerMax = 2 * time.Millisecond
+// lingerEvery is how often it is looked whether writes still wait for those that
+// come after them in a stream: as long as a client takes to give the next ones.
+const lingerEvery = 2 * time.Millisecond
 
 // hurry ends the wait of writes for their neighbours when it is time, and
 // reports whether it did.
@@ -313,7 +313,7 @@ func (c *Core) hurry() bool {
 		c.lingers = time.Time{}
 	case c.lingers.IsZero():
 		c.lingers = c.now
-	case c.now.Sub(c.lingers) >= lingerMax:
+	case c.now.Sub(c.lingers) >= lingerEvery:
 		c.lingers = c.now
 		c.path.Tick()
 
@@ -361,7 +361,7 @@ func (c *Core) Alarm() time.Duration {
 	case !c.NeedsTime():
 		return 0
 	case c.path.Lingering():
-		return lingerMax
+		return lingerEvery
 	case c.syncer.on && c.syncer.turn.ours && !c.path.Syncing():
 		return max(time.Millisecond, min(tickEvery, c.throttle.nextAt.Sub(c.now)))
 	default:

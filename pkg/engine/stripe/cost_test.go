@@ -145,6 +145,17 @@ func TestTransfers(t *testing.T) {
 	}
 }
 
+// pace is how the client of TestStream goes on.
+type pace int
+
+const (
+	each    pace = iota // as soon as one of its requests has ended
+	batch               // when all that is asked for of the members has ended
+	trickle             // likewise, and with one request after the other, and some time between
+)
+
+func (p pace) String() string { return [...]string{"each", "batch", "trickle"}[p] }
+
 // TestStream writes one sequential stream, eight requests at a time, which the
 // client gives anew when they end. Nothing is read, and no more is written than
 // full rows need.
@@ -154,21 +165,23 @@ func TestStream(t *testing.T) {
 		disks int
 		chunk raid.Sectors
 		size  raid.Sectors // of a request
-		batch bool         // what is asked for all ends before the client goes on
+		pace  pace
 	}{
-		{raid.Level5, 3, 128, 128, false},
-		{raid.Level5, 4, 128, 128, false},
-		{raid.Level5, 4, 128, 128, true},
-		{raid.Level5, 5, 128, 128, false},
-		{raid.Level5, 4, 128, 96, false}, // requests that span rows
-		{raid.Level5, 4, 128, 96, true},
-		{raid.Level5, 6, 16, 128, false},
-		{raid.Level4, 4, 128, 128, false},
-		{raid.Level6, 5, 128, 128, false},
-		{raid.Level6, 6, 128, 128, true},
-		{raid.Level5, 4, 128, 56, false}, // no more than one row and a bit in flight
+		{raid.Level5, 3, 128, 128, each},
+		{raid.Level5, 4, 128, 128, each},
+		{raid.Level5, 4, 128, 128, batch},
+		{raid.Level5, 5, 128, 128, each},
+		{raid.Level5, 4, 128, 96, each}, // requests that span rows
+		{raid.Level5, 4, 128, 96, batch},
+		{raid.Level5, 6, 16, 128, each},
+		{raid.Level4, 4, 128, 128, each},
+		{raid.Level6, 5, 128, 128, each},
+		{raid.Level6, 6, 128, 128, batch},
+		{raid.Level5, 4, 128, 128, trickle},
+		{raid.Level6, 6, 128, 128, trickle},
+		{raid.Level5, 4, 128, 56, each}, // no more than one row and a bit in flight
 	} {
-		name := fmt.Sprintf("%v of %d, chunk %d, %d at a time, batch %v", tt.level, tt.disks, tt.chunk, tt.size, tt.batch)
+		name := fmt.Sprintf("%v of %d, chunk %d, %d at a time, %v", tt.level, tt.disks, tt.chunk, tt.size, tt.pace)
 		t.Run(name, func(t *testing.T) {
 			const depth = 8
 
@@ -201,7 +214,7 @@ func TestStream(t *testing.T) {
 					c.queue = c.queue[:len(c.queue)-1]
 					c.p.Complete(tr.ID, None)
 
-					if !tt.batch {
+					if tt.pace == each {
 						break
 					}
 				}
@@ -213,6 +226,11 @@ func TestStream(t *testing.T) {
 						c.p.Submit(Request{Tag: res.Tag, Op: Write, Sector: at, Data: data})
 						at += tt.size
 						busy++
+					}
+
+					if tt.pace == trickle {
+						c.collect()
+						c.p.Tick()
 					}
 				}
 
@@ -254,6 +272,46 @@ func TestOneAtATime(t *testing.T) {
 
 			c.queue = c.queue[:0]
 		}
+	}
+}
+
+// TestFewerAtATime: a client that had two writes of a stream in flight and goes
+// on with one waits for others once, and no longer than two ticks.
+func TestFewerAtATime(t *testing.T) {
+	c := newCosts(t, raid.Geometry{Level: raid.Level5, Layout: 2, Disks: 4, Chunk: 128, Size: 1 << 14}, 2, 64<<10)
+	at := raid.Sectors(0)
+
+	write := func(tag int) {
+		c.p.Submit(Request{Tag: tag, Op: Write, Sector: at, Data: make([]byte, 4096)})
+		at += 8
+	}
+
+	ticks := 0
+
+	for ended := 0; ended < 20; {
+		write(0)
+
+		if at == 8 {
+			write(1)
+		}
+
+		for n := 0; n == 0; ended += n {
+			if c.collect(); len(c.queue) == 0 {
+				ticks++
+				c.p.Tick()
+			}
+
+			for _, tr := range c.queue {
+				c.p.Complete(tr.ID, None)
+			}
+
+			c.queue = c.queue[:0]
+			n = len(c.p.Results())
+		}
+	}
+
+	if ticks == 0 || ticks > lingerMax {
+		t.Errorf("waited for %d ticks, want 1 to %d", ticks, lingerMax)
 	}
 }
 

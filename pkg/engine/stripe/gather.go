@@ -5,14 +5,18 @@ import "raid-assembler/pkg/raid"
 // What has only a part of a row costs reads, so the parts that arrive together
 // are put together, and the parts of a sequential stream wait for the rest of
 // their row as long as that is on its way: while another request of the stream
-// is in flight, whose end brings the next. The wait costs a client nothing that
-// has one request at a time, since then none is.
+// is in flight, whose end brings the next, and for a moment after that, since
+// the client may not have had the time. The wait costs a client nothing that has
+// one request at a time: there is none for a stream that never had two in
+// flight, or in which the last wait was in vain.
 
 const (
 	// streamsMax is how many sequential streams are told apart.
 	streamsMax = 16
-	// agesMax is how many ticks a part waits while its stream is in flight.
-	agesMax = 16
+	// agesMax is how many ticks a part waits while its stream is in flight, and
+	// lingerMax how many while it is not: the first of them may be over at once.
+	agesMax   = 16
+	lingerMax = 2
 )
 
 // stream is a run of writes each of which began where the one before ended.
@@ -21,6 +25,7 @@ type stream struct {
 	length int          // so many requests
 	active int          // requests in flight
 	flying int          // of these, those no part of which waits for a row
+	deep   bool         // more than one was in flight, and no wait has been in vain since
 	used   uint64
 }
 
@@ -59,6 +64,7 @@ func (t *streams) join(c *client, i int) {
 	s := &t.all[i]
 	s.next, s.used = c.end(), t.clock
 	s.active++
+	s.deep = s.deep || s.active > 1
 	c.stream = i
 }
 
@@ -132,7 +138,10 @@ func (p *Path) submitRows(c *client) {
 func (p *Path) gather(j *job) {
 	perRow := p.geo.RowSectors()
 	c := j.client
-	linger := c.stream >= 0 && p.streams.all[c.stream].active > 1
+	linger := 0
+	if p.linger && c.stream >= 0 && p.streams.all[c.stream].deep {
+		linger = lingerMax
+	}
 
 	for i := 0; i < len(p.gathering); i++ {
 		lead := p.gathering[i]
@@ -214,22 +223,27 @@ func (p *Path) releasable() bool {
 	return false
 }
 
-// mayWait reports whether the rest of a row may still be on its way: what is
-// there ends where a stream goes on.
+// mayWait reports whether the rest of a row may still be on its way.
 func (p *Path) mayWait(lead *job) bool {
-	perRow := p.geo.RowSectors()
+	s := p.awaited(lead)
+
+	return s != nil && lead.age <= agesMax && (s.flying > 0 || lead.linger > 0)
+}
+
+// awaited returns the stream that goes on where what is there of a row ends, if
+// there is one.
+func (p *Path) awaited(lead *job) *stream {
 	end := lead.to
 
 	for part := lead.next; part != nil; part = part.next {
 		end = max(end, part.to)
 	}
 
-	s := p.streamAt(end)
-	if end%perRow == 0 || s == nil {
-		return false
+	if end%p.geo.RowSectors() == 0 {
+		return nil
 	}
 
-	return s.flying > 0 || p.linger && lead.linger
+	return p.streamAt(end)
 }
 
 // streamAt returns the stream that goes on at a sector, if one does.
@@ -249,20 +263,22 @@ func (p *Path) Lingering() bool {
 	return len(p.gathering) > 0
 }
 
-// Tick ends the wait of writes whose neighbours have not come: the caller has
-// waited for as long as a client may take between two requests, which is a
-// millisecond or so.
+// Tick ends the wait of writes whose neighbours have not come since the Tick
+// before: the caller lets pass between two as long as a client may take between
+// two requests, which is a millisecond or so.
 func (p *Path) Tick() {
-	for i := 0; i < len(p.gathering); {
-		lead := p.gathering[i]
+	for _, lead := range p.gathering {
 		lead.age++
-		lead.linger = false
 
-		if !p.mayWait(lead) || lead.age > agesMax {
-			p.start(lead)
-			i = 0
-		} else {
-			i++
+		s := p.awaited(lead)
+		if s == nil || s.flying > 0 || lead.linger == 0 {
+			continue
+		}
+
+		if lead.linger--; lead.linger == 0 {
+			s.deep = false
 		}
 	}
+
+	p.release()
 }

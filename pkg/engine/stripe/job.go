@@ -29,7 +29,7 @@ type job struct {
 	to     raid.Sectors
 
 	next   *job // another part of the same row, done with this one
-	linger bool // it waits for its neighbours, if only for a moment
+	linger int  // ticks that it waits for its neighbours while none is in flight
 	age    int  // ticks that it has waited
 
 	active  bool
