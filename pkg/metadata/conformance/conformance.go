@@ -105,14 +105,8 @@ func probe(tb testing.TB, format metadata.Format, src metadata.Source) (*metadat
 
 // bounds checks that sb is fit to be used without further checks.
 func bounds(sb *metadata.Superblock, src metadata.Source) error {
-	for _, other := range sb.Others {
-		if len(other.Others) > 0 || other.Array == sb.Array || other.Device != sb.Device {
-			return fmt.Errorf("array %v of device %v beside array %v", other.Array, other.Device, sb.Array)
-		}
-
-		if err := bounds(other, src); err != nil {
-			return fmt.Errorf("array %v: %w", other.Array, err)
-		}
+	if err := othersBounds(sb, src); err != nil {
+		return err
 	}
 
 	if sb.Format != "" && sb.Array.IsZero() {
@@ -135,6 +129,21 @@ func bounds(sb *metadata.Superblock, src metadata.Source) error {
 	}
 
 	return space(sb, src)
+}
+
+// othersBounds is bounds for the further arrays of a container.
+func othersBounds(sb *metadata.Superblock, src metadata.Source) error {
+	for _, other := range sb.Others {
+		if len(other.Others) > 0 || other.Array == sb.Array || other.Device != sb.Device {
+			return fmt.Errorf("array %v of device %v beside array %v", other.Array, other.Device, sb.Array)
+		}
+
+		if err := bounds(other, src); err != nil {
+			return fmt.Errorf("array %v: %w", other.Array, err)
+		}
+	}
+
+	return nil
 }
 
 // spareBounds is bounds for the spare of a container.

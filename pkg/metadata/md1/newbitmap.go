@@ -38,7 +38,9 @@ func devflags(writeMostly, failFast bool) uint8 {
 func newBitmap(p metadata.NewArray, like *Raw) (*bitmap, error) {
 	sectors := syncSectors(like)
 
-	wanted := p.Bitmap == metadata.BitmapInternal || p.Bitmap == metadata.BitmapAuto && !p.PPL && arraySectors(like) > bitmapAutoMin
+	large := arraySectors(like) > bitmapAutoMin
+	wanted := p.Bitmap == metadata.BitmapInternal || p.Bitmap == metadata.BitmapAuto && !p.PPL && large
+
 	if !wanted || !p.Level.HasRedundancy() {
 		if p.Bitmap == metadata.BitmapInternal {
 			return nil, fmt.Errorf("%v has no use for a bitmap", p.Level)
