@@ -242,9 +242,14 @@ func (h *history) submit() {
 		r.Sectors = raid.Sectors(n)
 	}
 
+	h.begin(r)
+}
+
+// begin gives a request to the array.
+func (h *history) begin(r *wish) {
 	h.count(r.Op.String())
-	h.reqs[tag] = r
-	h.trace("submit %d %v %d+%d", tag, r.Op, r.Sector, n)
+	h.reqs[r.Tag] = r
+	h.trace("submit %d %v %d+%d", r.Tag, r.Op, r.Sector, len(r.data)/raid.SectorSize)
 	h.p.Submit(r.Request)
 	h.settle()
 }
