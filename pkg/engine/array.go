@@ -258,8 +258,8 @@ func (a *Array) step(ev Event) []Effect {
 		return a.syncRequested(ev)
 	case ReplaceRequested:
 		return a.replaceRequested(ev)
-	case BadBlocksFound:
-		return a.badBlocksFound()
+	case RecordNeeded:
+		return a.recordNeeded()
 	case ReadOnlySet:
 		return a.readOnlySet(ev.On)
 	case Stopping:

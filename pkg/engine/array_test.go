@@ -125,7 +125,7 @@ func event(t *testing.T, d *datadriven.TestData) Event {
 	case "replace":
 		return ReplaceRequested{Slot: raid.Slot(n), Spare: None}
 	case "bad-blocks":
-		return BadBlocksFound{}
+		return RecordNeeded{}
 	case "read-only":
 		return ReadOnlySet{On: true}
 	case "read-write":
@@ -337,7 +337,7 @@ func (w *walk) random() {
 			w.step(ReadOnlySet{On: w.rng.IntN(3) == 0})
 		}
 	case 13:
-		w.step(BadBlocksFound{})
+		w.step(RecordNeeded{})
 	case 14:
 		w.step(DeviceRemoved{Device: DeviceID(w.rng.IntN(int(w.next)))})
 	case 15:

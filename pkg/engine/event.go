@@ -52,9 +52,10 @@ type (
 		Slot  raid.Slot
 		Spare DeviceID // None for any
 	}
-	// BadBlocksFound says that sectors of a member hold no valid data, and that
-	// no write may be acknowledged that bears on it before that is recorded.
-	BadBlocksFound struct{}
+	// RecordNeeded says that what the metadata is to say has changed beside what
+	// the array knows, and that no write may be acknowledged before that is
+	// recorded: sectors of a member hold no valid data, or the bitmap is another.
+	RecordNeeded struct{}
 	// ReadOnlySet says that nothing is to be written from now on, or that
 	// something may be again. Preconditions of On: no write is in flight.
 	ReadOnlySet struct{ On bool }
@@ -75,7 +76,7 @@ func (CheckpointDue) event()      {}
 func (SyncFailed) event()         {}
 func (SyncRequested) event()      {}
 func (ReplaceRequested) event()   {}
-func (BadBlocksFound) event()     {}
+func (RecordNeeded) event()       {}
 func (ReadOnlySet) event()        {}
 func (Stopping) event()           {}
 

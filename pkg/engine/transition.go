@@ -254,8 +254,8 @@ func hasWrite(effects []Effect) bool {
 	})
 }
 
-// badBlocksFound records them.
-func (a *Array) badBlocksFound() []Effect {
+// recordNeeded records them.
+func (a *Array) recordNeeded() []Effect {
 	if a.state == raid.Broken {
 		return nil
 	}

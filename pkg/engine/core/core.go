@@ -275,7 +275,7 @@ func (c *Core) Advance() {
 			// That they are good again waits for the next record.
 			if !b.Cleared {
 				c.tellBad(b)
-				c.step(engine.BadBlocksFound{})
+				c.step(engine.RecordNeeded{})
 			}
 		}
 

@@ -34,6 +34,8 @@ type machine struct {
 	slow   bool                        // the operations of records are
 	reqs   [crashDepth]*stripe.Request // by tag, until answered
 
+	chunk raid.Sectors // that a bit of the bitmap is to stand for, once nothing is written; 0: as it is
+
 	hangs    hangs
 	hurt     bool                 // something that goes on has met a sector that cannot be read
 	recorded map[*drive]bool      // that it failed
@@ -232,7 +234,22 @@ func (m *machine) complete() {
 		m.Complete(o.ID, fault)
 	}
 
+	m.rechunk()
 	m.pump()
+}
+
+// rechunk asks again for another bitmap, if it had to wait.
+func (m *machine) rechunk() {
+	if m.chunk == 0 {
+		return
+	}
+
+	if done, err := m.Rechunk(m.chunk); done || err != nil {
+		if m.chunk = 0; done {
+			m.w.saw("rechunk")
+			m.w.say("a bit stands for another chunk")
+		}
+	}
 }
 
 // carryOut does what o asks for, which a drive that died on the way may have

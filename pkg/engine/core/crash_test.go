@@ -68,7 +68,7 @@ type events map[string]int
 var expected = []string{
 	"add", "bad-blocks", "bad-sector", "broken", "check", "check-done", "cut", "cut-in-record", "discard", "fail", "fail-by-hand",
 	"flush", "fua", "hang", "late-flush", "late-read", "late-write", "memory-replaced", "not-started", "read", "readd",
-	"recover-done", "remove", "repair", "repair-done", "replace", "replace-done", "replace-failed", "resync-done",
+	"rechunk", "recover-done", "remove", "repair", "repair-done", "replace", "replace-done", "replace-failed", "resync-done",
 	"returned", "stopped-hanging", "two-at-once", "wake", "with-bitmap", "worn-sector", "write", "write-zeroes",
 }
 

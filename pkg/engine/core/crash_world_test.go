@@ -740,11 +740,20 @@ func (w *world) next() {
 		w.remove()
 	case n < 980:
 		w.rot()
-	case n < 990:
+	case n < 987:
 		w.replace()
+	case n < 990:
+		w.rechunk()
 	default:
 		w.scrub()
 	}
+}
+
+// rechunk has a bit of the bitmap stand for more or for less.
+func (w *world) rechunk() {
+	w.m.chunk = raid.Sectors(8) << w.rng.IntN(5)
+	w.m.rechunk()
+	w.m.pump()
 }
 
 // whole reports whether all would be there without the member of lost, those

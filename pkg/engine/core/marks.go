@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"fmt"
 	"time"
 
 	"raid-assembler/pkg/engine"
@@ -28,6 +29,8 @@ type marker struct {
 	blocks []int // being written
 	left   int   // operations of that
 	failed []engine.DeviceID
+
+	draining bool // new writes are held until the bitmap is another
 
 	flushing int // operations of the pass under way
 	spoilt   bool
@@ -300,5 +303,73 @@ func (c *Core) grain() raid.Sectors { return max(c.cfg.Chunk, minGrain) }
 func (c *Core) synced(to raid.Sectors) {
 	if c.bits != nil && c.array.Degraded() == 0 {
 		c.bits.Synced(to)
+	}
+}
+
+// Rechunk has a bit of the bitmap stand for another chunk. Returns an error if
+// that cannot be, and otherwise whether it was done: no write may be in flight
+// then, so that those that come are held until it is asked for again, or given up
+// with a chunk of 0.
+func (c *Core) Rechunk(chunk raid.Sectors) (done bool, err error) {
+	if err := c.mayRechunk(); err != nil || chunk == 0 {
+		c.undrain()
+
+		return false, err
+	}
+
+	m := &c.marker
+	m.draining = true
+
+	if c.writing+len(m.waiting)+m.left+m.flushing > 0 || c.recorder.active || c.path.Syncing() {
+		return false, nil
+	}
+
+	defer c.undrain()
+
+	if err := c.cfg.Keeper.Bitmap().Rechunk(chunk); err != nil {
+		return false, err
+	}
+
+	start := raid.MaxSectors
+	if c.array.Degraded() > 0 {
+		start = 0
+	}
+
+	m.bits, m.lazy = intent.NewMap(c.cfg.Keeper.Bitmap(), start), false
+	c.step(engine.RecordNeeded{})
+
+	return true, nil
+}
+
+// mayRechunk says why the bitmap cannot become another now, if so.
+func (c *Core) mayRechunk() error {
+	switch state := c.array.State(); {
+	case c.bits == nil:
+		return fmt.Errorf("core: the array has no bitmap")
+	case state == raid.Broken || state == raid.ReadOnly || c.closed:
+		return fmt.Errorf("core: the array is %s", state)
+	case c.array.Resynced() != raid.MaxSectors || c.syncer.on:
+		return fmt.Errorf("core: a sync goes on that the bitmap tells where to look: wait for its end")
+	default:
+		return nil
+	}
+}
+
+// undrain lets the writes go on that were held for the bitmap.
+func (c *Core) undrain() {
+	if !c.marker.draining {
+		return
+	}
+
+	c.marker.draining = false
+
+	switch {
+	case len(c.held) == 0:
+	case c.array.State() == raid.Broken:
+		c.refuse()
+	case c.array.MayWrite():
+		c.release()
+	default:
+		c.step(engine.WriteArrived{})
 	}
 }

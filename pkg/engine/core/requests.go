@@ -51,6 +51,8 @@ func (c *Core) Submit(r stripe.Request) {
 		c.answers = append(c.answers, Answer{Tag: r.Tag, OK: true})
 	case !changes(r.Op):
 		c.submit(r)
+	case c.marker.draining:
+		c.held = append(c.held, r)
 	case c.broken(ruleDirty) && c.array.State() != raid.Broken:
 		c.step(engine.WriteArrived{})
 		c.mark(r)
