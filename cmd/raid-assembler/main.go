@@ -165,7 +165,7 @@ func (p *program) command() *cobra.Command {
 		p.statusVerb(), p.examineVerb(), p.dumpVerb(), p.probeVerb(),
 		p.createVerb(), p.assembleVerb(), p.stopVerb(), p.addVerb(), p.failVerb(), p.removeVerb(),
 		p.replaceVerb(), p.checkVerb(), p.repairVerb(), p.idleVerb(), p.waitVerb(), p.limitVerb(),
-		p.readonlyVerb(), p.readwriteVerb(), p.growVerb(),
+		p.readonlyVerb(), p.readwriteVerb(), p.growVerb(), p.bitmapVerb(),
 		p.explainVerb(), p.doctorVerb(), p.daemonVerb(), p.versionVerb(), p.manVerb(),
 	)
 

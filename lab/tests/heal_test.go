@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -130,9 +131,22 @@ func TestCommands(t *testing.T) {
 		t.Errorf("a dry run made an array, or said nothing: %q", out)
 	}
 
-	b.MustShell("raid-assembler create data --level 5 --devices 3 --chunk 64 " + strings.Join(dev[:3], " "))
+	b.MustShell("raid-assembler create data --level 5 --devices 3 --chunk 64 --bitmap internal " + strings.Join(dev[:3], " "))
 	b.await("data", 60*time.Second, "created and in sync", whole)
 	b.MustShell("mkfs.ext4 -q /dev/raid/data; mount /dev/raid/data /mnt; head -c 20M /dev/urandom | tee /root/x > /mnt/x; sync")
+
+	// What a bit stands for changes under load, and mdadm finds it so on the members.
+	load := b.MustGo("for i in $(seq 40); do cp /root/x /mnt/y; sync; done")
+	for _, chunk := range []string{"4", "256"} {
+		b.MustShell("raid-assembler bitmap data --chunk " + chunk + "K")
+
+		said := b.MustShell("mdadm --examine-bitmap " + dev[0])
+		if !regexp.MustCompile(`Chunksize : ` + chunk + ` KB`).MatchString(said) {
+			t.Errorf("bitmap with a chunk of %s KiB: mdadm says:\n%s", chunk, said)
+		}
+	}
+
+	load.MustWait(5 * time.Minute)
 
 	if res, err := b.Shell("raid-assembler remove data " + dev[1]); err != nil || res.ExitCode != 3 {
 		t.Errorf("remove of a working member: %v %+v, want exit 3", err, res)

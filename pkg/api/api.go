@@ -222,6 +222,12 @@ type LimitParameters struct {
 	Maximum *int64 `json:"maximum_bytes_per_second"`
 }
 
+// BitmapParameters change what a bit of an array's write-intent bitmap stands for.
+type BitmapParameters struct {
+	Array string `json:"array"`
+	Chunk int64  `json:"chunk_bytes"`
+}
+
 // AccessParameters make an array read-only, or writable again.
 type AccessParameters struct {
 	Array    string `json:"array"`
@@ -251,6 +257,7 @@ type ChangeParameters struct {
 	From       int64  `json:"from_bytes,omitempty"`               // of Check and Repair, in bytes of each member
 	To         int64  `json:"to_bytes,omitempty"`                 // likewise; 0 for the end
 	Size       int64  `json:"size_bytes,omitempty"`               // of Grow, of each member; 0 for all there is
+	Chunk      int64  `json:"chunk_bytes,omitempty"`              // of Bitmap
 	Minimum    *int64 `json:"minimum_bytes_per_second,omitempty"` // of Limit; null for as it is, 0 for the default
 	Maximum    *int64 `json:"maximum_bytes_per_second,omitempty"`
 }

@@ -370,6 +370,7 @@ func (w *world) engineInterface() varlink.Interface {
 			"Add": change("Add"), "Fail": change("Fail"), "Remove": change("Remove"),
 			"Sync": other[api.SyncParameters](w, "Sync"), "Replace": other[api.ReplaceParameters](w, "Replace"),
 			"Limit": other[api.LimitParameters](w, "Limit"), "Access": other[api.AccessParameters](w, "Access"),
+			"Bitmap": other[api.BitmapParameters](w, "Bitmap"),
 		},
 	}
 }

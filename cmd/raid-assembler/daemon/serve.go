@@ -35,6 +35,7 @@ func (d *Daemon) Interface() varlink.Interface {
 			"Idle":     {Handle: d.serveChange("idle", d.idle)},
 			"Replace":  {Handle: d.serveChange("replace", d.replace)},
 			"Limit":    {Handle: d.serveChange("limit", d.limit)},
+			"Bitmap":   {Handle: d.serveChange("bitmap", d.bitmap)},
 			"Access":   {Handle: d.serveChange("access", d.access)},
 			"Grow":     {Handle: d.serveChange("grow", d.grow)},
 			"Create":   {Handle: d.serveCreate},
@@ -111,7 +112,8 @@ func commandLine(verb string, p api.ChangeParameters) string {
 	for _, number := range []struct {
 		name  string
 		value *int64
-	}{{"--from", &p.From}, {"--to", &p.To}, {"--size", &p.Size}, {"--min", p.Minimum}, {"--max", p.Maximum}} {
+	}{{"--from", &p.From}, {"--to", &p.To}, {"--size", &p.Size}, {"--chunk", &p.Chunk},
+		{"--min", p.Minimum}, {"--max", p.Maximum}} {
 		if number.value != nil && (*number.value != 0 || strings.HasPrefix(number.name, "--m")) {
 			words = append(words, fmt.Sprintf("%s %d", number.name, *number.value))
 		}

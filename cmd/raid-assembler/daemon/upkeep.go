@@ -303,6 +303,30 @@ func (d *Daemon) limit(ctx context.Context, p api.ChangeParameters) (api.ChangeR
 	})
 }
 
+// bitmap has a bit of an array's write-intent bitmap stand for another chunk.
+func (d *Daemon) bitmap(ctx context.Context, p api.ChangeParameters) (api.ChangeReply, error) {
+	return d.upkeep(ctx, p, func(uuid raid.UUID, a *api.Array) (errand, error) {
+		done := fmt.Sprintf("a bit of the bitmap of %s stands for %d KiB", a.Name, p.Chunk>>10)
+
+		switch {
+		case a.Bitmap == nil:
+			return errand{}, fmt.Errorf("%s has no bitmap: %w", a.Name, errRefused)
+		case a.State == string(raid.Broken) || a.State == string(raid.ReadOnly):
+			return errand{}, fmt.Errorf("%s is %s: %w", a.Name, a.State, errRefused)
+		case a.Sync != nil:
+			return errand{}, fmt.Errorf("a %s of %s goes on: wait for its end: %w", a.Sync.Action, a.Name, errRefused)
+		case p.Chunk < 4096 || p.Chunk&(p.Chunk-1) != 0:
+			return errand{}, fmt.Errorf("a bit cannot stand for %d bytes: a power of two from 4096 on: %w", p.Chunk, errRefused)
+		case a.Bitmap.ChunkKiB == p.Chunk>>10:
+			return errand{done: done + " already"}, nil
+		}
+
+		return errand{
+			method: "Bitmap", parameters: api.BitmapParameters{Array: uuid.String(), Chunk: p.Chunk}, done: done,
+		}, nil
+	})
+}
+
 // access makes an array read-only, or writable again.
 func (d *Daemon) access(ctx context.Context, p api.ChangeParameters) (api.ChangeReply, error) {
 	return d.upkeep(ctx, p, func(uuid raid.UUID, a *api.Array) (errand, error) {

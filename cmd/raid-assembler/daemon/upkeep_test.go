@@ -12,7 +12,7 @@ import (
 
 func (d *Daemon) upkeepOf(verb string) func(context.Context, api.ChangeParameters) (api.ChangeReply, error) {
 	return map[string]func(context.Context, api.ChangeParameters) (api.ChangeReply, error){
-		"check": d.check, "repair": d.repair, "idle": d.idle, "replace": d.replace, "limit": d.limit,
+		"check": d.check, "repair": d.repair, "idle": d.idle, "replace": d.replace, "limit": d.limit, "bitmap": d.bitmap,
 		"access": d.access, "grow": d.grow,
 	}[verb]
 }
@@ -97,6 +97,17 @@ func TestUpkeep(t *testing.T) {
 			tweak: func(a *api.Array) { a.Limits.Minimum = 3 }, refused: "at least 3 and at most 2",
 		},
 		{verb: "limit", name: "negative", p: api.ChangeParameters{Minimum: new(int64(-1))}, refused: "cannot be"},
+		{
+			verb: "bitmap", name: "larger", tweak: marked(4), p: api.ChangeParameters{Chunk: 1 << 20},
+			asks: "Bitmap {Array:" + uuid + " Chunk:1048576}",
+		},
+		{verb: "bitmap", name: "as it is", tweak: marked(1024), p: api.ChangeParameters{Chunk: 1 << 20}},
+		{verb: "bitmap", name: "none", p: api.ChangeParameters{Chunk: 1 << 20}, refused: "data has no bitmap"},
+		{verb: "bitmap", name: "odd", tweak: marked(4), p: api.ChangeParameters{Chunk: 12 << 10}, refused: "12288 bytes"},
+		{
+			verb: "bitmap", name: "busy", p: api.ChangeParameters{Chunk: 1 << 20}, refused: "a resync of data goes on",
+			tweak: func(a *api.Array) { marked(4)(a); syncing(raid.Resync)(a) },
+		},
 		{
 			verb: "access", name: "read-only", p: api.ChangeParameters{ReadOnly: true},
 			asks: "Access {Array:" + uuid + " ReadOnly:true}",
@@ -274,10 +285,16 @@ func TestCommandLine(t *testing.T) {
 			"assemble data --accept-loss --force --readonly",
 		},
 		{"check", api.ChangeParameters{Array: "data", From: 512, To: 1024}, "check data --from 512 --to 1024"},
+		{"bitmap", api.ChangeParameters{Array: "data", Chunk: 4096}, "bitmap data --chunk 4096"},
 		{"limit", api.ChangeParameters{Array: "data", Minimum: new(int64), Maximum: new(int64(5))}, "limit data --min 0 --max 5"},
 	} {
 		if got := commandLine(tt.verb, tt.p); got != tt.want {
 			t.Errorf("%q, want %q", got, tt.want)
 		}
 	}
+}
+
+// marked has an array have a bitmap of which a bit stands for so much.
+func marked(kib int64) func(a *api.Array) {
+	return func(a *api.Array) { a.Bitmap = &api.Bitmap{ChunkKiB: kib} }
 }

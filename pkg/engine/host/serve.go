@@ -23,6 +23,7 @@ func (h *Host) Interface() varlink.Interface {
 			"Sync":    {Handle: serveRequest(h.Sync)},
 			"Replace": {Handle: serveRequest(h.Replace)},
 			"Limit":   {Handle: serveRequest(h.Limit)},
+			"Bitmap":  {Handle: serveRequest(h.Bitmap)},
 			"Access":  {Handle: serveRequest(h.Access)},
 		},
 	}

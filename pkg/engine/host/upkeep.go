@@ -158,6 +158,22 @@ func limited(speed core.Speed, p api.LimitParameters) (core.Speed, error) {
 	return speed, nil
 }
 
+// Bitmap has a bit of an array's bitmap stand for another chunk.
+func (h *Host) Bitmap(p api.BitmapParameters) error {
+	_, r, err := h.find(p.Array)
+	if err != nil {
+		return err
+	}
+
+	if err := refusal(r, r.loop.Rechunk(raid.Sectors(p.Chunk/raid.SectorSize))); err != nil {
+		return err
+	}
+
+	h.touch()
+
+	return nil
+}
+
 // Access makes an array read-only, or writable again.
 func (h *Host) Access(p api.AccessParameters) error {
 	_, r, err := h.find(p.Array)

@@ -1,7 +1,9 @@
 package loop
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/core"
@@ -138,6 +140,40 @@ func (l *Loop) Replace(slot raid.Slot, spare engine.DeviceID) error {
 // an error while writes are in flight.
 func (l *Loop) SetReadOnly(on bool) error {
 	return l.ask(func() error { return l.core.SetReadOnly(on) })
+}
+
+// How long new writes are held at most, and how often it is looked whether those
+// in flight have ended.
+const (
+	drainMax   = 5 * time.Second
+	drainEvery = 5 * time.Millisecond
+)
+
+// Rechunk has a bit of the bitmap stand for another chunk. Returns an error if
+// that cannot be, or the writes that are in flight do not end.
+func (l *Loop) Rechunk(chunk raid.Sectors) error {
+	for until := time.Now().Add(drainMax); ; time.Sleep(drainEvery) {
+		done := false
+
+		err := l.ask(func() (err error) {
+			done, err = l.core.Rechunk(chunk)
+
+			return err
+		})
+
+		switch {
+		case err != nil || done:
+			return err
+		case time.Now().After(until):
+			err := fmt.Errorf("loop: what is being written did not end within %v", drainMax)
+
+			return errors.Join(err, l.ask(func() error {
+				_, err := l.core.Rechunk(0)
+
+				return err
+			}))
+		}
+	}
 }
 
 // SetSpeed says between which bounds the array is synced from now on.
