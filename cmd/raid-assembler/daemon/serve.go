@@ -112,8 +112,14 @@ func commandLine(verb string, p api.ChangeParameters) string {
 	for _, number := range []struct {
 		name  string
 		value *int64
-	}{{"--from", &p.From}, {"--to", &p.To}, {"--size", &p.Size}, {"--chunk", &p.Chunk},
-		{"--min", p.Minimum}, {"--max", p.Maximum}} {
+	}{
+		{"--from", &p.From},
+		{"--to", &p.To},
+		{"--size", &p.Size},
+		{"--chunk", &p.Chunk},
+		{"--min", p.Minimum},
+		{"--max", p.Maximum},
+	} {
 		if number.value != nil && (*number.value != 0 || strings.HasPrefix(number.name, "--m")) {
 			words = append(words, fmt.Sprintf("%s %d", number.name, *number.value))
 		}

@@ -316,7 +316,8 @@ func (d *Daemon) bitmap(ctx context.Context, p api.ChangeParameters) (api.Change
 		case a.Sync != nil:
 			return errand{}, fmt.Errorf("a %s of %s goes on: wait for its end: %w", a.Sync.Action, a.Name, errRefused)
 		case p.Chunk < 4096 || p.Chunk&(p.Chunk-1) != 0:
-			return errand{}, fmt.Errorf("a bit cannot stand for %d bytes: a power of two from 4096 on: %w", p.Chunk, errRefused)
+			return errand{}, fmt.Errorf("a bit cannot stand for %d bytes: a power of two from 4096 on: %w",
+				p.Chunk, errRefused)
 		case a.Bitmap.ChunkKiB == p.Chunk>>10:
 			return errand{done: done + " already"}, nil
 		}
