@@ -337,6 +337,10 @@ func TestRowsAreBijective(t *testing.T) {
 			t.Fatalf("DataIndex of the parity slot = %d, want -1", d)
 		}
 
+		if again := row % int64(m.Period()); m.ParitySlot(again) != m.ParitySlot(row) {
+			t.Fatalf("parity of row %d is in slot %d, of row %d in %d", row, m.ParitySlot(row), again, m.ParitySlot(again))
+		}
+
 		for d := range m.DataDisks() {
 			slot := m.DataSlot(row, d)
 			if slot < 0 || int(slot) >= g.Disks || m.DataIndex(row, slot) != d {

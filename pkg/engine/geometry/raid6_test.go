@@ -190,6 +190,11 @@ func TestRAID6AgreesWithRows(t *testing.T) {
 		row := rapid.Int64Range(0, m.Rows()-1).Draw(t, "row")
 		cells := drawRow(g.Layout, g.Disks, row)
 		counts := exponents(g.Layout, cells)
+
+		if again := drawRow(g.Layout, g.Disks, row%int64(m.Period())); !slices.Equal(cells, again) {
+			t.Fatalf("row %d is %v, and that of the same place in the period %v", row, cells, again)
+		}
+
 		seen := make([]bool, m.Exponents())
 
 		for slot := range raid.Slot(g.Disks) {

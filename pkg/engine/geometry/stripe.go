@@ -105,6 +105,9 @@ func (m *Map) RowSectors() raid.Sectors { return m.row }
 // Rows returns the number of rows.
 func (m *Map) Rows() int64 { return int64(m.component / m.chunk) }
 
+// Period is after how many rows of a level with parity the slots come again.
+func (m *Map) Period() int { return m.rotation.width }
+
 // ParitySlot returns the slot that holds the parity of a row: P on a RAID6.
 func (m *Map) ParitySlot(row int64) raid.Slot { return raid.Slot(m.parity(row)) }
 

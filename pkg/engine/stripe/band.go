@@ -104,13 +104,13 @@ func (p *Path) take(j *job, need slots) *band {
 	*b = band{id: b.id, job: j, fine: j.fine, bufs: b.bufs, ios: b.ios, slot: raid.NoSlot}
 	j.bands++
 
-	clear(b.ios)
+	for i := range b.ios {
+		b.ios[i].sent = false // which the rest of it follows
+	}
 
-	for slot := range p.disks {
-		if need.has(raid.Slot(slot)) {
-			b.bufs[slot] = p.scratch[len(p.scratch)-1]
-			p.scratch = p.scratch[:len(p.scratch)-1]
-		}
+	for ; need != 0; need = need.rest() {
+		b.bufs[need.first()] = p.scratch[len(p.scratch)-1]
+		p.scratch = p.scratch[:len(p.scratch)-1]
 	}
 
 	return b

@@ -49,8 +49,15 @@ func (p *Path) check() {
 		panic("stripe: scratch memory was lost")
 	}
 
+	p.checkMembers()
 	p.checkJobs()
 	p.checkReads()
+}
+
+func (p *Path) checkMembers() {
+	if p.odd != p.oddities() {
+		panic("stripe: a member is not what it is taken for")
+	}
 }
 
 // checkWrites panics if a member that reads trust is left out of a write, or

@@ -28,9 +28,11 @@ func (p *Path) readEnded(b *band, place int, t *transfer) {
 func (p *Path) holder(place int, t *transfer) (*Member, raid.Slot) {
 	m, slot := p.at(place)
 
-	for i := range p.members {
-		if place == p.disks && p.members[i].Device == int(t.device) {
-			m, slot = &p.members[i], raid.Slot(i)
+	if place == p.disks {
+		for i := range p.members {
+			if p.members[i].Device == int(t.device) {
+				m, slot = &p.members[i], raid.Slot(i)
+			}
 		}
 	}
 
@@ -138,6 +140,7 @@ func (p *Path) giveUp(m *Member, slot raid.Slot, t *transfer) {
 	}
 
 	m.State = raid.Faulty
+	p.review()
 	p.failures = append(p.failures, Failure{Device: m.Device, Slot: slot, Op: t.op, Sector: t.at})
 }
 
@@ -148,6 +151,7 @@ func (p *Path) addBad(m *Member, slot raid.Slot, lo, hi raid.Sectors) bool {
 		return false
 	}
 
+	p.review()
 	p.badBlocks = append(p.badBlocks, BadBlock{
 		Device: m.Device, Slot: slot, Range: raid.Range{From: lo, To: hi},
 	})
@@ -161,6 +165,7 @@ func (p *Path) clearBad(m *Member, slot raid.Slot, lo, hi raid.Sectors) {
 		return
 	}
 
+	p.review()
 	p.badBlocks = append(p.badBlocks, BadBlock{
 		Device: m.Device, Slot: slot, Range: raid.Range{From: lo, To: hi}, Cleared: true,
 	})

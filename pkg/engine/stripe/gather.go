@@ -233,25 +233,20 @@ func (p *Path) mayWait(lead *job) bool {
 // awaited returns the stream that goes on where what is there of a row ends, if
 // there is one.
 func (p *Path) awaited(lead *job) *stream {
-	end := lead.to
+	last := lead
 
 	for part := lead.next; part != nil; part = part.next {
-		end = max(end, part.to)
+		if part.to > last.to {
+			last = part
+		}
 	}
 
-	if end%p.geo.RowSectors() == 0 {
+	if last.to%p.geo.RowSectors() == 0 || last.client.stream < 0 {
 		return nil
 	}
 
-	return p.streamAt(end)
-}
-
-// streamAt returns the stream that goes on at a sector, if one does.
-func (p *Path) streamAt(s raid.Sectors) *stream {
-	for i := range p.streams.all {
-		if t := &p.streams.all[i]; t.next == s && t.length > 1 {
-			return t
-		}
+	if s := &p.streams.all[last.client.stream]; s.next == last.to && s.length > 1 {
+		return s
 	}
 
 	return nil

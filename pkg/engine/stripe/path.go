@@ -29,6 +29,7 @@
 //     synced included, hold overlapping ranges
 //   - a band in flight belongs to a job that is in flight, and that holds its
 //     range if the band reads or writes redundancy
+//   - the members that count as just fine are
 //   - scratch memory is either free or held by one band
 //   - a member below whose recovery position a write lands is written too, a
 //     mirror that is being filled in any case; and so is the successor
@@ -72,6 +73,8 @@ type Path struct {
 	linger   bool
 	patterns []slots      // copies: which slots hold one chunk, all that there are
 	members  []Member     // by slot
+	odd      slots        // whose members are not just fine; see review
+	rows     []row        // as they come again and again
 	resynced raid.Sectors // below it redundancy is right, in the unit of SyncSectors
 
 	heir      raid.Slot // the successor's
@@ -164,7 +167,10 @@ func New(cfg Config) (*Path, error) {
 		p.members[i] = Member{Device: -1, State: raid.Missing}
 	}
 
+	p.review()
+
 	if p.level.HasParity() {
+		p.rows = p.rowsOf()
 		p.code = parity.NewCode(p.geo.Exponents())
 		p.views = make([][]byte, p.geo.Exponents())
 	} else {
@@ -209,7 +215,28 @@ func (p *Path) patternsOf() []slots {
 }
 
 // SetMember says what holds slot from now on.
-func (p *Path) SetMember(slot raid.Slot, m Member) { p.members[slot] = m }
+func (p *Path) SetMember(slot raid.Slot, m Member) {
+	p.members[slot] = m
+	p.review()
+}
+
+// review looks which members are not just fine, whenever that may have changed.
+// Each band asks for that several times, and nearly always all are.
+func (p *Path) review() { p.odd = p.oddities() }
+
+// oddities returns the slots whose members are not in sync, slow, or bad
+// somewhere.
+func (p *Path) oddities() slots {
+	var set slots
+
+	for i := range p.members {
+		if m := &p.members[i]; m.State != raid.InSync || m.Slow || m.Bad != nil && !m.Bad.Empty() {
+			set.add(raid.Slot(i))
+		}
+	}
+
+	return set
+}
 
 // Member returns what holds slot.
 func (p *Path) Member(slot raid.Slot) Member { return p.members[slot] }
@@ -306,6 +333,7 @@ type slots uint64
 func (s slots) has(slot raid.Slot) bool { return slot >= 0 && s&(1<<uint(slot)) != 0 }
 func (s slots) count() int              { return bits.OnesCount64(uint64(s)) }
 func (s slots) first() raid.Slot        { return raid.Slot(bits.TrailingZeros64(uint64(s))) }
+func (s slots) rest() slots             { return s & (s - 1) } // all but the first
 func (s *slots) add(slot raid.Slot)     { *s |= 1 << uint(slot) }
 func (s *slots) remove(slot raid.Slot)  { *s &^= 1 << uint(slot) }
 
@@ -332,9 +360,9 @@ func (p *Path) at(place int) (*Member, raid.Slot) {
 func (p *Path) gone(end raid.Sectors) slots {
 	var set slots
 
-	for i := range p.members {
-		if !p.members[i].holds(end) {
-			set.add(raid.Slot(i))
+	for odd := p.odd; odd != 0; odd = odd.rest() {
+		if slot := odd.first(); !p.members[slot].holds(end) {
+			set.add(slot)
 		}
 	}
 
@@ -346,9 +374,10 @@ func (p *Path) gone(end raid.Sectors) slots {
 func (p *Path) unreadable(lo, hi raid.Sectors) slots {
 	var set slots
 
-	for i := range p.members {
-		if m := &p.members[i]; !m.holds(hi) || m.bad(lo, hi) {
-			set.add(raid.Slot(i))
+	for odd := p.odd; odd != 0; odd = odd.rest() {
+		slot := odd.first()
+		if m := &p.members[slot]; !m.holds(hi) || m.bad(lo, hi) {
+			set.add(slot)
 		}
 	}
 
@@ -359,9 +388,9 @@ func (p *Path) unreadable(lo, hi raid.Sectors) slots {
 func (p *Path) lacking() slots {
 	var set slots
 
-	for i := range p.members {
-		if p.members[i].State != raid.InSync {
-			set.add(raid.Slot(i))
+	for odd := p.odd; odd != 0; odd = odd.rest() {
+		if slot := odd.first(); p.members[slot].State != raid.InSync {
+			set.add(slot)
 		}
 	}
 
@@ -387,16 +416,7 @@ func (p *Path) survives(lack slots) bool {
 func (p *Path) alive() bool { return p.survives(p.lacking()) }
 
 // sound reports whether every chunk can be read where it lies.
-func (p *Path) sound() bool {
-	for i := range p.members {
-		m := &p.members[i]
-		if m.State != raid.InSync || m.Slow || m.Bad != nil && !m.Bad.Empty() {
-			return false
-		}
-	}
-
-	return true
-}
+func (p *Path) sound() bool { return p.odd == 0 }
 
 // takes reports whether a write that ends at component sector end must go to
 // m. A mirror being filled takes every write: the copy comes over it later,

@@ -11,18 +11,24 @@ type row struct {
 	data slots
 }
 
-func (p *Path) rowOf(n int64) row {
-	var r row
+func (p *Path) rowOf(n int64) row { return p.rows[n%int64(len(p.rows))] }
 
-	r.p.add(p.geo.ParitySlot(n))
+// rowsOf returns the rows until they come again.
+func (p *Path) rowsOf() []row {
+	rows := make([]row, p.geo.Period())
 
-	if q := p.geo.QSlot(n); q != raid.NoSlot {
-		r.q.add(q)
+	for n := range rows {
+		r := &rows[n]
+		r.p.add(p.geo.ParitySlot(int64(n)))
+
+		if q := p.geo.QSlot(int64(n)); q != raid.NoSlot {
+			r.q.add(q)
+		}
+
+		r.data = p.everyone() &^ (r.p | r.q)
 	}
 
-	r.data = p.everyone() &^ (r.p | r.q)
-
-	return r
+	return rows
 }
 
 // sources returns what has to be read so that the chunks of want are known or
@@ -51,8 +57,8 @@ func (r row) sources(bad, want slots) (reads slots, ok bool) {
 // evenRow returns the part of n component sectors from at on over which each
 // member is known to be bad everywhere or nowhere.
 func (p *Path) evenRow(at, n raid.Sectors) raid.Sectors {
-	for i := range p.members {
-		if m := &p.members[i]; m.working() {
+	for odd := p.odd; odd != 0; odd = odd.rest() {
+		if m := &p.members[odd.first()]; m.working() {
 			n = m.even(at, n)
 		}
 	}
@@ -194,10 +200,9 @@ func (p *Path) learn(b *band) progress {
 func (p *Path) read(b *band, set slots) {
 	b.have |= set
 
-	for slot := range raid.Slot(p.disks) {
-		if set.has(slot) {
-			p.send(b, int(slot), Transfer{Op: Read, Sector: b.lo, Sectors: b.sectors(), Data: b.buf(slot)})
-		}
+	for ; set != 0; set = set.rest() {
+		slot := set.first()
+		p.send(b, int(slot), Transfer{Op: Read, Sector: b.lo, Sectors: b.sectors(), Data: b.buf(slot)})
 	}
 }
 

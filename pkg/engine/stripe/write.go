@@ -9,10 +9,8 @@ import (
 // is the next range of columns of the row over which the same chunks are
 // written.
 func (p *Path) cutRowWrite(j *job) bool {
-	perRow := p.geo.RowSectors()
-
-	if j.column < 0 {
-		j.row, j.column = int64(j.from/perRow), 0
+	if j.column < 0 { // the range that is held begins and ends with what is written
+		j.row, j.column = int64(j.lo/p.chunk), j.lo%p.chunk
 	}
 
 	base := raid.Sectors(j.row) * p.chunk
@@ -32,7 +30,7 @@ func (p *Path) cutRowWrite(j *job) bool {
 		j.column = 0
 	}
 
-	if raid.Sectors(j.row)*perRow >= j.to {
+	if raid.Sectors(j.row)*p.chunk+j.column >= j.hi {
 		j.pos = j.to
 	}
 
@@ -45,6 +43,13 @@ func (p *Path) cutRowWrite(j *job) bool {
 func (p *Path) segment(j *job) (hi raid.Sectors, written slots) {
 	perRow := p.geo.RowSectors()
 	start := raid.Sectors(j.row) * perRow
+
+	if first := (j.from - start) / p.chunk; j.next == nil && j.to <= start+(first+1)*p.chunk && j.from >= start {
+		written.add(p.geo.DataSlot(j.row, int(first)))
+
+		return j.to - start - first*p.chunk, written // it lies in one chunk, as most do
+	}
+
 	sum := raid.Sectors(0)
 	hi = p.chunk
 
@@ -125,8 +130,9 @@ func (p *Path) planWrite(r row, lo, hi raid.Sectors, written slots) (plan, bool)
 func (p *Path) writable(r row, hi raid.Sectors) slots {
 	var set slots
 
-	for slot := range raid.Slot(p.disks) {
-		if (r.p | r.q).has(slot) && (p.takes(&p.members[slot], hi) || slot == p.heir && p.takes(&p.successor, hi)) {
+	for parities := r.p | r.q; parities != 0; parities = parities.rest() {
+		slot := parities.first()
+		if p.takes(&p.members[slot], hi) || slot == p.heir && p.takes(&p.successor, hi) {
 			set.add(slot)
 		}
 	}
@@ -278,16 +284,14 @@ func (p *Path) writeRow(b *band) {
 func (p *Path) storeRow(b *band) {
 	r := p.rowOf(b.row)
 
-	for slot := range raid.Slot(p.disks) {
+	for set := b.written | b.parities | b.lost&r.data&b.have; set != 0; set = set.rest() {
+		slot := set.first()
 		tr := Transfer{Op: Write, Sector: b.lo, Sectors: b.sectors(), FUA: b.job.fua}
 
-		switch {
-		case b.written.has(slot):
+		if b.written.has(slot) {
 			tr.Data = p.fresh[slot]
-		case b.parities.has(slot), b.lost.has(slot) && r.data.has(slot) && b.have.has(slot):
+		} else {
 			tr.Data = b.buf(slot)
-		default:
-			continue
 		}
 
 		p.store(b, slot, tr)
@@ -303,10 +307,8 @@ func (p *Path) renew(b *band) {
 	column := b.lo - raid.Sectors(b.row)*p.chunk
 	n := b.sectors()
 
-	for slot := range raid.Slot(p.disks) {
-		if !b.written.has(slot) {
-			continue
-		}
+	for set := b.written; set != 0; set = set.rest() {
+		slot := set.first()
 
 		s := p.arrayAt(b.row, slot, column)
 		if part := p.partAt(b.job, s, n); part != nil {
@@ -338,12 +340,11 @@ func (p *Path) update(b *band, r row) {
 		sumQ = b.buf(r.q.first())
 	}
 
-	for slot := range raid.Slot(p.disks) {
-		if b.written.has(slot) {
-			delta := b.buf(slot)
-			parity.XORInto(delta, p.fresh[slot])
-			p.code.Update(sumP, sumQ, p.geo.Exponent(b.row, slot), delta)
-		}
+	for set := b.written; set != 0; set = set.rest() {
+		slot := set.first()
+		delta := b.buf(slot)
+		parity.XORInto(delta, p.fresh[slot])
+		p.code.Update(sumP, sumQ, p.geo.Exponent(b.row, slot), delta)
 	}
 }
 
@@ -351,12 +352,14 @@ func (p *Path) update(b *band, r row) {
 func (p *Path) remake(b *band, r row) {
 	clear(p.views)
 
-	for slot := range raid.Slot(p.disks) {
-		switch {
-		case b.written.has(slot):
-			p.views[p.geo.Exponent(b.row, slot)] = p.fresh[slot]
-		case r.data.has(slot):
-			p.views[p.geo.Exponent(b.row, slot)] = b.buf(slot)
+	for set := r.data; set != 0; set = set.rest() {
+		slot := set.first()
+		view := &p.views[p.geo.Exponent(b.row, slot)]
+
+		if b.written.has(slot) {
+			*view = p.fresh[slot]
+		} else {
+			*view = b.buf(slot)
 		}
 	}
 
