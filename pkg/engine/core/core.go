@@ -106,6 +106,11 @@ type Answer struct {
 	Memory []byte
 }
 
+// area is where on a device the data path finds what it asks for.
+type area struct {
+	data, log raid.Sectors
+}
+
 // kind is what an operation is part of.
 type kind uint8
 
@@ -135,6 +140,7 @@ type Core struct {
 	array *engine.Array
 	path  *stripe.Path
 	disks map[engine.DeviceID]Device
+	areas []area // of disks, for the data path
 
 	requests
 	recorder
@@ -170,7 +176,7 @@ func New(cfg Config) (*Core, error) {
 
 	c := &Core{
 		cfg: cfg, array: engine.NewArray(cfg.Setup), disks: make(map[engine.DeviceID]Device),
-		requests: newRequests(cfg.Depth), recorder: newRecorder(),
+		areas: make([]area, DeviceMax+1), requests: newRequests(cfg.Depth), recorder: newRecorder(),
 		cause: make(map[engine.DeviceID]string),
 	}
 	c.throttle = newThrottle(cfg.Depth)
@@ -233,6 +239,7 @@ func (c *Core) attach(d Device) error {
 	}
 
 	c.disks[d.ID] = d
+	c.areas[d.ID] = area{data: d.Offset, log: d.log}
 	// Another one had its number.
 	delete(c.deadliner.silent, d.ID)
 	c.slowness.pulses[d.ID] = pulse{}
@@ -387,8 +394,8 @@ func (c *Core) Answers() []Answer {
 	return due
 }
 
-// operate asks for an operation, which f says whose it is.
-func (c *Core) operate(o Operation, f flight) {
+// operate asks for an operation, which is part of k, or of a transfer.
+func (c *Core) operate(o Operation, k kind, transfer int) {
 	if n := len(c.free); n > 0 {
 		o.ID, c.free = c.free[n-1], c.free[:n-1]
 	} else {
@@ -396,9 +403,9 @@ func (c *Core) operate(o Operation, f flight) {
 		c.flights = append(c.flights, flight{})
 	}
 
-	f.device, f.op, f.data = o.Device, o.Op, o.Data
-	f.since, f.flying = c.deadliner.waited, true
-	c.flights[o.ID] = f
+	c.flights[o.ID] = flight{
+		kind: k, device: o.Device, id: transfer, op: o.Op, data: o.Data, since: c.deadliner.waited, flying: true,
+	}
 	c.deadliner.flying++
 	c.ops = append(c.ops, o)
 }
@@ -414,15 +421,15 @@ func (c *Core) transfer(t *stripe.Transfer) {
 		return
 	}
 
-	from := c.disks[id].Offset
+	from := c.areas[id].data
 	if t.Log {
-		from = c.disks[id].log
+		from = c.areas[id].log
 	}
 
 	c.operate(Operation{
 		Device: id, Op: t.Op, Sector: from + t.Sector, Data: t.Data,
 		Sectors: t.Sectors, FUA: t.FUA && !c.broken(ruleFlush),
-	}, flight{kind: transferring, id: t.ID})
+	}, transferring, t.ID)
 }
 
 // Expected returns what an operation that has not ended is, and how many bytes

@@ -248,8 +248,8 @@ func TestMoveWhileOthersRead(t *testing.T) {
 	h := newHung(t, 2)
 	data := make([]byte, 8192)
 	h.memories.requests[5] = data
-	h.operate(Operation{Device: 0, Op: stripe.Read, Data: data[:4096]}, flight{kind: recording})
-	h.operate(Operation{Device: 1, Op: stripe.Read, Data: data[4096:]}, flight{kind: recording})
+	h.operate(Operation{Device: 0, Op: stripe.Read, Data: data[:4096]}, recording, 0)
+	h.operate(Operation{Device: 1, Op: stripe.Read, Data: data[4096:]}, recording, 0)
 	h.recorder.left = 2
 
 	ops := append([]Operation(nil), h.Operations()...)

@@ -175,7 +175,7 @@ func (c *Core) writeMark(w metadata.Write, buf []byte) {
 	c.marker.left++
 	c.operate(Operation{
 		Device: engine.DeviceID(w.Member), Op: stripe.Write, Sector: w.Sector, Data: buf, FUA: true, Record: true,
-	}, flight{kind: marking})
+	}, marking, 0)
 }
 
 // inUse reports whether a device is a working member, or is to be one.

@@ -116,14 +116,14 @@ func (c *Core) flushMember(m engine.Member, what kind) {
 		c.marker.flushing++
 	}
 
-	c.operate(Operation{Device: m.Device, Op: stripe.Flush, Record: true}, flight{kind: what})
+	c.operate(Operation{Device: m.Device, Op: stripe.Flush, Record: true}, what, 0)
 }
 
 // recordOp asks for an operation of the record.
 func (c *Core) recordOp(o Operation) {
 	o.Record = true
 	c.recorder.left++
-	c.operate(o, flight{kind: recording})
+	c.operate(o, recording, 0)
 }
 
 // flushed goes on to the writes, unless a member could not be flushed. A record

@@ -165,7 +165,7 @@ func (c *Core) probe(id engine.DeviceID) {
 
 	blocks := uint64(c.cfg.Setup.Size / minGrain)
 	at := c.disks[id].Offset + raid.Sectors(s.place>>16%max(blocks, 1))*minGrain
-	c.operate(Operation{Device: id, Op: stripe.Read, Sector: at, Data: buf[:probeSize]}, flight{kind: probing})
+	c.operate(Operation{Device: id, Op: stripe.Read, Sector: at, Data: buf[:probeSize]}, probing, 0)
 }
 
 // probed takes the answer of a slow member.
