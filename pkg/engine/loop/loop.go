@@ -52,6 +52,11 @@ const (
 // what has to be sooner has a timer of its own.
 const coarse = 50 * time.Millisecond
 
+// yieldEvery is how often the thread has the runtime schedule it anew. One that
+// has not been for 10 ms the runtime interrupts, whatever it does, and its monitor
+// wakes up some 1500 times a second to see what has come of that.
+const yieldEvery = 8 * time.Millisecond
+
 // Device is a device of the array.
 type Device struct {
 	ID     engine.DeviceID
@@ -260,14 +265,24 @@ func fileSlot(id engine.DeviceID) int { return int(id) + 1 }
 
 // serve runs until the array has stopped and nothing of it is in the ring.
 func (l *Loop) serve() error {
-	var batch [256]uring.CQE
+	var (
+		batch   [256]uring.CQE
+		yielded time.Time
+	)
 
 	for {
 		if err := l.ring.SubmitAndWait(1); err != nil {
 			return err
 		}
 
-		l.core.SetTime(time.Now())
+		now := time.Now()
+		l.core.SetTime(now)
+
+		if now.Sub(yielded) >= yieldEvery {
+			yielded = now
+
+			runtime.Gosched()
+		}
 
 		for {
 			n := l.ring.Reap(batch[:])
