@@ -79,6 +79,9 @@ type Config struct {
 	Slab raid.Sectors
 	// Turns is asked before anything is synced; nil if no device is shared.
 	Turns Turns
+	// Seat is its place in the container that the metadata is of; nil if that is
+	// of this array alone.
+	Seat *Seat
 	// Notify is called in the midst of a step and must not call back.
 	Notify func(Notice)
 }
@@ -272,6 +275,10 @@ func (c *Core) Stopped() bool {
 // wait.
 func (c *Core) Advance() {
 	c.expire()
+
+	if c.recorder.queued {
+		c.flushed()
+	}
 
 	for {
 		for _, f := range c.path.Failures() {

@@ -17,6 +17,7 @@ type recorder struct {
 	active  bool
 	wanted  bool
 	blocked bool   // it waits for the bitmap
+	queued  bool   // it waits for another array of the container
 	seq     uint64 // of the record under way
 	asked   uint64 // of the newest that was asked for
 	left    int    // operations under way
@@ -132,7 +133,8 @@ func (c *Core) recordOp(o Operation) {
 // array has taken it out. And nothing is written once the array is broken: who
 // is left, a member that is being filled perhaps, would say that those are gone
 // whose return is all it needs. The blocks of the bitmap that are being written
-// come first.
+// come first, and so does the record of another array of the container, which
+// writes the same sectors.
 func (c *Core) flushed() {
 	if c.marker.left > 0 {
 		c.recorder.blocked = true
@@ -144,6 +146,10 @@ func (c *Core) flushed() {
 		c.recordDone(false)
 
 		return
+	}
+
+	if c.recorder.queued = c.cfg.Seat != nil && !c.cfg.Seat.Take(); c.recorder.queued {
+		return // Advance asks again
 	}
 
 	if c.broken(rulePosition) {
@@ -227,7 +233,12 @@ func (c *Core) recorded(device engine.DeviceID, fault stripe.Fault) {
 // another record.
 func (c *Core) recordDone(written bool) {
 	r := &c.recorder
-	r.active = false
+	r.active, r.queued = false, false
+
+	if c.cfg.Seat != nil {
+		c.cfg.Seat.Release()
+	}
+
 	// Of this record: what the array is told next may begin another.
 	seq, failed := r.seq, r.failed[r.told:]
 	r.failed, r.told = nil, 0

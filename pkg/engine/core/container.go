@@ -1,0 +1,93 @@
+package core
+
+import (
+	"slices"
+	"sync"
+)
+
+// Container has the arrays whose metadata lies in the same sectors record one
+// after the other. Its zero value is ready. It is safe for concurrent use, and
+// nobody waits in it.
+type Container struct {
+	mu      sync.Mutex
+	seats   int
+	holder  *Seat   // whose turn it is, or nil
+	waiting []*Seat // who asked for it meanwhile, in that order
+}
+
+// Seat is the place of one array in a [Container].
+type Seat struct {
+	container *Container
+	wake      func()
+}
+
+// Join returns a place for another array. wake is called, in any thread, when
+// the turn that it asked for has come; it must not wait.
+func (c *Container) Join(wake func()) *Seat {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	// Nothing is allocated afterwards.
+	c.seats++
+	c.waiting = slices.Grow(c.waiting, c.seats)
+
+	return &Seat{container: c, wake: wake}
+}
+
+// Take asks for the turn and reports whether it is ours, until Release. If not,
+// it will be: ask again when woken.
+func (s *Seat) Take() bool {
+	c := s.container
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	switch {
+	case c.holder == nil:
+		c.holder = s
+	case c.holder != s && !slices.Contains(c.waiting, s):
+		c.waiting = append(c.waiting, s)
+	}
+
+	return c.holder == s
+}
+
+// Release gives the turn back, or asks for it no more.
+func (s *Seat) Release() {
+	if next := s.container.pass(s); next != nil {
+		next.wake()
+	}
+}
+
+// pass gives the turn of s, if it has it, to who has waited longest.
+func (c *Container) pass(s *Seat) (next *Seat) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if i := slices.Index(c.waiting, s); i >= 0 {
+		c.waiting = slices.Delete(c.waiting, i, i+1)
+	}
+
+	if c.holder != s {
+		return nil
+	}
+
+	c.holder = nil
+
+	if len(c.waiting) > 0 {
+		c.holder = c.waiting[0]
+		c.waiting = slices.Delete(c.waiting, 0, 1)
+	}
+
+	return c.holder
+}
+
+// Leave gives the place up.
+func (s *Seat) Leave() {
+	s.Release()
+
+	s.container.mu.Lock()
+	defer s.container.mu.Unlock()
+
+	s.container.seats--
+}
