@@ -99,6 +99,8 @@ type Config struct {
 	Claim func(id ublk.DeviceID) error
 	// Turns is asked before anything is synced; nil if no device is shared.
 	Turns core.Turns
+	// Container is what the metadata is of; nil if that is of this array alone.
+	Container *core.Container
 	// Notify is called in the array's thread and must not block.
 	Notify func(Notice)
 }
@@ -107,6 +109,7 @@ type Config struct {
 type Loop struct {
 	cfg   Config
 	core  *core.Core
+	seat  *core.Seat // in the container, or nil
 	disks map[engine.DeviceID]*member.Device
 
 	device ublk.DeviceID
@@ -244,6 +247,8 @@ func (l *Loop) run(ready chan<- error) {
 			err = errors.Join(err, l.ring.Close())
 		}
 
+		l.leave()
+
 		l.err = err
 		ready <- err
 
@@ -253,11 +258,19 @@ func (l *Loop) run(ready chan<- error) {
 	ready <- nil
 
 	if l.err = l.serve(); l.err == nil {
+		l.leave()
 		l.err = l.tearDown()
 	}
 
 	// After an error all stays as it is, with I/O in flight in its memory: the
 	// process ends, and the next one takes the device over.
+}
+
+// leave lets the other arrays of the container go on without this one.
+func (l *Loop) leave() {
+	if l.seat != nil {
+		l.seat.Leave()
+	}
 }
 
 // fileSlot is the place of a device in the ring's table of files.

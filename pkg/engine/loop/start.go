@@ -102,6 +102,11 @@ func (l *Loop) prepare() error {
 		}
 	}
 
+	if l.cfg.Container != nil {
+		l.seat = l.cfg.Container.Join(func() { _ = l.signal() }) // an array that has ended has left
+		cfg.Seat = l.seat
+	}
+
 	if l.core, err = core.New(cfg); err != nil {
 		return err
 	}

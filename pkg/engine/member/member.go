@@ -36,6 +36,7 @@ type Device struct {
 	Unmaps bool
 
 	fd     int
+	users  *atomic.Int32 // how many Devices there are of this descriptor
 	closed atomic.Bool
 }
 
@@ -58,7 +59,9 @@ func Open(path, serial string) (*Device, error) {
 		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_NOATIME)
 	}
 
-	d := &Device{Path: path, Serial: serial, fd: fd}
+	d := &Device{Path: path, Serial: serial, fd: fd, users: new(atomic.Int32)}
+	d.users.Store(1)
+
 	if err := d.measure(); err != nil {
 		return nil, errors.Join(fmt.Errorf("member: %s: %w", path, err), unix.Close(fd))
 	}
@@ -120,9 +123,31 @@ func (d *Device) Gone() bool {
 	return err != nil || size == 0
 }
 
-// Close lets go of the device, once. Operations in flight end by themselves.
+// Share returns d for another user, who has to close it too: an array that lies
+// on the same device. Returns nil if it is closed already.
+func (d *Device) Share() *Device {
+	for {
+		n := d.users.Load()
+		if n == 0 {
+			return nil
+		}
+
+		if d.users.CompareAndSwap(n, n+1) {
+			return &Device{
+				Path: d.Path, Serial: d.Serial, Size: d.Size, Block: d.Block, Unmaps: d.Unmaps,
+				fd: d.fd, users: d.users,
+			}
+		}
+	}
+}
+
+// Same reports whether d and other share the device.
+func (d *Device) Same(other *Device) bool { return d.users != nil && d.users == other.users }
+
+// Close lets go of the device, once; the last of those who share it closes it.
+// Operations in flight end by themselves.
 func (d *Device) Close() error {
-	if d.closed.Swap(true) {
+	if d.closed.Swap(true) || d.users.Add(-1) > 0 {
 		return nil
 	}
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -72,5 +73,44 @@ func TestGone(t *testing.T) {
 
 	if !(&Device{fd: -1}).Gone() {
 		t.Error("what cannot be asked is not gone")
+	}
+}
+
+// TestShare shares a device: it is open until the last of those who have it has
+// closed it, and cannot be shared afterwards.
+func TestShare(t *testing.T) {
+	fd, err := unix.Open(filepath.Join(t.TempDir(), "disk"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := unix.Ftruncate(fd, 4096); err != nil {
+		t.Fatal(err)
+	}
+
+	one := &Device{Path: "/dev/sda", Serial: "S", Size: 8, fd: fd, users: new(atomic.Int32)}
+	one.users.Store(1)
+
+	other := one.Share()
+	if !one.Same(other) || other.Path != one.Path || other.Serial != one.Serial || other.Size != one.Size {
+		t.Errorf("shared: %+v of %+v", other, one)
+	}
+
+	for range 2 { // once counts
+		if err := one.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if other.Gone() {
+		t.Error("closed, and somebody has it")
+	}
+
+	if err := other.Close(); err != nil || !other.Gone() {
+		t.Errorf("Close() = %v, it is open still: %v", err, !other.Gone())
+	}
+
+	if again := one.Share(); again != nil {
+		t.Error("what is closed can be shared")
 	}
 }
