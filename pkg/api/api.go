@@ -6,7 +6,11 @@
 // two programs.
 package api
 
-import _ "embed"
+import (
+	_ "embed"
+
+	"raid-assembler/pkg/raid"
+)
 
 // The interfaces, as varlink describes them.
 var (
@@ -61,6 +65,18 @@ type Array struct {
 	Scrub     *Scrub   `json:"scrub"`   // the last one, since the array was started, or null
 	Members   []Member `json:"members"` // by slot, then the spares
 	Reason    string   `json:"reason"`  // why it is in this state
+	// Container is the UUID of the set of devices that its metadata is of, at
+	// formats that have such; others have none.
+	Container string `json:"container,omitempty"`
+}
+
+// Container returns the text for a container, which is none for none.
+func Container(uuid raid.UUID) string {
+	if uuid.IsZero() {
+		return ""
+	}
+
+	return uuid.String()
 }
 
 // Limits are how fast an array syncs.
@@ -132,6 +148,8 @@ type Idle struct {
 	Serial string `json:"serial"`
 	Array  string `json:"array"` // that its metadata names, or empty
 	Reason string `json:"reason"`
+	// Container is as in [Array].
+	Container string `json:"container,omitempty"`
 }
 
 // Waiting is an array that lacks members and whose deadline has not passed.
@@ -142,6 +160,8 @@ type Waiting struct {
 	Needed      int    `json:"needed"`
 	SecondsLeft int64  `json:"seconds_left"` // -1 if no deadline will start it
 	Reason      string `json:"reason"`
+	// Container is as in [Array].
+	Container string `json:"container,omitempty"`
 }
 
 // Status is the answer to raid-assembler status.

@@ -25,7 +25,7 @@ func (h *Host) describe(uuid raid.UUID, r *running) (api.Array, error) {
 	defer h.mu.Unlock()
 
 	a := api.Array{
-		Name: r.name, UUID: uuid.String(), Metadata: r.first.Format,
+		Name: r.name, UUID: uuid.String(), Metadata: r.first.Format, Container: api.Container(r.container),
 		Level: r.first.Level.String(), Layout: r.first.Layout.Name(r.first.Level),
 		ChunkKiB: int64(r.first.Chunk) / 2, SizeBytes: r.size.Bytes(),
 		State: string(st.State), Degraded: st.Degraded,

@@ -57,7 +57,8 @@ type Host struct {
 	changed chan struct{} // closed at the next change
 	failed  chan error    // a thread ended that should not have
 
-	turns turnstile
+	turns  turnstile
+	giving map[string]chan struct{} // devices that are being given to an array, by path
 }
 
 // running is an array that is served, or is being started if loop is nil.
@@ -70,13 +71,21 @@ type running struct {
 	devices  map[engine.DeviceID]*member.Device // that were ever part of it
 	mostly   map[engine.DeviceID]bool           // that are read only if no other can be
 	notices  chan loop.Notice
+	earlier  []*running // that were being started when this was asked for, with a device of its
+	asked    []api.StartMember
+	started  chan struct{} // closed when the start has ended, well or not
+
+	// What follows is of the arrays of containers: set before loop is.
+	container raid.UUID // zero if there is none
+	turns     *core.Container
+	keeper    metadata.Keeper
 }
 
 // New returns a Host without arrays.
 func New(cfg Config) *Host {
 	return &Host{
 		cfg: cfg, arrays: make(map[raid.UUID]*running),
-		changed: make(chan struct{}), failed: make(chan error, 1),
+		changed: make(chan struct{}), failed: make(chan error, 1), giving: make(map[string]chan struct{}),
 	}
 }
 
@@ -265,7 +274,8 @@ func (h *Host) Fail(array, device, cause string) error {
 	return m.mustBe(raid.Faulty)
 }
 
-// Remove lets go of a faulty member or a spare.
+// Remove lets go of a faulty member or a spare, and so do the other arrays of its
+// container that do not use it.
 func (h *Host) Remove(array, device, cause string) error {
 	m, err := h.findMember(array, device)
 	if err != nil {
@@ -279,6 +289,7 @@ func (h *Host) Remove(array, device, cause string) error {
 	h.mu.Lock()
 	delete(m.array.devices, m.id)
 	h.mu.Unlock()
+	h.removeBeside(m)
 	h.cfg.Tell(journal.Event{
 		Kind: journal.MemberRemoved, Array: m.array.name, UUID: m.uuid.String(), Member: m.Path, Serial: m.Serial,
 		Reason: cause, Message: fmt.Sprintf("%s was let go of by %s", m.Path, m.array.name),
@@ -288,8 +299,18 @@ func (h *Host) Remove(array, device, cause string) error {
 	return nil
 }
 
+// gift is a device that an array is to be given.
+type gift struct {
+	uuid   raid.UUID // of the array
+	array  *running
+	dev    *member.Device
+	source metadata.Source
+	device raid.UUID // that it has as a spare
+}
+
 // Add gives an array a device. One that was a member before and missed only
-// what the bitmap tells has its slot back; any other is a spare.
+// what the bitmap tells has its slot back; any other is a spare. A spare of one
+// array of a container is one of all of them.
 func (h *Host) Add(array, device, cause string) error {
 	uuid, r, err := h.find(array)
 	if err != nil {
@@ -298,81 +319,108 @@ func (h *Host) Add(array, device, cause string) error {
 
 	path, serial := resolve(device)
 
-	d, err := member.Open(path, serial)
+	defer h.alone(path)()
+
+	d, _, err := h.open(path, serial)
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, ErrRefused)
+	}
+
+	if had, err := h.has(r, d); had || err != nil {
+		return errors.Join(err, d.Close()) // else it came with another array of the container
 	}
 
 	if st, err := r.loop.Status(); err != nil || st.State == raid.Broken {
 		return errors.Join(fmt.Errorf("array %s is broken: %w", r.name, ErrRefused), err, d.Close())
 	}
 
-	source, err := d.Preload()
-	if err != nil {
+	g := gift{uuid: uuid, array: r, dev: d}
+
+	if g.source, err = d.Preload(); err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
 	}
 
-	id, err := h.giveBack(uuid, r, d, source)
-	if errors.Is(err, core.ErrStale) {
-		id, err = h.addSpare(uuid, r, d, source, cause+"; "+err.Error())
-	}
-
-	if err != nil {
+	if err := h.give(g, cause); err != nil {
 		return errors.Join(refusal(r, err), d.Close())
 	}
 
-	h.turns.has(r, d.Path)
-	h.mu.Lock()
-	r.devices[id] = d
-	h.mu.Unlock()
 	h.touch()
+
+	return nil
+}
+
+// give gives a device to an array, and to those beside it.
+func (h *Host) give(g gift, cause string) error {
+	err := h.giveBack(g)
+	if !errors.Is(err, core.ErrStale) {
+		return err
+	}
+
+	if _, err := rand.Read(g.device[:]); err != nil {
+		return err
+	}
+
+	cause += "; " + err.Error()
+
+	if err := h.addSpare(g, cause); err != nil {
+		return err
+	}
+
+	h.addBeside(g.array, g.dev, g.source, g.device, cause)
 
 	return nil
 }
 
 // giveBack gives a device its slot back. Returns an error wrapping
 // [core.ErrStale] if it has none, or it is not known what it missed.
-func (h *Host) giveBack(
-	uuid raid.UUID, r *running, d *member.Device, source metadata.Source,
-) (engine.DeviceID, error) {
+func (h *Host) giveBack(g gift) error {
+	r := g.array
+
 	for _, f := range h.cfg.Formats {
 		// What is wrong with its metadata does not matter to a spare.
-		sb, err := f.Probe(source)
-		if err == nil && sb.Array == uuid && sb.Format == r.first.Format && sb.Unsupported == "" {
-			id, err := r.loop.Readd(d, metadata.Attachment{Superblock: sb, Source: source})
+		found, err := f.Probe(g.source)
+		if err != nil {
+			continue
+		}
 
+		sb := found.Of(g.uuid)
+		if sb != nil && sb.Format == r.first.Format && sb.Unsupported == "" {
+			id, err := r.loop.Readd(g.dev, metadata.Attachment{Superblock: sb, Source: g.source})
 			if err == nil {
-				h.mu.Lock()
-				r.mostly[id] = sb.WriteMostly
-				h.mu.Unlock()
+				h.keep(g, id, sb.WriteMostly)
 			}
 
-			return id, err
+			return err
 		}
 	}
 
-	return engine.None, fmt.Errorf("it was no member of %s: %w", r.name, core.ErrStale)
+	return fmt.Errorf("it was no member of %s: %w", r.name, core.ErrStale)
 }
 
 // addSpare gives an array a spare.
-func (h *Host) addSpare(
-	uuid raid.UUID, r *running, d *member.Device, source metadata.Source, cause string,
-) (engine.DeviceID, error) {
-	var deviceUUID raid.UUID
-
-	if _, err := rand.Read(deviceUUID[:]); err != nil {
-		return engine.None, err
+func (h *Host) addSpare(g gift, cause string) error {
+	id, err := g.array.loop.Add(g.dev, g.source, g.device)
+	if err != nil {
+		return err
 	}
 
-	id, err := r.loop.Add(d, source, deviceUUID)
-	if err == nil {
-		h.cfg.Tell(journal.Event{
-			Kind: journal.SpareAdded, Array: r.name, UUID: uuid.String(), Member: d.Path, Serial: d.Serial,
-			Reason: cause, Message: fmt.Sprintf("%s is a spare of %s now", d.Path, r.name),
-		})
-	}
+	h.keep(g, id, false)
+	h.cfg.Tell(journal.Event{
+		Kind: journal.SpareAdded, Array: g.array.name, UUID: g.uuid.String(), Member: g.dev.Path, Serial: g.dev.Serial,
+		Reason: cause, Message: fmt.Sprintf("%s is a spare of %s now", g.dev.Path, g.array.name),
+	})
 
-	return id, err
+	return nil
+}
+
+// keep notes that an array has a device.
+func (h *Host) keep(g gift, id engine.DeviceID, mostly bool) {
+	h.turns.has(g.array, g.dev.Path)
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	g.array.devices[id], g.array.mostly[id] = g.dev, mostly
 }
 
 // List returns the arrays that run, by name.

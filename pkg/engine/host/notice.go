@@ -131,4 +131,8 @@ func (h *Host) notice(uuid raid.UUID, r *running, n loop.Notice) {
 	ev.Message = s.message(r.name, who, n.Offset.Bytes()>>20)
 	h.cfg.Tell(ev)
 	h.touch()
+
+	if n.Note == engine.NoteFailed && n.Member != nil {
+		h.failBeside(r, n)
+	}
 }

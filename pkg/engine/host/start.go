@@ -34,10 +34,12 @@ func (h *Host) Start(ctx context.Context, p api.StartParameters) (api.Array, err
 		return api.Array{}, fmt.Errorf("%w: %w", err, ErrRefused)
 	}
 
-	r, err := h.reserve(uuid, p.Name)
+	r, err := h.reserve(uuid, p)
 	if err != nil {
 		return api.Array{}, err
 	}
+
+	defer close(r.started)
 
 	if err := h.start(ctx, uuid, r, p); err != nil {
 		h.mu.Lock()
@@ -53,9 +55,11 @@ func (h *Host) Start(ctx context.Context, p api.StartParameters) (api.Array, err
 }
 
 // reserve makes sure that an array is started once.
-func (h *Host) reserve(uuid raid.UUID, name string) (*running, error) {
+func (h *Host) reserve(uuid raid.UUID, p api.StartParameters) (*running, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
+	name := p.Name
 
 	if _, ok := h.arrays[uuid]; ok {
 		return nil, fmt.Errorf("array %s runs already, or is being started: %w", uuid, ErrRefused)
@@ -73,20 +77,26 @@ func (h *Host) reserve(uuid raid.UUID, name string) (*running, error) {
 
 	r := &running{
 		name: name, devices: make(map[engine.DeviceID]*member.Device), mostly: make(map[engine.DeviceID]bool),
-		notices: make(chan loop.Notice, 64),
+		notices: make(chan loop.Notice, 64), asked: p.Members, started: make(chan struct{}),
 	}
+
+	for _, other := range h.arrays {
+		if other.loop == nil && overlaps(other.asked, r.asked) {
+			r.earlier = append(r.earlier, other)
+		}
+	}
+
 	h.arrays[uuid] = r
 
 	return r, nil
 }
 
 func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.StartParameters) error {
-	all, err := h.claim(uuid, p.Members)
-	if err != nil {
-		return errors.Join(err, closeAll(all))
+	if err := r.wait(ctx); err != nil {
+		return err
 	}
 
-	cfg, err := h.plan(all, p)
+	all, cfg, err := h.prepare(ctx, uuid, r, p)
 	if err != nil {
 		return errors.Join(err, closeAll(all))
 	}
@@ -101,6 +111,7 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 	cfg.Claim = h.claimFile(uuid, r.name, cfg.Setup.Level)
 	cfg.Recover = h.abandoned(ctx, uuid)
 	cfg.Turns = h.turnsOf(r)
+	cfg.Container = r.turns
 
 	if cfg.Recover != ublk.AnyDevice && refusesWrites(cfg.Recover) {
 		cfg.Setup.ReadOnly = true // as it was with the engine before
@@ -122,7 +133,7 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 		r.devices[d.ID], r.mostly[d.ID] = d.Member, d.WriteMostly
 	}
 
-	r.first, r.size, r.loop = all[0].sb, cfg.Geometry.ArraySectors(), l
+	r.first, r.size, r.keeper, r.loop = all[0].sb, cfg.Geometry.ArraySectors(), cfg.Keeper, l
 	h.mu.Unlock()
 
 	h.tellStarted(uuid, r, cfg)
@@ -142,50 +153,103 @@ func closeAll(all []candidate) error {
 	return errors.Join(errs...)
 }
 
-// claim opens the devices and reads what they say, the freshest first.
-func (h *Host) claim(uuid raid.UUID, members []api.StartMember) ([]candidate, error) {
-	var all []candidate
+// prepare opens the devices, and makes of what they say how the array is to be
+// run.
+func (h *Host) prepare(
+	ctx context.Context, uuid raid.UUID, r *running, p api.StartParameters,
+) ([]candidate, loop.Config, error) {
+	all, neighbour, err := h.claim(p.Members)
+	if err != nil {
+		return all, loop.Config{}, err
+	}
 
+	done, err := quiet(ctx, neighbour)
+	if err != nil {
+		return all, loop.Config{}, err
+	}
+
+	defer done()
+
+	if err := h.read(uuid, all); err != nil {
+		return all, loop.Config{}, err
+	}
+
+	slices.SortStableFunc(all, byFreshness)
+
+	container := all[0].sb.Container
+	if neighbour != nil && neighbour.container != container {
+		return all, loop.Config{}, fmt.Errorf("array %s has a device of this one, and is of another container: %w",
+			neighbour.name, ErrRefused)
+	}
+
+	beside, err := h.join(r, container)
+	if err != nil {
+		return all, loop.Config{}, err
+	}
+
+	cfg, err := h.plan(all, p, beside...)
+
+	return all, cfg, err
+}
+
+// claim opens the devices, or shares them with an array of the same container,
+// which it returns then.
+func (h *Host) claim(members []api.StartMember) (all []candidate, neighbour *running, err error) {
 	for _, m := range members {
-		dev, err := member.Open(m.Device, m.Serial)
+		dev, other, err := h.open(m.Device, m.Serial)
 		if err != nil {
-			return all, fmt.Errorf("%w: %w", err, ErrRefused)
+			return all, nil, fmt.Errorf("%w: %w", err, ErrRefused)
 		}
 
-		c := candidate{dev: dev, asked: m}
-		all = append(all, c)
+		if other != nil {
+			neighbour = other
+		}
+
+		all = append(all, candidate{dev: dev, asked: m})
+	}
+
+	if len(all) == 0 {
+		return all, nil, fmt.Errorf("no members: %w", ErrRefused)
+	}
+
+	return all, neighbour, nil
+}
+
+// read reads what the devices say of an array.
+func (h *Host) read(uuid raid.UUID, all []candidate) error {
+	for i := range all {
+		c := &all[i]
+		who := fmt.Sprintf("%s (serial %s)", c.dev.Path, c.dev.Serial)
+
+		var found *metadata.Superblock
 
 		for _, f := range h.cfg.Formats {
-			sb, err := f.Probe(dev.Source())
+			sb, err := f.Probe(c.dev.Source())
 			if errors.Is(err, metadata.ErrNotFound) {
 				continue
 			}
 
 			if err != nil {
-				return all, fmt.Errorf("%s: %w: %w", m.Device, err, ErrRefused)
+				return fmt.Errorf("%s: %w: %w", c.dev.Path, err, ErrRefused)
 			}
 
-			all[len(all)-1].format, all[len(all)-1].sb = f, sb
+			c.format, found = f, sb
 		}
 
-		switch c := all[len(all)-1]; {
-		case c.sb == nil:
-			return all, fmt.Errorf("%s (serial %s) holds no RAID metadata: %w", m.Device, m.Serial, ErrRefused)
-		case c.sb.Array != uuid:
-			return all, fmt.Errorf("%s (serial %s) belongs to array %s, not %s: %w",
-				m.Device, m.Serial, c.sb.Array, uuid, ErrRefused)
-		case c.sb.Unsupported != "":
-			return all, fmt.Errorf("%s (serial %s): %s: %w", m.Device, m.Serial, c.sb.Unsupported, ErrRefused)
+		if found == nil {
+			return fmt.Errorf("%s holds no RAID metadata: %w", who, ErrRefused)
+		}
+
+		if c.sb = found.Of(uuid); c.sb == nil {
+			return fmt.Errorf("%s belongs to array %s, not %s: %w", who, found.Array, uuid, ErrRefused)
+		}
+
+		if c.sb.Unsupported != "" {
+			return fmt.Errorf("%s: %s: %w", who, c.sb.Unsupported, ErrRefused)
 		}
 	}
 
-	if len(all) == 0 {
-		return all, fmt.Errorf("no members: %w", ErrRefused)
-	}
-
-	slices.SortStableFunc(all, byFreshness)
-
-	return all, nil
+	return nil
 }
 
 // freshness orders superblocks: those that hold a slot by their own word by
@@ -202,8 +266,10 @@ func (c candidate) freshness() int64 {
 func byFreshness(a, b candidate) int { return cmp.Compare(b.freshness(), a.freshness()) }
 
 // plan checks the members against each other and against what was asked, and
-// describes the array to be run.
-func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error) {
+// describes the array to be run. beside are the keepers of those of its container.
+func (h *Host) plan(
+	all []candidate, p api.StartParameters, beside ...metadata.Keeper,
+) (loop.Config, error) {
 	best := all[0].sb
 	setup := engine.Setup{
 		Level: best.Level, Layout: best.Layout, Size: best.Size, Resynced: best.ResyncOffset, ReadOnly: p.ReadOnly,
@@ -255,7 +321,7 @@ func (h *Host) plan(all []candidate, p api.StartParameters) (loop.Config, error)
 		return cfg, err
 	}
 
-	if cfg.Keeper, err = all[0].format.Keep(attachments); err != nil {
+	if cfg.Keeper, err = all[0].format.Keep(attachments, beside...); err != nil {
 		return cfg, fmt.Errorf("%w: %w", err, ErrRefused)
 	}
 

@@ -344,7 +344,7 @@ func TestFreshness(t *testing.T) {
 func TestReserve(t *testing.T) {
 	h := New(Config{})
 
-	if _, err := h.reserve(raid.UUID{1}, "data"); err != nil {
+	if _, err := h.reserve(raid.UUID{1}, api.StartParameters{Name: "data"}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -358,7 +358,7 @@ func TestReserve(t *testing.T) {
 		{raid.UUID{2}, "../data", "cannot be the name"},
 		{raid.UUID{2}, "other", ""},
 	} {
-		_, err := h.reserve(tt.uuid, tt.name)
+		_, err := h.reserve(tt.uuid, api.StartParameters{Name: tt.name})
 		checkRefused(t, err, tt.want)
 	}
 }
