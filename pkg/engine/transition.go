@@ -97,8 +97,10 @@ func (a *Array) memberFailed(device DeviceID) []Effect {
 
 	m.State = raid.Faulty
 	effects := []Effect{SetMember{Slot: slot}, Report{Note: NoteFailed, Device: device, Slot: slot}}
+	promoted := slot == a.heir
+	full := promoted && a.successor.State == raid.InSync // all is there that this one had
 
-	if a.broken() {
+	if !full && a.broken() {
 		a.state = raid.Broken
 		// So no write is acknowledged any more: this member may have missed it,
 		// and where others have it still, they would not be told apart.
@@ -114,7 +116,6 @@ func (a *Array) memberFailed(device DeviceID) []Effect {
 	}
 
 	effects = append(effects, a.interrupt(slot)...)
-	promoted := slot == a.heir
 
 	if promoted {
 		effects = append(effects, a.promote()...)
@@ -124,6 +125,10 @@ func (a *Array) memberFailed(device DeviceID) []Effect {
 
 	if promoted {
 		a.since = a.seq
+	}
+
+	if full {
+		effects = append(effects, Report{Note: NoteReplaceDone, Device: a.members[slot].Device, Slot: slot})
 	}
 
 	return append(effects, a.next()...)
