@@ -227,7 +227,7 @@ func (a *Array) replaced() []Effect {
 	}
 
 	a.successor.State = raid.InSync
-	effects := append([]Effect{StopSync{}}, a.writeSuperblocks()...)
+	effects := append([]Effect{SetSuccessor{}, StopSync{}}, a.writeSuperblocks()...)
 	a.since, a.sync.filled = a.seq, true
 
 	return effects

@@ -546,11 +546,15 @@ func (c *Core) setMember(slot raid.Slot) {
 // setSuccessor tells the data path who is to take over which slot.
 func (c *Core) setSuccessor() {
 	slot, m := c.array.Successor()
-	if m.State == raid.InSync {
+
+	full := m.State == raid.InSync
+	if full {
 		m.State, m.Recovered = raid.Recovering, c.cfg.Setup.Size // it is not the one to be read yet
 	}
 
-	c.path.SetSuccessor(slot, c.member(m))
+	member := c.member(m)
+	member.Full = full
+	c.path.SetSuccessor(slot, member)
 }
 
 func (c *Core) member(m engine.Member) stripe.Member {

@@ -716,7 +716,12 @@ func (w *world) reviveCurrent() {
 func (w *world) next() {
 	defer func() { w.degraded = w.degraded || w.m.array.Degraded() > 0 }()
 
+	_, heir := w.m.array.Successor()
+	lonely := heir.Device != engine.None && len(w.m.array.Spares()) == 0
+
 	switch n := w.rng.IntN(1000); {
+	case lonely && n < 50, heir.State == raid.InSync && n < 250:
+		w.fail() // of two at once, one may be the other's successor
 	case n < 300:
 		w.submit()
 	case n < 860:
@@ -797,12 +802,25 @@ func (w *world) fail() {
 	}
 
 	bad := w.rotten()
+	relief := false
 
-	if member.State == raid.InSync && !w.whole(slot) && (bad || w.rng.IntN(15) != 0) {
+	// What a full successor has is not lost, whoever else is missing.
+	if heir, s := w.m.array.Successor(); s.State == raid.InSync && w.takesOver(s.Device) && w.rng.IntN(4) != 0 {
+		slot, member, relief = heir, members[heir], true
+		d = w.m.drives[member.Device]
+	}
+
+	if d == nil || d.dead {
 		return
 	}
 
-	w.failed = true
+	if member.State == raid.InSync && !relief && !w.whole(slot) && (bad || w.rng.IntN(15) != 0) {
+		return
+	}
+
+	if w.failed = true; relief && !w.whole(slot) {
+		w.saw("relieved")
+	}
 
 	if w.rng.IntN(3) == 0 {
 		w.saw("fail-by-hand")
@@ -824,6 +842,13 @@ func (w *world) fail() {
 
 		second.dead = true
 	}
+}
+
+// takesOver reports whether a successor has all that it is to have.
+func (w *world) takesOver(id engine.DeviceID) bool {
+	d := w.m.drives[id]
+
+	return d != nil && !d.dead && w.clean(id) && !w.m.hangs.drives[d]
 }
 
 // rotten reports whether some drive has sectors that cannot be read.

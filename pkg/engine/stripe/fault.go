@@ -142,6 +142,14 @@ func (p *Path) giveUp(m *Member, slot raid.Slot, t *transfer) {
 	m.State = raid.Faulty
 	p.review()
 	p.failures = append(p.failures, Failure{Device: m.Device, Slot: slot, Op: t.op, Sector: t.at})
+
+	// What is under way is to find what the array finds as soon as it is told.
+	if slot == p.heir && m != &p.successor && p.successor.Full && p.successor.working() {
+		heir := p.successor
+		heir.State, heir.Recovered, heir.Full = raid.InSync, 0, false
+		p.SetSuccessor(raid.NoSlot, Member{Device: -1})
+		p.SetMember(slot, heir)
+	}
 }
 
 // addBad records component sectors of m as bad. Reports false if there is no

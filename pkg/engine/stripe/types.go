@@ -103,6 +103,9 @@ type Member struct {
 	// Recovered is the component offset below which a Recovering member is
 	// right.
 	Recovered raid.Sectors
+	// Full says of a successor that it holds everything: it has the slot as soon
+	// as the member there is given up.
+	Full bool
 	// WriteMostly and Slow members are read only where the others do not do.
 	WriteMostly, Slow bool
 	// Bad is where the member holds no valid data, or nil if there is no log
