@@ -12,6 +12,7 @@ import (
 
 	"raid-assembler/internal/golden"
 	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/ddf"
 	"raid-assembler/pkg/metadata/md1"
 	"raid-assembler/pkg/raid"
 )
@@ -38,7 +39,12 @@ func probeImages(t *testing.T, set golden.Set, images [][]byte) []Member {
 			},
 		}
 
-		sb, err := md1.Format{}.Probe(m.Source)
+		var format metadata.Format = md1.Format{}
+		if strings.HasPrefix(set.Name, "ddf-") {
+			format = ddf.Format{}
+		}
+
+		sb, err := format.Probe(m.Source)
 		if err != nil {
 			t.Fatalf("%s %s: %v", set.Name, m.Name, err)
 		}
@@ -102,8 +108,10 @@ func permutations(members []Member, f func([]Member)) {
 	place(0)
 }
 
-// readableSets are all golden sets of md.
-func readableSets(t *testing.T) []golden.Set { return golden.Sets(t, "md10-", "md11-", "md12-") }
+// readableSets are all golden sets of formats that are known.
+func readableSets(t *testing.T) []golden.Set {
+	return golden.Sets(t, "md10-", "md11-", "md12-", "ddf-")
+}
 
 // TestGolden: what md wrote is what we read, with all members and without any
 // of them that the level survives the loss of; without more nothing is read.

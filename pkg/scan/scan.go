@@ -14,11 +14,7 @@ import (
 	"strings"
 
 	"raid-assembler/pkg/metadata"
-	"raid-assembler/pkg/metadata/md1"
 )
-
-// Formats returns the metadata modules that this program has.
-func Formats() []metadata.Format { return []metadata.Format{md1.Format{}} }
 
 // Creates returns the metadata module that makes metadata of the version given,
 // as people call it; an empty one is the usual.
@@ -103,7 +99,9 @@ func Scan(src metadata.Source, formats ...metadata.Format) Result {
 
 	// Such a superblock is news only where no module knows it for its own.
 	if r.Superblock != nil || len(corrupt) > 0 {
-		r.Signatures = slices.DeleteFunc(signatures, func(s Signature) bool { return s.Kind == kindStray })
+		r.Signatures = slices.DeleteFunc(signatures, func(s Signature) bool {
+			return s.Kind == kindStray || s.Kind == r.Module
+		})
 	}
 
 	if r.Superblock == nil {
@@ -121,7 +119,7 @@ func Scan(src metadata.Source, formats ...metadata.Format) Result {
 	}
 
 	for _, s := range r.Signatures {
-		if why := s.contradicts(r.Superblock, src.Size); why != "" {
+		if why := s.contradictsAll(r.Superblock, src.Size); why != "" {
 			r.Conflicts = append(r.Conflicts, why)
 		}
 	}

@@ -49,6 +49,8 @@ func (s Signature) contradicts(sb *metadata.Superblock, size raid.Sectors) strin
 	first, last := sb.DataOffset, sb.DataOffset+sb.DataSize
 
 	switch at := raid.Sectors(s.Offset / raid.SectorSize); {
+	case sb.Array.IsZero():
+		return fmt.Sprintf("a partition table, %v, on a spare, which has no content", s)
 	case at < first || at >= last:
 		return fmt.Sprintf("a partition table, %v, in front of the data of the array", s)
 	case s.end > last && s.end <= size:
@@ -60,6 +62,20 @@ func (s Signature) contradicts(sb *metadata.Superblock, size raid.Sectors) strin
 	default:
 		return ""
 	}
+}
+
+// contradictsAll returns why s contradicts what a superblock says of each array
+// that the device is a member of, for it may be the content of any; or nothing.
+func (s Signature) contradictsAll(sb *metadata.Superblock, size raid.Sectors) string {
+	why := ""
+
+	for _, one := range sb.All() {
+		if why = s.contradicts(one, size); why == "" {
+			break
+		}
+	}
+
+	return why
 }
 
 // magic is a signature at a fixed place.

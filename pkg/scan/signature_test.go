@@ -147,7 +147,6 @@ func TestSignatures(t *testing.T) {
 		{"bcache", put(4120, "\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81"), []string{
 			"4096 bcache",
 		}},
-		{"ddf", put(-512, "\xde\x11\xde\x11"), []string{"16776704 ddf"}},
 		{"imsm", put(-1024, "Intel Raid ISM Cfg Sig. 1.0.00"), []string{"16776192 imsm"}},
 		{"md 0.90", put(16711680, "\xfc\x4e\x2b\xa9"), []string{"16711680 md 0.90"}},
 		{"md 0.90, big-endian", put(16711680, "\xa9\x2b\x4e\xfc"), []string{"16711680 md 0.90"}},

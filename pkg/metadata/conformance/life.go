@@ -459,6 +459,12 @@ func (h *history) checkResult(what string, st metadata.State) {
 
 		numbers[sb.Number] = id
 
+		if sb.Array.IsZero() && record.State == raid.Spare {
+			h.checkSpare(what, sb, id)
+
+			continue
+		}
+
 		if sb.Array != h.array || sb.Events != h.keeper.Events() || sb.Unsupported != "" {
 			h.t.Errorf("%s: device %d: array %v, %d events, unsupported %q",
 				what, id, sb.Array, sb.Events, sb.Unsupported)
@@ -481,11 +487,42 @@ func (h *history) checkResult(what string, st metadata.State) {
 			h.t.Errorf("%s: device %d: recovery offset %d, want %d", what, id, sb.RecoveryOffset, recovered)
 		}
 
-		if area := (Extent{sb.DataOffset.Bytes(), sb.DataSize.Bytes()}); area != h.areas[id] {
+		if area := (Extent{sb.DataOffset.Bytes(), sb.DataSize.Bytes()}); !h.isArea(sb, area, h.areas[id]) {
 			h.t.Errorf("%s: device %d: data at %v, want %v", what, id, area, h.areas[id])
 		}
 
 		h.checkRoles(what, sb, id, st)
+	}
+}
+
+// isArea reports whether the data of a member is where it was said to be. In a
+// container other arrays may have what this one has no use for.
+func (h *history) isArea(sb *metadata.Superblock, area, want Extent) bool {
+	if sb.Container.IsZero() {
+		return area == want
+	}
+
+	return area.Offset == want.Offset && area.Size >= h.geometry.Size.Bytes() && area.Size <= want.Size
+}
+
+// checkSpare checks what device id says, which is a spare of the container.
+func (h *history) checkSpare(what string, sb *metadata.Superblock, id metadata.MemberID) {
+	h.t.Helper()
+
+	if sb.Container.IsZero() || sb.Unsupported != "" || sb.Role(sb.Number) != raid.RoleSpare {
+		h.t.Errorf("%s: device %d, a spare, is %v of container %v, unsupported %q",
+			what, id, sb.Role(sb.Number), sb.Container, sb.Unsupported)
+	}
+
+	for other := range h.members {
+		if other == id || h.members[other].State == raid.Faulty {
+			continue
+		}
+
+		if its := mustProbe(h.t, h.format, &h.disks[other]); its.Container != sb.Container || its.Number == sb.Number {
+			h.t.Errorf("%s: spare %d is number %d of container %v, and device %d number %d of %v",
+				what, id, sb.Number, sb.Container, other, its.Number, its.Container)
+		}
 	}
 }
 

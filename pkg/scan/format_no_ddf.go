@@ -1,0 +1,7 @@
+//go:build no_ddf
+
+package scan
+
+import "raid-assembler/pkg/metadata"
+
+func ddfFormat() []metadata.Format { return nil }
