@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
 )
 
 // Creates returns the metadata module that makes metadata of the version given,
@@ -118,13 +119,18 @@ func Scan(src metadata.Source, formats ...metadata.Format) Result {
 		r.Conflicts = append(r.Conflicts, err.Error())
 	}
 
+	r.contradict(src.Size)
+
+	return r
+}
+
+// contradict notes which signatures contradict the superblock.
+func (r *Result) contradict(size raid.Sectors) {
 	for _, s := range r.Signatures {
-		if why := s.contradictsAll(r.Superblock, src.Size); why != "" {
+		if why := s.contradictsAll(r.Superblock, size); why != "" {
 			r.Conflicts = append(r.Conflicts, why)
 		}
 	}
-
-	return r
 }
 
 func describe(sb *metadata.Superblock, module string) string {
