@@ -92,7 +92,8 @@ type View struct {
 	Forced map[raid.UUID]bool
 }
 
-// Device is one block device, and what was found on it.
+// Device is one block device, and what was found on it. One that is a member of
+// several arrays is there once for each, with the same Path.
 type Device struct {
 	Path    string // names it in decisions, and decides nothing
 	Serial  string
@@ -129,6 +130,9 @@ type Superblock struct {
 	Log            bool         // partial parity is logged, so that parity can be made right
 	Unsupported    string       // why such arrays cannot be run, or empty
 }
+
+// of reports whether d is a member of an array by its own word.
+func (d *Device) of(array raid.UUID) bool { return d.Superblock != nil && d.Superblock.Array == array }
 
 // role returns what sb says of the device with the given number.
 func (sb *Superblock) role(number int) raid.Role {
@@ -298,8 +302,18 @@ func Decide(v View, cfg Config) []Decision {
 // must not show.
 func sorted(devices []Device) []Device {
 	return slices.SortedFunc(slices.Values(devices), func(a, b Device) int {
-		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Serial, b.Serial))
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Serial, b.Serial),
+			compareArrays(a.Superblock, b.Superblock))
 	})
+}
+
+// compareArrays orders what one device is of several arrays.
+func compareArrays(a, b *Superblock) int {
+	if a == nil || b == nil {
+		return 0
+	}
+
+	return slices.Compare(a.Array[:], b.Array[:])
 }
 
 // group returns the devices of each array, and those of no array that are
@@ -310,6 +324,8 @@ func group(devices []Device, taken map[*Device]bool) (arrays map[raid.UUID][]*De
 	for i := range devices {
 		switch d := &devices[i]; {
 		case taken[d]:
+		case d.of(raid.UUID{}):
+			strays = append(strays, d)
 		case d.Superblock != nil:
 			arrays[d.Superblock.Array] = append(arrays[d.Superblock.Array], d)
 		case d.Corrupt != "" || d.Unreadable != "" || d.Foreign != "":
@@ -376,6 +392,8 @@ func (d *Device) fault() why {
 	case len(d.Conflicts) > 0:
 		return because(Conflict, "it is a member and something else too (%s): erase what is wrong with wipefs",
 			list(slices.Sorted(slices.Values(d.Conflicts))))
+	case d.of(raid.UUID{}):
+		return because(Unneeded, "it is a spare of a container and of no array: raid-assembler add gives it to one")
 	default:
 		return why{}
 	}

@@ -47,7 +47,8 @@ func (t *tender) tend(others []*Device, cfg Config) []Decision {
 }
 
 // attached finds the device of each member that is here. A path is not enough:
-// it may name another disk by now.
+// it may name another disk by now. Of a device that is of several arrays it is
+// what is of this one.
 func attached(r *Running, all []Device) map[int]*Device {
 	found := make(map[int]*Device)
 
@@ -56,7 +57,7 @@ func attached(r *Running, all []Device) map[int]*Device {
 			d := &all[k]
 			same := d.Path == m.Path && (d.Serial == m.Serial || d.Serial == "" || m.Serial == "") &&
 				(d.DiskSeq == m.DiskSeq || d.DiskSeq == 0 || m.DiskSeq == 0)
-			if m.Path != "" && same {
+			if m.Path != "" && same && (found[i] == nil || d.of(r.UUID)) {
 				found[i] = d
 			}
 		}

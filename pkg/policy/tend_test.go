@@ -223,3 +223,43 @@ func TestActionString(t *testing.T) {
 		t.Errorf("names = %v, want %d", seen, int(RemoveMember)+1)
 	}
 }
+
+// TestSecondArrayOfDevices has one array of two devices run, and a second on the
+// same devices start, whatever the order in which they are told.
+func TestSecondArrayOfDevices(t *testing.T) {
+	one, two := raid.UUID{1}, raid.UUID{2}
+
+	member := func(path string, array raid.UUID, number int) Device {
+		return Device{Path: path, Serial: path, Superblock: &Superblock{
+			Array: array, Device: raid.UUID{9, byte(number)}, Number: number, Roles: []raid.Role{0, 1}, Events: 5,
+			Geometry: raid.Geometry{Level: raid.Level1, Disks: 2, Size: 100}, DataSize: 100,
+			ResyncOffset: raid.MaxSectors, RecoveryOffset: raid.MaxSectors,
+		}}
+	}
+
+	v := View{
+		Devices: []Device{member("a", one, 0), member("b", one, 1), member("b", two, 1), member("a", two, 0)},
+		Running: []Running{{UUID: one, Level: raid.Level1, State: raid.Clean, Members: []RunningMember{
+			{Path: "a", Serial: "a", Slot: 0, State: raid.InSync}, {Path: "b", Serial: "b", Slot: 1, State: raid.InSync},
+		}}},
+	}
+
+	for range 4 {
+		ds := Decide(v, DefaultConfig())
+		if len(ds) != 1 || ds[0].Action != Start || ds[0].Array != two || len(ds[0].Members) != 2 {
+			t.Errorf("decided %v, want the second array to be started, and nothing else", ds)
+		}
+
+		v.Devices = append(v.Devices[1:], v.Devices[0])
+	}
+}
+
+// TestSpareOfAContainer leaves a spare alone that is of no array, and says why.
+func TestSpareOfAContainer(t *testing.T) {
+	v := View{Devices: []Device{{Path: "a", Superblock: &Superblock{Device: raid.UUID{9}}}}}
+
+	ds := Decide(v, DefaultConfig())
+	if len(ds) != 1 || ds[0].Action != LeaveAlone || ds[0].Cause != Unneeded || ds[0].Device != "a" {
+		t.Errorf("decided %v, want the device to be left alone", ds)
+	}
+}

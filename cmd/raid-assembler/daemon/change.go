@@ -128,9 +128,11 @@ func (d *Daemon) known() []raid.UUID {
 	}
 
 	for _, dk := range d.disks {
-		if sb := dk.found.Superblock; sb != nil {
+		for _, sb := range dk.all() {
 			set[sb.Array] = true
 		}
+
+		delete(set, raid.UUID{}) // of spares of containers
 	}
 
 	return slices.SortedFunc(maps.Keys(set), func(a, b raid.UUID) int { return slices.Compare(a[:], b[:]) })

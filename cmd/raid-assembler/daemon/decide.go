@@ -52,7 +52,14 @@ func (d *Daemon) view(now time.Time) policy.View {
 
 	// What has not been read yet is there all the same: the engine may have it.
 	for _, dk := range d.sortedDisks() {
-		v.Devices = append(v.Devices, d.device(dk))
+		v.Devices = append(v.Devices, d.device(dk, dk.found.Superblock))
+
+		// It is there once for each array that it is a member of.
+		if sb := dk.found.Superblock; sb != nil {
+			for _, other := range sb.Others {
+				v.Devices = append(v.Devices, d.device(dk, other))
+			}
+		}
 	}
 
 	for _, a := range d.arrays {
@@ -64,10 +71,10 @@ func (d *Daemon) view(now time.Time) policy.View {
 	return v
 }
 
-func (d *Daemon) device(dk *disk) policy.Device {
+func (d *Daemon) device(dk *disk, sb *metadata.Superblock) policy.Device {
 	return policy.Device{
 		Path: dk.Path, Serial: dk.Serial, DiskSeq: dk.Seq, Size: dk.Size,
-		Superblock: superblock(dk.found.Superblock),
+		Superblock: superblock(sb),
 		Corrupt:    dk.found.Corrupt, Unreadable: dk.found.Unreadable,
 		Foreign: dk.found.Foreign, Conflicts: dk.found.Conflicts,
 		Claimed: dk.Claimed, Shunned: d.shun[dk.Path].reason,
@@ -244,7 +251,7 @@ func (d *Daemon) performed(uuid raid.UUID, what string, err error) {
 
 	// What the engine was asked for may rest on an old look at the devices.
 	for _, dk := range d.disks {
-		if sb := dk.found.Superblock; sb != nil && sb.Array == uuid && dk.attached == "" {
+		if dk.of(uuid) != nil && dk.attached == "" {
 			d.probe(dk)
 		}
 	}

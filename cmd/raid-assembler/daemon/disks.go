@@ -9,6 +9,7 @@ import (
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/journal"
+	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
 
@@ -25,6 +26,24 @@ type disk struct {
 	slow     bool      // it has taken longer than decisions wait
 	attached string    // how the engine has it; empty if it does not
 	told     raid.UUID // of the member that the journal knows it as
+}
+
+// of returns what a device says of an array, or nil if it is no member of it.
+func (dk *disk) of(array raid.UUID) *metadata.Superblock {
+	if dk.found.Superblock == nil {
+		return nil
+	}
+
+	return dk.found.Superblock.Of(array)
+}
+
+// all returns what a device says of each array that it is a member of.
+func (dk *disk) all() []*metadata.Superblock {
+	if dk.found.Superblock == nil {
+		return nil
+	}
+
+	return dk.found.Superblock.All()
 }
 
 // shunned is a device that the operator took out of an array.
@@ -290,7 +309,11 @@ func (d *Daemon) clocks(now time.Time) map[raid.UUID]time.Duration {
 	}
 
 	for _, dk := range d.disks {
-		if sb := dk.found.Superblock; sb != nil && !running[sb.Array] {
+		for _, sb := range dk.all() {
+			if sb.Array.IsZero() || running[sb.Array] {
+				continue
+			}
+
 			if _, ok := d.first[sb.Array]; !ok {
 				d.first[sb.Array] = now
 			}

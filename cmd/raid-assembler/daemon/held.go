@@ -111,13 +111,11 @@ func (d *Daemon) pluggedAnew(uuid raid.UUID, then map[uint64]bool) bool {
 	gone := true
 
 	for _, dk := range d.disks {
-		sb := dk.found.Superblock
-
 		switch {
 		case dk.Ignored != "":
 		case !dk.probed || dk.found.Unreadable != "":
 			gone = false
-		case sb == nil || sb.Array != uuid:
+		case dk.of(uuid) == nil:
 		case !then[dk.Seq]:
 			return true
 		default:
@@ -134,7 +132,7 @@ func (d *Daemon) seqsOf(uuid raid.UUID) []uint64 {
 
 	for _, dk := range d.sortedDisks() {
 		attached := strings.HasPrefix(dk.attached, uuid.String()+" ")
-		if sb := dk.found.Superblock; attached || sb != nil && sb.Array == uuid {
+		if attached || dk.of(uuid) != nil {
 			seqs = append(seqs, dk.Seq)
 		}
 	}

@@ -47,12 +47,11 @@ func (d *Daemon) mayAdd(uuid raid.UUID, dk *disk, force bool) error {
 		return err
 	}
 
-	sb := dk.found.Superblock
 	diverged := slices.ContainsFunc(d.decisions, func(dec policy.Decision) bool {
 		return dec.Device == dk.Path && (dec.Cause == policy.Diverged || dec.Cause == policy.Cloned)
 	})
 
-	if force || sb != nil && sb.Array == uuid && !diverged && len(dk.found.Conflicts) == 0 {
+	if force || dk.of(uuid) != nil && !diverged && len(dk.found.Conflicts) == 0 {
 		return nil
 	}
 
@@ -83,7 +82,7 @@ func free(dk *disk) error {
 func contents(dk *disk) string {
 	what := slices.Clone(dk.found.Others)
 
-	if sb := dk.found.Superblock; sb != nil {
+	for _, sb := range dk.all() {
 		what = append(what, fmt.Sprintf("a member of the array %q (%v)", sb.Name, sb.Array))
 	}
 

@@ -102,8 +102,7 @@ func (d *Daemon) addRefused(st *api.Status, dec policy.Decision) {
 	}
 
 	for _, dk := range d.sortedDisks() {
-		sb := dk.found.Superblock
-		if sb != nil && sb.Array == dec.Array && dk.attached == "" && !listed(st.Unused, dk) {
+		if dk.of(dec.Array) != nil && dk.attached == "" && !listed(st.Unused, dk) {
 			st.Unused = append(st.Unused, api.Idle{
 				Device: dk.Path, Serial: dk.Serial, Array: d.nameOf(dec.Array), Reason: dec.Reason,
 			})
@@ -139,6 +138,7 @@ func (d *Daemon) inactive(dec policy.Decision) api.Array {
 		return a
 	}
 
+	a.Container = api.Container(best.Container)
 	a.Metadata, a.Level, a.Layout = best.Format, best.Level.String(), best.Layout.Name(best.Level)
 	a.ChunkKiB = int64(best.Chunk) / 2
 
@@ -149,7 +149,7 @@ func (d *Daemon) inactive(dec policy.Decision) api.Array {
 	filled := make(map[int]bool)
 
 	for _, dk := range d.sortedDisks() {
-		if sb := dk.found.Superblock; sb != nil && sb.Array == dec.Array {
+		if sb := dk.of(dec.Array); sb != nil {
 			m := d.inactiveMember(dk, sb)
 			if m.Slot != nil && m.State != string(raid.Stale) {
 				filled[*m.Slot] = true
@@ -196,8 +196,8 @@ func (d *Daemon) freshest(uuid raid.UUID) *metadata.Superblock {
 	var best *metadata.Superblock
 
 	for _, dk := range d.sortedDisks() {
-		sb := dk.found.Superblock
-		if sb == nil || sb.Array != uuid {
+		sb := dk.of(uuid)
+		if sb == nil {
 			continue
 		}
 
