@@ -125,6 +125,10 @@ func (p *program) examine(_ *cobra.Command, args []string) (exitCode, error) {
 
 		if l.Superblock != nil {
 			reports[i].Superblock = reportOf(l.Superblock)
+
+			for _, other := range l.Superblock.Others {
+				reports[i].Others = append(reports[i].Others, reportOf(other))
+			}
 		}
 	}
 
@@ -146,6 +150,8 @@ type examineReport struct {
 	Conflicts  []string          `json:"conflicts"`
 	Signatures []signatureReport `json:"signatures"`
 	Superblock *superblockReport `json:"superblock"`
+	// Others are of the further arrays that the device is a member of.
+	Others []*superblockReport `json:"others,omitempty"`
 }
 
 type signatureReport struct {
@@ -259,6 +265,10 @@ func (r examineReport) text() string {
 
 	if r.Superblock != nil {
 		r.Superblock.text(&b)
+	}
+
+	for _, other := range r.Others {
+		other.text(&b)
 	}
 
 	for _, s := range r.Signatures {
