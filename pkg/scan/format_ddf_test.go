@@ -5,9 +5,12 @@ package scan
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/conformance"
+	"raid-assembler/pkg/raid"
 )
 
 // TestDDFMagic: what begins as an anchor and is none is not to be overwritten.
@@ -18,5 +21,21 @@ func TestDDFMagic(t *testing.T) {
 	r := Scan(metadata.Source{ReaderAt: bytes.NewReader(image), Size: 2048, Block: 512}, Formats()...)
 	if !errors.Is(r.Err, metadata.ErrCorrupt) || len(r.Signatures) != 1 || r.Signatures[0].Kind != "ddf" {
 		t.Errorf("Scan() = %+v", r)
+	}
+}
+
+// TestDDFIsShown: arrays of DDF are read, and say that they are not to be run.
+func TestDDFIsShown(t *testing.T) {
+	g := conformance.LoadGolden(t, "ddf-raid5-3")
+	for i := range g.Members {
+		r := Scan(g.Source(i), Formats()...)
+		if r.Superblock == nil || r.Superblock.Level != raid.Level5 || !strings.Contains(r.Superblock.Unsupported, "mdadm") ||
+			r.Superblock.Unreadable != "" || r.Err != nil || len(r.Conflicts) > 0 {
+			t.Errorf("member %d: Scan() = %+v", i, r)
+		}
+	}
+
+	if _, _, err := Creates("ddf"); err == nil {
+		t.Error("arrays of DDF are made")
 	}
 }

@@ -51,13 +51,17 @@ func (c *container) addDisk(src metadata.Source, device raid.UUID) (*disk, error
 		return nil, err
 	}
 
+	guid := append(append(make([]byte, 0, guidSize), vendorMD...), device[:]...)
+	if c.hasDisk(guid) {
+		return nil, errors.New("another array of the container has it, and where the data of both would be is unknown")
+	}
+
 	index := c.vacancy()
 	if index < 0 {
 		return nil, fmt.Errorf("all of %d entries for disks are taken", c.form.order.Uint16(c.physical[offMax:]))
 	}
 
 	d := &disk{refnum: c.newRefnum(device), index: index, size: src.Size, room: room, anchorAt: src.Size - 1}
-	guid := append(append(make([]byte, 0, guidSize), vendorMD...), device[:]...)
 
 	for i, like := range c.like.areas {
 		a := like.model(places[i], blockOf(src))
@@ -92,6 +96,18 @@ func (c *container) addDisk(src metadata.Source, device raid.UUID) (*disk, error
 	copy(e[offPath:], " Information: nil\x00")
 
 	return d, nil
+}
+
+// hasDisk reports whether the container has a disk with a guid: whoever adds one to
+// several arrays gives it the same.
+func (c *container) hasDisk(guid []byte) bool {
+	for i := range int(c.form.order.Uint16(c.physical[offMax:])) {
+		if bytes.Equal(c.entry(i)[:guidSize], guid) {
+			return true
+		}
+	}
+
+	return false
 }
 
 // drop undoes addDisk.

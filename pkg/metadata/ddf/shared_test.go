@@ -75,6 +75,16 @@ func TestTwoArrays(t *testing.T) {
 		}
 	}
 
+	// Where the data of both would be on a further disk nobody knows.
+	spare := blanks(1, 512)[0].Source()
+	if _, _, _, err := a.Add(spare, raid.UUID{5}); err != nil {
+		t.Fatal(err)
+	}
+
+	if _, _, _, err := b.Add(spare, raid.UUID{5}); err == nil || !strings.Contains(err.Error(), "another array") {
+		t.Errorf("Add() of another array's disk: error = %v", err)
+	}
+
 	failed := inSync(0, 1)
 	failed[1] = metadata.MemberRecord{State: raid.Faulty, Slot: 1}
 	apply(all, b.Record(metadata.State{Members: failed, Now: now}))
