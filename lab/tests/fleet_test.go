@@ -160,7 +160,9 @@ func (f *fleet) engineStarts() {
 		f.MustInstall(stage)
 	}
 
-	f.MustShell("systemctl start raid-engine.socket raid-assembler.service")
+	// While our rules were not there yet, mdadm's took members for md again that md
+	// had just let go of, if udev came late to the news of that.
+	f.MustShell("udevadm settle; mdadm --stop --scan --quiet; systemctl start raid-engine.socket raid-assembler.service")
 	f.awaitAll("assembled", whole)
 }
 
