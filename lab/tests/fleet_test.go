@@ -138,8 +138,10 @@ func (f *fleet) note() {
 // redundant are the arrays that survive the loss of a member.
 func redundant(k kind) bool { return k.loses > 0 }
 
-// createScript has mdadm make an array, and md fill and stop it.
-const createScript = `mdadm --create /dev/md/$A --run --quiet --assume-clean --homehost=%none --data-offset=1M $C $D
+// createScript has mdadm make an array, and md fill and stop it. Two of mdadm may
+// choose the same free device.
+const createScript = `flock -o /run/create mdadm --create /dev/md/$A --run --quiet --assume-clean --homehost=%none \
+	--data-offset=1M $C $D
 there /dev/md/$A
 exercise fill -model $M /dev/md/$A
 mdadm --stop --quiet /dev/md/$A`
