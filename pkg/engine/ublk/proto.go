@@ -230,5 +230,8 @@ func readMessages(r io.Reader, f func(message) error) error {
 			return err
 		}
 	}
-	return lines.Err()
+	if err := lines.Err(); !errors.Is(err, unix.ECONNRESET) {
+		return err
+	}
+	return nil // it closed with messages from here unread
 }

@@ -2,6 +2,7 @@ package ublk
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +24,15 @@ func (f fakeDriver) Do(ctx context.Context, c Command) (Reply, error) { return f
 // newPair connects a client to a server over a socket pair. The result of the server comes through the channel.
 func newPair(ctx context.Context, t *testing.T, driver Commander) (*Client, <-chan error) {
 	t.Helper()
+	theirs, ours := connections(t)
+	served := make(chan error, 1)
+	go func() { served <- ServeControl(ctx, theirs, driver) }()
+	return NewClient(ours), served
+}
+
+// connections returns the two ends of a socket pair.
+func connections(t *testing.T) (a, b net.Conn) {
+	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -37,9 +47,7 @@ func newPair(ctx context.Context, t *testing.T, driver Commander) (*Client, <-ch
 			t.Fatal(err)
 		}
 	}
-	served := make(chan error, 1)
-	go func() { served <- ServeControl(ctx, conns[0], driver) }()
-	return NewClient(conns[1]), served
+	return conns[0], conns[1]
 }
 
 func TestControlRoundTrip(t *testing.T) {
@@ -197,6 +205,28 @@ func TestEngineDies(t *testing.T) {
 	}
 	if err := (Control{client}).StopDev(context.Background(), 0); !errors.Is(err, ErrConnectionLost) {
 		t.Errorf("command after Close: %v, want %v", err, ErrConnectionLost)
+	}
+}
+
+// TestEngineDiesBeforeItReads closes the client's end with a reply in it, which resets the connection.
+func TestEngineDiesBeforeItReads(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	theirs, ours := connections(t)
+	served := make(chan error, 1)
+	go func() {
+		served <- ServeControl(context.Background(), theirs, fakeDriver(func(context.Context, Command) (Reply, error) {
+			return Reply{}, nil
+		}))
+	}()
+	out := encoder{enc: json.NewEncoder(ours)}
+	if err := out.send(message{Command: &Command{Op: OpStopDev}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ours.Read(make([]byte, 1)); err != nil { // the rest of the reply stays unread
+		t.Fatal(err)
+	}
+	if err := errors.Join(ours.Close(), <-served); err != nil {
+		t.Error(err)
 	}
 }
 
