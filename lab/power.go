@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,15 +56,76 @@ func (g *Guest) PowerOn() error {
 	return g.appeared(g.plugged())
 }
 
+// errStaleCode says that QEMU ran an instruction which the kernel had replaced
+// by then: a breakpoint that it sets while another CPU may run the code it
+// changes. The kernel patches itself most while it boots.
+var errStaleCode = errors.New("the emulator ran code that the guest's kernel had replaced")
+
 // booted waits until systemd has nothing left to start. Units may have failed.
+// What the emulator broke is booted again.
 func (g *Guest) booted(ctx context.Context) error {
-	if err := g.m.Agent.Sync(ctx); err != nil {
+	for {
+		before, err := g.m.Console()
+		if err != nil {
+			return err
+		}
+
+		err = g.boots(ctx, len(before))
+		if !errors.Is(err, errStaleCode) {
+			return err
+		}
+
+		g.log.Print(err, "; it is reset")
+
+		if err := g.m.Execute("system_reset", nil, nil); err != nil {
+			return err
+		}
+	}
+}
+
+// boots waits for one boot, whose messages begin at an offset of the console.
+func (g *Guest) boots(ctx context.Context, from int) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	go func() {
+		for ctx.Err() == nil {
+			if err := g.panicked(from); err != nil {
+				cancel(err)
+			}
+
+			time.Sleep(200 * time.Millisecond)
+		}
+	}()
+
+	err := g.m.Agent.Sync(ctx)
+	if err == nil {
+		_, err = g.Run(ctx, "systemctl", "is-system-running", "--wait")
+	}
+
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return fmt.Errorf("%w (%w)", cause, err)
+	}
+
+	return err
+}
+
+// panicked returns an error if the kernel has panicked since an offset of the
+// console.
+func (g *Guest) panicked(from int) error {
+	said, err := g.m.Console()
+	if err != nil {
 		return err
 	}
 
-	_, err := g.Run(ctx, "systemctl", "is-system-running", "--wait")
-
-	return err
+	switch said = said[from:]; {
+	case !bytes.Contains(said, []byte("end Kernel panic")):
+		return nil
+	case bytes.Contains(said, []byte("Oops: int3")):
+		return fmt.Errorf("lab: the guest's kernel panicked: %w", errStaleCode)
+	default:
+		return errors.New("lab: the guest's kernel panicked")
+	}
 }
 
 // Reboot has the guest's systemd reboot, and returns when it has booted.

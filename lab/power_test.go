@@ -11,18 +11,29 @@ import (
 	"raid-assembler/lab"
 )
 
+// TestReboot has the kernel panic on its way up, as it does when the emulator
+// runs what the kernel has replaced.
 func TestReboot(t *testing.T) {
 	g := lab.Start(t, lab.Disk{Serial: "kept", Size: 16 * mib})
 
 	boot := g.MustReadFile("/proc/sys/kernel/random/boot_id")
-	g.MustShell("touch /root/installed")
+	g.MustShell(`touch /root/installed
+cat > /etc/systemd/system/panic.service <<'END'
+[Service]
+ExecStart=sh -c 'mv /root/installed /root/again; sync; echo Oops: int3 > /dev/ttyS0; echo c > /proc/sysrq-trigger'
+[Unit]
+ConditionPathExists=/root/installed
+[Install]
+WantedBy=multi-user.target
+END
+systemctl enable panic`)
 	g.MustReboot()
 
 	if again := g.MustReadFile("/proc/sys/kernel/random/boot_id"); again == boot {
 		t.Error("the guest did not boot")
 	}
 
-	g.MustShell("[ -e /root/installed ]; lsblk -dno SERIAL | grep -qx kept")
+	g.MustShell("[ -e /root/again ]; lsblk -dno SERIAL | grep -qx kept")
 }
 
 // TestPowerOffAndOn checks a cold boot with its disks, of which one has been

@@ -127,10 +127,22 @@ func (a *Agent) send(request []byte) error {
 
 // receive returns the answer to the last command.
 func (a *Agent) receive(ctx context.Context) (response, error) {
-	deadline, _ := ctx.Deadline() // a zero deadline means none
-	if err := a.conn.SetReadDeadline(deadline); err != nil {
+	if err := a.conn.SetReadDeadline(time.Time{}); err != nil {
 		return response{}, err
 	}
+
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+
+		_ = a.conn.SetReadDeadline(time.Now()) // a connection that is closed does not need it
+	})
+
+	defer func() {
+		if !stop() {
+			<-ended
+		}
+	}()
 
 	for {
 		line, err := a.r.ReadBytes('\n')

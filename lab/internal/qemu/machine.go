@@ -25,6 +25,9 @@ const (
 // DataPort is where the guest finds the port that carries bulk data.
 const DataPort = "/dev/virtio-ports/lab.data"
 
+// consoleLog is the name of the console's log.
+const consoleLog = "console.log"
+
 // SCSIBus is where disks are plugged in.
 const SCSIBus = "scsi.0"
 
@@ -79,7 +82,7 @@ func (c Config) args() []string {
 		"-object", ram,
 		"-kernel", c.Kernel, "-initrd", c.Initrd,
 		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file="+c.Root,
-		"-chardev", "file,id=console,append=on,path="+filepath.Join(c.Dir, "console.log"),
+		"-chardev", "file,id=console,append=on,path="+filepath.Join(c.Dir, consoleLog),
 		"-serial", "chardev:console",
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fdQMP), "-mon", "chardev=qmp,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", fdAgent),

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ type Machine struct {
 	Agent *Agent
 	Data  net.Conn // the host's end of [DataPort]
 
+	dir    string // of the console
 	qmp    *monitor
 	cmd    *exec.Cmd
 	stderr bytes.Buffer
@@ -47,7 +49,7 @@ var spawner = sync.OnceValue(func() chan<- func() {
 
 // Start starts QEMU with its CPUs stopped. It dies with the calling process.
 func Start(c Config) (*Machine, error) {
-	m := &Machine{done: make(chan struct{})}
+	m := &Machine{dir: c.Dir, done: make(chan struct{})}
 
 	var theirs []*os.File
 	defer func() {
@@ -138,6 +140,16 @@ func (m *Machine) Continue() error { return m.Execute("cont", nil, nil) }
 // Events returns a channel that gets the name of every event from now on, and
 // is closed with QEMU. cancel ends that.
 func (m *Machine) Events() (events <-chan string, cancel func()) { return m.qmp.subscribe() }
+
+// Console returns what the guest has printed on its console, before a reset too.
+func (m *Machine) Console() ([]byte, error) {
+	said, err := os.ReadFile(filepath.Join(m.dir, consoleLog))
+	if err != nil {
+		return nil, fmt.Errorf("qemu: %w", err)
+	}
+
+	return said, nil
+}
 
 // Save writes the machine's state, without its memory, to a file. The memory
 // is where [Config].RAM says. The machine cannot go on afterwards.
