@@ -23,9 +23,13 @@ var arrays = []struct {
 	},
 }
 
+// soon is less than any deadline of the policy: what is done so soon was done
+// because of its event. How soon exactly depends on the machine below the guest.
+const soon = 15 * time.Second
+
 // TestAssemble pulls the disks of an array of mdadm's and pushes them in again
-// in some order: it is there within 2 s of the last, has its content, takes
-// writes, and md finds nothing wrong with it afterwards.
+// in some order: it is there soon after the last, has its content, takes writes,
+// and md finds nothing wrong with it afterwards.
 func TestAssemble(t *testing.T) {
 	for _, tt := range arrays {
 		t.Run(tt.name, func(t *testing.T) {
@@ -48,10 +52,8 @@ func TestAssemble(t *testing.T) {
 				b.MustShell(fmt.Sprintf("cmp /root/%[1]s.data /dev/raid/%[1]s", tt.name))
 			}
 
-			// A busy machine under the guest makes it later, and nothing makes it
-			// sooner.
-			if slices.Min(took) > 2*time.Second {
-				t.Errorf("%s was assembled %v after its last disk, want 2 s", tt.name, took)
+			if slices.Min(took) > soon {
+				t.Errorf("%s was assembled %v after its last disk, want %v", tt.name, took, soon)
 			}
 
 			b.useAndHandBack(tt.array, disks)
@@ -84,7 +86,7 @@ func (b *box) pushInOrder(disks []*lab.GuestDisk, order []int) {
 // long after its last disk.
 func (b *box) arrives(name string, n int) time.Duration {
 	b.t.Helper()
-	b.MustWaitFor(20*time.Second, "test -e /dev/raid/"+name)
+	b.MustWaitFor(patience, "test -e /dev/raid/"+name)
 
 	assembled := b.told("ArrayAssembled", n)
 	if len(assembled) != n {
@@ -144,7 +146,7 @@ func TestNobodyElseAssembles(t *testing.T) {
 	disks := b.MustDisks(a.members, a.size, "m")
 	b.make(a, disks)
 	b.install()
-	b.await("one", 20*time.Second, "assembled at start", whole)
+	b.await("one", patience, "assembled at start", whole)
 
 	b.MustShell(`
 ! grep -q active /proc/mdstat
@@ -176,7 +178,7 @@ func TestPartitions(t *testing.T) {
 	b := start(t)
 	b.make(a, b.MustDisks(a.members, a.size, "m"))
 	b.install()
-	b.await("one", 20*time.Second, "assembled at start", whole)
+	b.await("one", patience, "assembled at start", whole)
 
 	// One partition of type Linux, from sector 2048, of 20480 sectors.
 	mbr := make([]byte, 512)
@@ -186,7 +188,7 @@ func TestPartitions(t *testing.T) {
 	b.MustWriteFile("/root/mbr", string(mbr), 0o600)
 	b.MustShell("dd if=/root/mbr of=/dev/raid/one oflag=direct status=none; raid-assembler stop one; " +
 		"raid-assembler assemble one")
-	b.MustWaitFor(20*time.Second, "test -b /dev/raid/one-part1 && test -L /dev/disk/by-id/raid-name-one-part1")
+	b.MustWaitFor(patience, "test -b /dev/raid/one-part1 && test -L /dev/disk/by-id/raid-name-one-part1")
 	b.MustShell("mkfs.ext4 -q /dev/raid/one-part1; mount /dev/raid/one-part1 /mnt; ! raid-assembler stop one; " +
 		"umount /mnt; raid-assembler stop one")
 }

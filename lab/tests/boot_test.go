@@ -21,7 +21,7 @@ func TestBoot(t *testing.T) {
 	b.install()
 
 	for _, a := range []array{one, five} {
-		b.await(a.name, 20*time.Second, "assembled at start", whole)
+		b.await(a.name, patience, "assembled at start", whole)
 		b.MustShell(fmt.Sprintf(`
 mkfs.ext4 -q -F /dev/raid/%[1]s
 udevadm settle
@@ -55,7 +55,7 @@ func TestDegradedBoot(t *testing.T) {
 	disks := b.MustDisks(a.members, a.size, "m")
 	b.make(a, disks)
 	b.install()
-	b.await("five", 20*time.Second, "assembled at start", whole)
+	b.await("five", patience, "assembled at start", whole)
 	b.MustShell("raid-assembler stop five; systemctl stop raid-assembler.service")
 	disks[2].MustUnplug()
 
@@ -63,13 +63,13 @@ func TestDegradedBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	b.MustWaitFor(20*time.Second, "journalctl -b -q RAID_EVENT=Waiting | grep -q .")
+	b.MustWaitFor(patience, "journalctl -b -q RAID_EVENT=Waiting | grep -q .")
 
 	if st := b.status(); len(st.Waiting) != 1 || st.Waiting[0].Present != 3 || st.Waiting[0].Needed != 4 {
 		t.Errorf("before the deadline the status is %+v, want one array that waits with 3 of 4 members", st)
 	}
 
-	b.await("five", time.Minute, "degraded", degradedBy(1))
+	b.await("five", patience, "degraded", degradedBy(1))
 
 	seen, degraded := b.told("SuperblockFound", 3), b.told("ArrayStartedDegraded", 1)
 	if len(seen) < 3 || len(degraded) != 1 {
@@ -79,7 +79,7 @@ func TestDegradedBoot(t *testing.T) {
 	waited := degraded[0].at() - seen[0].at()
 	t.Logf("started degraded %v after the first member was there", waited.Round(time.Millisecond))
 
-	if waited < deadline-time.Second || waited > deadline+5*time.Second {
+	if waited < deadline-time.Second || waited > deadline+soon {
 		t.Errorf("started degraded after %v, want %v", waited, deadline)
 	}
 
@@ -89,7 +89,7 @@ cp /dev/raid/five /root/five.data`)
 
 	// The late member missed writes. It must not be believed.
 	disks[2].MustReplug()
-	b.await("five", time.Minute, "healed", func(a api.Array) bool {
+	b.await("five", patience, "healed", func(a api.Array) bool {
 		return whole(a) && a.Members[2].Serial == "m2"
 	})
 
@@ -118,14 +118,14 @@ func TestPowerCut(t *testing.T) {
 
 			b.make(a, disks)
 			b.install()
-			b.await(a.name, 20*time.Second, "assembled at start", whole)
+			b.await(a.name, patience, "assembled at start", whole)
 			b.flushedWrites(a.name)
 
 			if err := b.PowerCut(lab.PowerCut{}); err != nil {
 				t.Fatal(err)
 			}
 
-			b.await(a.name, time.Minute, "assembled and resynced", whole)
+			b.await(a.name, patience, "assembled and resynced", whole)
 
 			if len(b.told("ResyncStarted", 1)) != 1 {
 				t.Errorf("no resync after a power cut under load")
@@ -153,7 +153,7 @@ while :; do
 	sync /dev/raid/%[1]s
 	echo "%[1]s $i" >> /root/acked
 done`, name))
-	b.MustWaitFor(time.Minute, "test $(wc -l < /root/acked) -ge 60")
+	b.MustWaitFor(patience, "test $(wc -l < /root/acked) -ge 60")
 }
 
 const checkFlushed = `set +o pipefail
@@ -179,8 +179,8 @@ systemctl daemon-reload`)
 	killer := b.MustGo(`for i in $(seq 30); do pkill -9 -f '^/usr/sbin/raid-assembler daemon' || true; sleep 0.$((RANDOM % 4))5; done`)
 
 	b.MustReplugAll(disks[2], disks[0], disks[3], disks[1])
-	killer.MustWait(time.Minute)
-	b.await("five", 30*time.Second, "assembled", whole)
+	killer.MustWait(patience)
+	b.await("five", patience, "assembled", whole)
 	b.MustShell("cmp /root/five.data /dev/raid/five")
 
 	if out := b.MustShell("systemctl show -p NRestarts raid-assembler.service"); strings.TrimSpace(out) == "NRestarts=0" {
@@ -198,8 +198,8 @@ systemctl daemon-reload`)
 	time.Sleep(3 * time.Second)
 	b.MustShell("systemctl restart raid-engine.service")
 
-	load.MustWait(2 * time.Minute)
-	b.await("five", time.Minute, "whole again", whole)
+	load.MustWait(patience)
+	b.await("five", patience, "whole again", whole)
 	b.MustShell("cp /dev/raid/five /root/five.data; raid-assembler stop five")
 	b.mdRuns(a, disks, 0)
 }

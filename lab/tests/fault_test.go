@@ -3,7 +3,6 @@ package tests
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"raid-assembler/lab"
 	"raid-assembler/pkg/api"
@@ -22,7 +21,7 @@ func TestDiskFaults(t *testing.T) {
 			disks := b.MustDisks(a.members, a.size, "m")
 			b.make(a, disks)
 			b.install()
-			b.await(a.name, 20*time.Second, "assembled at start", whole)
+			b.await(a.name, patience, "assembled at start", whole)
 
 			// Behind the superblock and what is read when the device appears.
 			if err := disks[0].InjectReadError(lab.Sectors{First: 20104, Count: 64}); err != nil {
@@ -32,7 +31,7 @@ func TestDiskFaults(t *testing.T) {
 			b.MustShell(fmt.Sprintf(`echo 3 > /proc/sys/vm/drop_caches; cmp /root/%[1]s.data /dev/raid/%[1]s`, a.name))
 
 			// They stay so when they are written anew, and are recorded as bad.
-			b.await(a.name, 10*time.Second, "whole, with bad blocks", func(got api.Array) bool {
+			b.await(a.name, patience, "whole, with bad blocks", func(got api.Array) bool {
 				return whole(got) && len(got.Members[0].BadBlocks) > 0
 			})
 
@@ -42,7 +41,7 @@ func TestDiskFaults(t *testing.T) {
 
 			b.MustShell(fmt.Sprintf(
 				`dd if=/root/%[1]s.data of=/dev/raid/%[1]s bs=1M oflag=direct conv=fsync status=none`, a.name))
-			b.await(a.name, 10*time.Second, "whole, without bad blocks", func(got api.Array) bool {
+			b.await(a.name, patience, "whole, without bad blocks", func(got api.Array) bool {
 				return whole(got) && len(got.Members[0].BadBlocks) == 0
 			})
 
@@ -53,7 +52,7 @@ func TestDiskFaults(t *testing.T) {
 			b.MustShell(fmt.Sprintf(
 				`dd if=/dev/urandom of=/dev/raid/%[1]s bs=64k count=40 seek=9 oflag=direct conv=fsync status=none`, a.name))
 
-			got := b.await(a.name, 30*time.Second, "degraded", func(a api.Array) bool { return a.Degraded == 1 })
+			got := b.await(a.name, patience, "degraded", func(a api.Array) bool { return a.Degraded == 1 })
 			if got.Members[1].State != "faulty" {
 				t.Errorf("the member that cannot be written is %+v, want it faulty", got.Members[1])
 			}
@@ -82,7 +81,7 @@ func TestBigSectors(t *testing.T) {
 
 	b.make(a, disks)
 	b.install()
-	b.await("five", 20*time.Second, "assembled at start", whole)
+	b.await("five", patience, "assembled at start", whole)
 	b.MustShell(`test $(blockdev --getss /dev/raid/five) = 4096
 cmp /root/five.data /dev/raid/five
 dd if=/dev/urandom of=/dev/raid/five bs=20k count=500 oflag=direct status=none

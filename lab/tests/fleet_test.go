@@ -92,7 +92,7 @@ func (f *fleet) eachOf(which func(kind) bool, script string) string {
 		"there() { for i in $(seq 600); do [ -b $1 ] && return; sleep 0.1; done; false; }\n"+
 		"trap 'echo \"$A: $BASH_COMMAND\" >&2' ERR\n"+script+"\n", 0o600)
 
-	out := f.MustGo("xargs -a /run/todo -P 2 -I @ bash /run/script @").MustWait(10 * time.Minute)
+	out := f.MustGo("xargs -a /run/todo -P 2 -I @ bash /run/script @").MustWait(2 * patience)
 	f.t.Logf("%v for: %s", time.Since(began).Round(100*time.Millisecond), strings.TrimSpace(script))
 
 	return out
@@ -175,7 +175,7 @@ func (f *fleet) awaitAll(what string, ok func(api.Array) bool) {
 	began := time.Now()
 
 	for _, k := range f.kinds {
-		f.await(k.name, 2*time.Minute, what, ok)
+		f.await(k.name, patience, what, ok)
 	}
 
 	f.t.Logf("%v until all were %s", time.Since(began).Round(100*time.Millisecond), what)

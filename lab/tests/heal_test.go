@@ -32,16 +32,16 @@ func TestHeal(t *testing.T) {
 			b.make(a, disks)
 			spare := b.makeSpare(a, "s0")
 			b.install()
-			b.await(a.name, 20*time.Second, "assembled", whole)
+			b.await(a.name, patience, "assembled", whole)
 
 			load := b.MustGo(fmt.Sprintf(fio, a.name, 42, 20))
 
 			time.Sleep(2 * time.Second)
 			disks[1].MustUnplug()
-			b.await(a.name, 10*time.Second, "degraded", degradedBy(1))
+			b.await(a.name, patience, "degraded", degradedBy(1))
 
 			spare.MustReplug()
-			b.MustWaitFor(20*time.Second, "journalctl -b RAID_EVENT=RecoveryStarted | grep -q recovery")
+			b.MustWaitFor(patience, "journalctl -b RAID_EVENT=RecoveryStarted | grep -q recovery")
 
 			began := b.told("RecoveryStarted", 1)
 			took := began[len(began)-1].at() - b.pluggedAt()
@@ -49,9 +49,9 @@ func TestHeal(t *testing.T) {
 
 			reactions = append(reactions, took)
 
-			load.MustWait(2 * time.Minute)
+			load.MustWait(patience)
 
-			whole := b.await(a.name, 60*time.Second, "healed", whole)
+			whole := b.await(a.name, patience, "healed", whole)
 			if m := whole.Members[1]; m.State != "in-sync" || m.Serial != "s0" {
 				t.Errorf("slot 1 holds %+v, want the spare, in sync", m)
 			}
@@ -62,9 +62,8 @@ func TestHeal(t *testing.T) {
 		})
 	}
 
-	// As in TestAssemble: the least disturbed one tells.
-	if len(reactions) > 0 && slices.Min(reactions) > 2*time.Second {
-		t.Errorf("recoveries began %v after their spares were there, want 2 s", reactions)
+	if len(reactions) > 0 && slices.Min(reactions) > soon {
+		t.Errorf("recoveries began %v after their spares were there, want %v", reactions, soon)
 	}
 }
 
@@ -98,7 +97,7 @@ func TestSpareThatWaits(t *testing.T) {
 	b.install()
 	b.MustReplugAll(append(disks, spare)...)
 
-	got := b.await("five", 20*time.Second, "assembled with its spare", func(a api.Array) bool {
+	got := b.await("five", patience, "assembled with its spare", func(a api.Array) bool {
 		return whole(a) && len(a.Members) == 4
 	})
 	if m := got.Members[3]; m.State != "spare" || m.Slot != nil || m.Serial != "s0" {
@@ -106,7 +105,7 @@ func TestSpareThatWaits(t *testing.T) {
 	}
 
 	disks[2].MustUnplug()
-	b.await("five", 60*time.Second, "healed", func(a api.Array) bool {
+	b.await("five", patience, "healed", func(a api.Array) bool {
 		return whole(a) && a.Members[2].Serial == "s0"
 	})
 
@@ -132,7 +131,7 @@ func TestCommands(t *testing.T) {
 	}
 
 	b.MustShell("raid-assembler create data --level 5 --devices 3 --chunk 64 --bitmap internal " + strings.Join(dev[:3], " "))
-	b.await("data", 60*time.Second, "created and in sync", whole)
+	b.await("data", patience, "created and in sync", whole)
 	b.MustShell("mkfs.ext4 -q /dev/raid/data; mount /dev/raid/data /mnt; head -c 20M /dev/urandom | tee /root/x > /mnt/x; sync")
 
 	// What a bit stands for changes under load, and mdadm finds it so on the members.
@@ -146,14 +145,14 @@ func TestCommands(t *testing.T) {
 		}
 	}
 
-	load.MustWait(5 * time.Minute)
+	load.MustWait(patience)
 
 	if res, err := b.Shell("raid-assembler remove data " + dev[1]); err != nil || res.ExitCode != 3 {
 		t.Errorf("remove of a working member: %v %+v, want exit 3", err, res)
 	}
 
 	b.MustShell("raid-assembler fail data " + dev[1])
-	b.await("data", 10*time.Second, "degraded", degradedBy(1))
+	b.await("data", patience, "degraded", degradedBy(1))
 
 	if res, err := b.Shell("raid-assembler status"); err != nil || res.ExitCode != 1 || !strings.Contains(res.Stdout, "[U_U]") {
 		t.Errorf("status of a degraded array: %v %+v, want exit 1 and [U_U]", err, res)
@@ -161,7 +160,7 @@ func TestCommands(t *testing.T) {
 
 	b.MustShell("raid-assembler remove data " + dev[1])
 	b.MustShell("raid-assembler add data " + dev[3])
-	b.await("data", 60*time.Second, "healed", func(a api.Array) bool {
+	b.await("data", patience, "healed", func(a api.Array) bool {
 		return whole(a) && a.Members[1].Serial == "m3"
 	})
 	b.MustShell(`cmp /root/x /mnt/x; umount /mnt; fsck.ext4 -f -n /dev/raid/data; cp /dev/raid/data /root/data.data

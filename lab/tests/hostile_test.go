@@ -42,7 +42,7 @@ func TestHostile(t *testing.T) {
 	a := array{name: "one", level: 1, members: 2, size: 32 << 20}
 	b.make(a, b.MustDisks(a.members, a.size, "m"))
 	b.install()
-	b.await("one", 20*time.Second, "assembled at start", whole)
+	b.await("one", patience, "assembled at start", whole)
 
 	disks := make(map[string]*lab.GuestDisk)
 	before := make(map[string][32]byte)

@@ -173,6 +173,10 @@ func (b *box) array(name string) (api.Array, bool) {
 	return api.Array{}, false
 }
 
+// patience is how long to wait for what must come. A slow machine needs some of
+// it; nothing that works is waited for so long.
+const patience = 5 * time.Minute
+
 // await waits until ok says so of the array, and returns it.
 func (b *box) await(name string, limit time.Duration, what string, ok func(api.Array) bool) api.Array {
 	b.t.Helper()
@@ -183,7 +187,7 @@ func (b *box) await(name string, limit time.Duration, what string, ok func(api.A
 		if a, found := b.array(name); found {
 			if last = a; ok(a) {
 				// Udev makes the link a moment after the device.
-				b.MustWaitFor(time.Minute, "test -b "+a.Node)
+				b.MustWaitFor(patience, "test -b "+a.Node)
 
 				return a
 			}
@@ -230,7 +234,7 @@ func (b *box) events(kind string) []entry {
 func (b *box) told(kind string, n int) []entry {
 	b.t.Helper()
 
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		if all := b.events(kind); len(all) >= n || time.Now().After(deadline) {
 			return all
 		}

@@ -5,7 +5,6 @@ import (
 	"os"
 	"strconv"
 	"testing"
-	"time"
 
 	"raid-assembler/pkg/raid"
 )
@@ -69,7 +68,7 @@ func TestPowerCuts(t *testing.T) {
 	for range nested {
 		f.loseThePower(0)
 		f.MustShell("systemctl start raid-engine.socket raid-assembler.service")
-		f.MustWaitFor(time.Minute, "test $(ls /dev/raid | wc -l) = "+strconv.Itoa(len(f.kinds)))
+		f.MustWaitFor(patience, "test $(ls /dev/raid | wc -l) = "+strconv.Itoa(len(f.kinds)))
 	}
 
 	f.awaitAll("assembled after cuts of resyncs", whole)

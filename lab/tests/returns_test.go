@@ -42,7 +42,7 @@ func TestReturns(t *testing.T) {
 		}
 
 		for _, load := range loads {
-			load.MustWait(2 * time.Minute)
+			load.MustWait(patience)
 		}
 
 		f.awaitAll("whole after a return", whole)

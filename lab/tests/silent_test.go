@@ -22,7 +22,7 @@ udevadm settle
 exercise fill -model /dev/shm/five.model /dev/md/five
 mdadm --stop --quiet /dev/md/five`)
 	b.install()
-	b.await("five", 20*time.Second, "assembled", whole)
+	b.await("five", patience, "assembled", whole)
 	b.MustShell(`mount -t debugfs none /sys/kernel/debug 2>/dev/null || true
 set -- $(cat /run/devices)
 hctl=$(basename $(readlink -f /sys/block/$(basename $2)/device))
@@ -30,9 +30,9 @@ for op in 0x2a 0x28; do echo "0 -1000 $op" >/sys/kernel/debug/scsi_debug/$hctl/e
 
 	began := time.Now()
 	job := b.MustGo("exercise run -model /dev/shm/five.model -mix random -ops 200 -seed 71 /dev/raid/five")
-	b.await("five", 90*time.Second, "rid of a disk that does not answer", degradedBy(1))
+	b.await("five", patience, "rid of a disk that does not answer", degradedBy(1))
 	t.Logf("rid of it after %v", time.Since(began).Round(time.Second))
-	job.MustWait(2 * time.Minute)
+	job.MustWait(patience)
 
 	t.Log(b.MustShell("exercise check -model /dev/shm/five.model /dev/raid/five; raid-assembler status || true"))
 }

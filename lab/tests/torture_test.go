@@ -79,7 +79,7 @@ raid-assembler remove $A $2 >/dev/null
 raid-assembler add --force $A $2 >/dev/null`)
 
 	for _, load := range loads {
-		if out := load.MustWait(5 * time.Minute); strings.Contains(out, "verify:") {
+		if out := load.MustWait(patience); strings.Contains(out, "verify:") {
 			t.Error(out)
 		}
 	}
@@ -123,7 +123,7 @@ func TestPulledDuringARecord(t *testing.T) {
 	f.awaitAll("without two members", degradedBy(2))
 
 	for _, load := range loads {
-		load.MustWait(2 * time.Minute)
+		load.MustWait(patience)
 	}
 
 	f.each("exercise check -model $M /dev/raid/$A\nraid-assembler stop $A >/dev/null")

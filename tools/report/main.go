@@ -58,7 +58,11 @@ type event struct {
 	Package string
 	Test    string
 	Output  string
+	Elapsed float64 // seconds
 }
+
+// long is for how many seconds a test runs that is shown though it passes.
+const long = 20
 
 // reporter shows events. Output of tests is kept until it is known whether they
 // pass.
@@ -132,6 +136,9 @@ func (r *reporter) take(ev event) {
 			r.missed = append(r.missed, name)
 		}
 	case "pass":
+		if ev.Test != "" && ev.Elapsed >= long {
+			_, _ = fmt.Fprintf(r.out, "--- PASS: %s (%.0fs)\n", ev.Test, ev.Elapsed)
+		}
 	default:
 		return
 	}

@@ -18,6 +18,11 @@ func TestReport(t *testing.T) {
 {"Action":"pass","Package":"m/pkg/a"}`,
 		},
 		{
+			name: "passed after long", shows: "PASS: TestX (21s)",
+			events: `{"Action":"pass","Package":"m/pkg/a","Test":"TestX","Elapsed":21.1}
+{"Action":"pass","Package":"m/pkg/a"}`,
+		},
+		{
 			name: "no tests", shows: "no test files",
 			events: `{"Action":"output","Package":"m/pkg/b","Output":"?  m/pkg/b [no test files]\n"}
 {"Action":"skip","Package":"m/pkg/b"}`,
