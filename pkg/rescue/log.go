@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"raid-assembler/pkg/engine/intent"
-	"raid-assembler/pkg/engine/parity"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
@@ -60,19 +59,14 @@ func (a *Array) replayLog(slot raid.Slot, log *metadata.PPL) error {
 	}
 
 	for _, redo := range found.Redo {
-		p := patch{slot: slot, offset: redo.Component.From.Bytes(), data: make([]byte, redo.Component.Len().Bytes())}
-		copy(p.data, redo.Partial)
+		at := redo.Component.From.Bytes()
 
-		data := make([]byte, len(p.data))
-		for _, s := range redo.Data {
-			if err := a.readMember(data, s, p.offset); err != nil {
-				return err
-			}
-
-			parity.XORInto(p.data, data)
+		sum, err := redo.Sum(func(p []byte, s raid.Slot) error { return a.readMember(p, s, at) })
+		if err != nil {
+			return err
 		}
 
-		a.patches = append(a.patches, p)
+		a.patches = append(a.patches, patch{slot: slot, offset: at, data: sum})
 	}
 
 	return nil

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"raid-assembler/pkg/engine/geometry"
+	"raid-assembler/pkg/engine/parity"
 	"raid-assembler/pkg/raid"
 )
 
@@ -188,6 +189,24 @@ type PPLRedo struct {
 	Parity    raid.Slot
 	Data      []raid.Slot
 	Partial   []byte // nil if all data of the rows is modified
+}
+
+// Sum returns the parity that r is about. read reads the sectors of r.Component
+// of the member in a slot.
+func (r PPLRedo) Sum(read func(p []byte, slot raid.Slot) error) ([]byte, error) {
+	sum := make([]byte, r.Component.Len().Bytes())
+	data := make([]byte, len(sum))
+	copy(sum, r.Partial)
+
+	for _, slot := range r.Data {
+		if err := read(data, slot); err != nil {
+			return nil, err
+		}
+
+		parity.XORInto(sum, data)
+	}
+
+	return sum, nil
 }
 
 // PPLRecovery is what is to be done for one member's log.
