@@ -138,7 +138,7 @@ func (p *program) command() *cobra.Command {
 		Use:   "raid-assembler",
 		Short: "find and look after RAID arrays",
 		Long: "raid-assembler finds the RAID arrays of a host and has raid-engine run them.\n" +
-			"Its verbs show and change what the daemon does; examine and dump need neither\n" +
+			"Its verbs show and change what the daemon does; examine, dump and erase need neither\n" +
 			"the daemon nor root, and work on image files too.",
 		Version:       version,
 		SilenceErrors: true,
@@ -165,7 +165,7 @@ func (p *program) command() *cobra.Command {
 		p.statusVerb(), p.examineVerb(), p.dumpVerb(), p.probeVerb(),
 		p.createVerb(), p.assembleVerb(), p.stopVerb(), p.addVerb(), p.failVerb(), p.removeVerb(),
 		p.replaceVerb(), p.checkVerb(), p.repairVerb(), p.idleVerb(), p.waitVerb(), p.limitVerb(),
-		p.readonlyVerb(), p.readwriteVerb(), p.growVerb(), p.bitmapVerb(),
+		p.readonlyVerb(), p.readwriteVerb(), p.growVerb(), p.bitmapVerb(), p.eraseVerb(),
 		p.explainVerb(), p.doctorVerb(), p.daemonVerb(), p.versionVerb(), p.manVerb(),
 	)
 

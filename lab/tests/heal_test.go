@@ -160,6 +160,7 @@ func TestCommands(t *testing.T) {
 
 	b.MustShell("raid-assembler remove data " + dev[1])
 	b.MustShell("raid-assembler add data " + dev[3])
+	b.mustErase(dev[0], dev[1])
 	b.await("data", patience, "healed", func(a api.Array) bool {
 		return whole(a) && a.Members[1].Serial == "m3"
 	})
@@ -168,4 +169,19 @@ raid-assembler stop data`)
 
 	disks[1] = disks[3]
 	b.mdRuns(array{name: "data", level: 5, members: 3}, disks[:3], 0)
+}
+
+// mustErase erases what a member was, and finds that one at work is refused.
+func (b *box) mustErase(working, was string) {
+	b.t.Helper()
+
+	if res, err := b.Shell("raid-assembler erase --force " + working); err != nil || res.ExitCode != 3 {
+		b.t.Errorf("erase of a working member: %v %+v, want exit 3", err, res)
+	}
+
+	b.MustShell("raid-assembler erase --force " + was)
+
+	if res, err := b.Shell("blkid -p " + was); err != nil || res.ExitCode != 2 {
+		b.t.Errorf("blkid of what was erased: %v %+v, want exit 2", err, res)
+	}
 }
