@@ -9,7 +9,7 @@ LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
 
 export CGO_ENABLED := 0
 
-.PHONY: help setup build install demo test test-unit test-vm test-kernels race soak fuzz-smoke lint fmt check-clean image clean bench
+.PHONY: help setup build install demo test test-unit test-fuzz test-vm test-kernels race soak fuzz-smoke lint fmt check-clean image clean bench
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -31,14 +31,17 @@ image: setup ## Build the guest image of the lab, if it is not there
 demo: image build ## Show the main job, on real disks in a guest
 	$(GO) run ./cmd/demo
 
-test: setup lint image test-unit test-vm ## Pass the tests: linters, unit tests, and a real kernel in a guest
+test: setup lint image test-unit test-fuzz test-vm ## Pass the tests: linters, unit tests, fuzzing, and a real kernel in a guest
 
 test-unit: ## The tests that need no guest
 	$(GO) vet ./...
 	$(GO) test -json -timeout 20m $$($(GO) list ./... | grep -v /lab) | $(GO) run ./tools/report tools/skips.txt
 
+test-fuzz: ## Fuzz the decoders of what lies on disks
+	tools/fuzz.sh 30s pkg/metadata FuzzProbe
+
 test-vm: build ## The tests in the guest
-	$(GO) test -json -timeout 60m -p 1 ./lab/... | $(GO) run ./tools/report tools/skips.txt
+	$(GO) test -json -timeout 80m -p 1 ./lab/... | $(GO) run ./tools/report tools/skips.txt
 
 test-kernels: setup build ## The tests in the guest, on each kernel of the lab
 	for kernel in stock backports; do \
@@ -53,7 +56,7 @@ race: setup ## The unit tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /lab)
 
 fuzz-smoke: setup ## Each fuzz target for a while (FUZZTIME)
-	tools/fuzz.sh $(or $(FUZZTIME),30s)
+	tools/fuzz.sh $(or $(FUZZTIME),30s) pkg
 
 bench: setup ## Compare parities with ISA-L, and what requests cost with md
 	tools/setup.sh libisal-dev
