@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,10 @@ import (
 )
 
 func (p *program) dumpVerb() *cobra.Command {
-	var opts rescue.Options
+	var (
+		opts rescue.Options
+		name string
+	)
 
 	cmd := &cobra.Command{
 		Use:   "dump PATH... > FILE",
@@ -26,7 +30,8 @@ nor the kernel is needed. What is missing is reconstructed where the level has
 redundancy. Which members are used, which are not, and why, is said on stderr.
 
 Members are chosen by the freshest superblock. Where they contradict one
-another, give only those that count.
+another, give only those that count. Where they hold several arrays, --array
+says which is meant.
 
 With --json what is said on stderr is one object: "array", "name", "level",
 "layout", "size_bytes", "used" ("path", "slot", "stale"), "left_out" ("path",
@@ -41,9 +46,11 @@ paths holds a member.`,
 				return exitUsage, errors.New("the content would go to the terminal: redirect it to a file")
 			}
 
-			return p.dump(args, opts)
+			return p.dump(args, name, opts)
 		}),
 	}
+
+	cmd.Flags().StringVar(&name, "array", "", "the array meant, by name or UUID, where there are several")
 
 	cmd.Flags().BoolVar(&opts.ForceStale, "force-stale", false,
 		"use members that are out of date where a slot has no other")
@@ -51,9 +58,13 @@ paths holds a member.`,
 	return cmd
 }
 
-func (p *program) dump(paths []string, opts rescue.Options) (exitCode, error) {
+func (p *program) dump(paths []string, name string, opts rescue.Options) (exitCode, error) {
 	looks := examineAll(paths)
 	defer closeAll(looks)
+
+	if err := choose(looks, name); err != nil {
+		return exitRefused, err
+	}
 
 	var (
 		members, doubtful []rescue.Member
@@ -103,6 +114,38 @@ func (p *program) dump(paths []string, opts rescue.Options) (exitCode, error) {
 	}
 
 	return exitDone, p.copyContent(array)
+}
+
+// choose has each device show what it says of the array with the name given, or
+// of the only one that there is.
+func choose(looks []look, name string) error {
+	arrays := make(map[raid.UUID]string)
+
+	for i := range looks {
+		l := &looks[i]
+		if l.Superblock == nil || name == "" && len(l.Superblock.Others) == 0 {
+			continue
+		}
+
+		readings := slices.Concat(l.Superblock.All(), l.Beside)
+		if name != "" {
+			l.Superblock, l.Err = nil, fmt.Errorf("no member of array %s", name)
+		}
+
+		for _, sb := range readings {
+			if name == "" || sb.Name == name || sb.Array.String() == name {
+				arrays[sb.Array] = fmt.Sprintf("%s (%v)", sb.Name, sb.Array)
+				l.Superblock, l.Err = sb, nil
+			}
+		}
+	}
+
+	if len(arrays) > 1 {
+		return fmt.Errorf("there are several such arrays, say which with --array: %s",
+			strings.Join(slices.Sorted(maps.Values(arrays)), ", "))
+	}
+
+	return nil
 }
 
 // accept takes those who are used all the same from left, and makes warnings

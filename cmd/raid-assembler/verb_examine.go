@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,8 @@ superblock), "signatures" (what other programs left: "kind", "offset_bytes",
 "events", "stale"), "ppl" (it has a partial parity log), "bad_blocks" (ranges of
 its data, "from_bytes" and "to_bytes"), "write_mostly", "replacement" (it is to
 take another's place), "unsupported" and "unreadable" (empty, or why), and "raw":
-the fields as they lie on disk, in the words of the format.
+the fields as they lie on disk, in the words of the format. "others" has further
+such superblocks: of other arrays on the device, or what another format says.
 
 Exit status: 0 if each path holds a member; 1 if one does not, or its metadata
 cannot be trusted; 4 if one cannot be read.`,
@@ -126,7 +128,7 @@ func (p *program) examine(_ *cobra.Command, args []string) (exitCode, error) {
 		if l.Superblock != nil {
 			reports[i].Superblock = reportOf(l.Superblock)
 
-			for _, other := range l.Superblock.Others {
+			for _, other := range slices.Concat(l.Superblock.Others, l.Beside) {
 				reports[i].Others = append(reports[i].Others, reportOf(other))
 			}
 		}
@@ -150,7 +152,8 @@ type examineReport struct {
 	Conflicts  []string          `json:"conflicts"`
 	Signatures []signatureReport `json:"signatures"`
 	Superblock *superblockReport `json:"superblock"`
-	// Others are of the further arrays that the device is a member of.
+	// Others are of the further arrays that the device is a member of, and what
+	// other formats say that it is.
 	Others []*superblockReport `json:"others,omitempty"`
 }
 

@@ -48,6 +48,8 @@ type Result struct {
 
 	// Conflicts says, in words for people, what contradicts the superblock.
 	Conflicts []string
+	// Beside are the superblocks of other modules among the Conflicts.
+	Beside []*metadata.Superblock
 
 	// Err says why there may be a superblock and none is returned: it wraps
 	// [metadata.ErrCorrupt], or says that the device could not be read.
@@ -81,6 +83,7 @@ func Scan(src metadata.Source, formats ...metadata.Format) Result {
 		case err == nil && r.Superblock == nil:
 			r.Superblock, r.Module = sb, format.Name()
 		case err == nil:
+			r.Beside = append(r.Beside, sb)
 			r.Conflicts = append(r.Conflicts, fmt.Sprintf("%s beside %s",
 				describe(sb, format.Name()), describe(r.Superblock, r.Module)))
 		case errors.Is(err, metadata.ErrNotFound):
