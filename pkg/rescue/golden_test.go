@@ -13,6 +13,7 @@ import (
 	"raid-assembler/internal/golden"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/metadata/ddf"
+	"raid-assembler/pkg/metadata/md0"
 	"raid-assembler/pkg/metadata/md1"
 	"raid-assembler/pkg/raid"
 )
@@ -40,8 +41,11 @@ func probeImages(t *testing.T, set golden.Set, images [][]byte) []Member {
 		}
 
 		var format metadata.Format = md1.Format{}
-		if strings.HasPrefix(set.Name, "ddf-") {
+		switch {
+		case strings.HasPrefix(set.Name, "ddf-"):
 			format = ddf.Format{}
+		case strings.HasPrefix(set.Name, "md090-"):
+			format = md0.Format{}
 		}
 
 		sb, err := format.Probe(m.Source)
@@ -110,7 +114,7 @@ func permutations(members []Member, f func([]Member)) {
 
 // readableSets are all golden sets of formats that are known.
 func readableSets(t *testing.T) []golden.Set {
-	return golden.Sets(t, "md10-", "md11-", "md12-", "ddf-")
+	return golden.Sets(t, "md10-", "md11-", "md12-", "md090-", "ddf-")
 }
 
 // TestGolden: what md wrote is what we read, with all members and without any

@@ -60,7 +60,7 @@ func mbr(boot []byte, block int64) (Signature, bool) {
 
 	var (
 		types []string
-		end   raid.Sectors
+		last  raid.Range
 	)
 
 	for i := range 4 {
@@ -77,7 +77,7 @@ func mbr(boot []byte, block int64) (Signature, bool) {
 		}
 
 		types = append(types, fmt.Sprintf("%#02x", entry[4]))
-		end = max(end, raid.Sectors((start+count)*(block/raid.SectorSize)))
+		last = farthest(last, start*(block/raid.SectorSize), (start+count)*(block/raid.SectorSize))
 	}
 
 	if len(types) == 0 {
@@ -85,7 +85,8 @@ func mbr(boot []byte, block int64) (Signature, bool) {
 	}
 
 	return Signature{
-		Kind: "mbr", Detail: fmt.Sprintf("partitions of type %s", strings.Join(types, ", ")), table: true, end: end,
+		Kind: "mbr", Detail: fmt.Sprintf("partitions of type %s", strings.Join(types, ", ")), table: true,
+		end: last.To, last: last,
 	}, true
 }
 
@@ -141,7 +142,41 @@ func gpt(w window, at, block int64) (Signature, bool) {
 	s.Detail = fmt.Sprintf("%d partitions", used(table, int(entrySize)))
 	s.end = raid.Sectors(min(last, 1<<50)+1) * raid.Sectors(block/raid.SectorSize)
 
+	s.last = lastOf(table, int(entrySize), block/raid.SectorSize)
+
 	return s, true
+}
+
+// farthest returns which of two partitions reaches farther.
+func farthest(one raid.Range, start, end int64) raid.Range {
+	if raid.Sectors(end) > one.To {
+		return raid.Range{From: raid.Sectors(start), To: raid.Sectors(end)}
+	}
+
+	return one
+}
+
+// lastOf returns which partition of a GPT reaches farthest.
+func lastOf(table []byte, entrySize int, scale int64) raid.Range {
+	const (
+		offFirst = 32
+		offLast  = 40
+		entryMin = 128
+		most     = 1 << 50
+	)
+
+	var last raid.Range
+
+	for i := 0; i+max(entrySize, entryMin) <= len(table); i += entrySize {
+		from := binary.LittleEndian.Uint64(table[i+offFirst:])
+		to := binary.LittleEndian.Uint64(table[i+offLast:])
+
+		if from > 0 && from <= to && to < most {
+			last = farthest(last, int64(from)*scale, int64(to+1)*scale)
+		}
+	}
+
+	return last
 }
 
 // used returns how many entries of a GPT have a type.

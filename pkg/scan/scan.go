@@ -10,6 +10,7 @@ package scan
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -100,12 +101,11 @@ func Scan(src metadata.Source, formats ...metadata.Format) Result {
 	}
 
 	r.Signatures = signatures
+	r.disown(src, formats)
 
 	// Such a superblock is news only where no module knows it for its own.
 	if r.Superblock != nil || len(corrupt) > 0 {
-		r.Signatures = slices.DeleteFunc(signatures, func(s Signature) bool {
-			return s.Kind == kindStray || s.Kind == r.Module
-		})
+		r.Signatures = slices.DeleteFunc(r.Signatures, r.known)
 	}
 
 	if r.Superblock == nil {
@@ -125,6 +125,42 @@ func Scan(src metadata.Source, formats ...metadata.Format) Result {
 	r.contradict(src.Size)
 
 	return r
+}
+
+// known reports whether a signature is that of the superblock, or may be.
+func (r *Result) known(s Signature) bool {
+	return s.Kind == kindStray || s.Kind == r.Module || s.Kind == kindOld && r.Module == moduleOld
+}
+
+// disown gives up a superblock that the disk's last partition has as well, by
+// the same module: it is the partition's, and is where the disk would have its
+// own because both have the same end.
+func (r *Result) disown(src metadata.Source, formats []metadata.Format) {
+	for _, s := range r.Signatures {
+		if r.Superblock == nil || !s.table || s.damaged || s.last.Empty() || s.last.To > src.Size {
+			continue
+		}
+
+		part := metadata.Source{
+			ReaderAt: io.NewSectionReader(src, s.last.From.Bytes(), s.last.Len().Bytes()),
+			Size:     s.last.Len(), Block: src.Block, Serial: src.Serial,
+		}
+
+		for _, format := range formats {
+			sb, err := format.Probe(part)
+			if format.Name() != r.Module || err != nil || sb.Array != r.Superblock.Array ||
+				sb.Number != r.Superblock.Number || sb.DataOffset+s.last.From <= r.Superblock.DataOffset {
+				continue
+			}
+
+			r.Superblock, r.Module = nil, ""
+			at := (s.last.From + sb.DataOffset + sb.DataSize).Bytes()
+			r.Signatures = slices.DeleteFunc(r.Signatures, func(s Signature) bool { return s.Kind == kindOld })
+			r.Signatures = append(r.Signatures, Signature{Kind: kindStray, Offset: at, Detail: "of the last partition"})
+
+			return
+		}
+	}
 }
 
 // contradict notes which signatures contradict the superblock.

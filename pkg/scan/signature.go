@@ -22,6 +22,7 @@ type Signature struct {
 	// speaks of ends.
 	table   bool
 	end     raid.Sectors
+	last    raid.Range // the partition that reaches farthest
 	damaged bool
 }
 
@@ -218,8 +219,14 @@ func findLVM(head window) []Signature {
 // found, were it this device's.
 const kindStray = "md superblock of another device"
 
-// findMD finds superblocks of md that no module reads: of version 0.90, and of
-// version 1 if they belong to another device, such as the disk's last
+// kindOld is an md superblock of version 0.90, and moduleOld who reads such.
+const (
+	kindOld   = "md 0.90"
+	moduleOld = "md0"
+)
+
+// findMD finds superblocks of md that no module may read: of version 0.90, and
+// of version 1 if they belong to another device, such as the disk's last
 // partition.
 func findMD(head, tail window, size raid.Sectors) []Signature {
 	const (
@@ -242,8 +249,8 @@ func findMD(head, tail window, size raid.Sectors) []Signature {
 	add(kindStray, head, 0, le, 1)
 	add(kindStray, head, 8, le, 1)
 	add(kindStray, tail, (size-16)&^7, le, 1)
-	add("md 0.90", tail, size&^127-128, le, 0)
-	add("md 0.90", tail, size&^127-128, be, 0)
+	add(kindOld, tail, size&^127-128, le, 0)
+	add(kindOld, tail, size&^127-128, be, 0)
 
 	return found
 }

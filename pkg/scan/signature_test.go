@@ -148,8 +148,6 @@ func TestSignatures(t *testing.T) {
 			"4096 bcache",
 		}},
 		{"imsm", put(-1024, "Intel Raid ISM Cfg Sig. 1.0.00"), []string{"16776192 imsm"}},
-		{"md 0.90", put(16711680, "\xfc\x4e\x2b\xa9"), []string{"16711680 md 0.90"}},
-		{"md 0.90, big-endian", put(16711680, "\xa9\x2b\x4e\xfc"), []string{"16711680 md 0.90"}},
 		{"md of a partition", shifted, []string{"4096 md superblock of another device"}},
 		{"md of the last partition", last, []string{
 			"0 mbr (partitions of type 0xfd)", "16769024 md superblock of another device",

@@ -96,15 +96,15 @@ func probe(tb testing.TB, format metadata.Format, src metadata.Source) (*metadat
 		return nil, err
 	}
 
-	if err := bounds(sb, src); err != nil {
+	if err := Bounds(sb, src); err != nil {
 		tb.Errorf("Probe() = %+v: %v", sb, err)
 	}
 
 	return sb, nil
 }
 
-// bounds checks that sb is fit to be used without further checks.
-func bounds(sb *metadata.Superblock, src metadata.Source) error {
+// Bounds checks that sb is fit to be used without further checks.
+func Bounds(sb *metadata.Superblock, src metadata.Source) error {
 	if err := othersBounds(sb, src); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func othersBounds(sb *metadata.Superblock, src metadata.Source) error {
 			return fmt.Errorf("array %v of device %v beside array %v", other.Array, other.Device, sb.Array)
 		}
 
-		if err := bounds(other, src); err != nil {
+		if err := Bounds(other, src); err != nil {
 			return fmt.Errorf("array %v: %w", other.Array, err)
 		}
 	}

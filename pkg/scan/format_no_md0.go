@@ -1,0 +1,7 @@
+//go:build no_md0
+
+package scan
+
+import "raid-assembler/pkg/metadata"
+
+func md0Format() []metadata.Format { return nil }
