@@ -21,33 +21,40 @@ type patch struct {
 
 // replayLogs reads the partial parity logs of an array that was not stopped
 // cleanly: what they have is read instead of the parity that they are about.
-// It notes whether all of the logs could be used.
+// It notes whether they tell all that was being written.
 func (a *Array) replayLogs(logs map[raid.Slot]*metadata.PPL) {
 	if a.Superblock.Level != raid.Level5 || a.Superblock.Clean() {
 		return
 	}
 
-	a.logged = true
+	a.logged = a.Superblock.ResyncOffset == 0 // else not all of it was ever redundant
+	used := false
 
 	for slot := range raid.Slot(len(a.slots)) {
 		if !a.slots[slot].present() {
 			continue // nor is the parity that its log is about
 		}
 
-		if err := a.replayLog(slot, logs[slot]); err != nil {
+		inUse, err := a.replayLog(slot, logs[slot])
+		used = used || inUse
+
+		if err != nil {
 			a.logged = false
 		}
 	}
+
+	a.logged = a.logged && used
 }
 
-func (a *Array) replayLog(slot raid.Slot, log *metadata.PPL) error {
+// replayLog reads a log, and reports whether it was in use.
+func (a *Array) replayLog(slot raid.Slot, log *metadata.PPL) (inUse bool, err error) {
 	if log == nil {
-		return fmt.Errorf("slot %d has no log", slot)
+		return false, fmt.Errorf("slot %d has no log", slot)
 	}
 
 	area := make([]byte, min(log.Size.Bytes(), logMax))
 	if n, err := a.slots[slot].source.ReadAt(area, log.Sector.Bytes()); n < len(area) {
-		return err
+		return false, err
 	}
 
 	whole := func(s raid.Slot) bool { return a.slots[s].whole() }
@@ -55,7 +62,7 @@ func (a *Array) replayLog(slot raid.Slot, log *metadata.PPL) error {
 	found := intent.RecoverPPL(a.layout, slot,
 		intent.PPLArea{Bytes: area, Signature: log.Signature, Ring: log.Ring}, whole)
 	if found.Mismatches > 0 {
-		return fmt.Errorf("slot %d has a log of which %d parts are not right", slot, found.Mismatches)
+		return found.InUse, fmt.Errorf("slot %d has a log of which %d parts are not right", slot, found.Mismatches)
 	}
 
 	for _, redo := range found.Redo {
@@ -63,13 +70,13 @@ func (a *Array) replayLog(slot raid.Slot, log *metadata.PPL) error {
 
 		sum, err := redo.Sum(func(p []byte, s raid.Slot) error { return a.readMember(p, s, at) })
 		if err != nil {
-			return err
+			return found.InUse, err
 		}
 
 		a.patches = append(a.patches, patch{slot: slot, offset: at, data: sum})
 	}
 
-	return nil
+	return found.InUse, nil
 }
 
 // mend puts what logs have in place of what was read from a member.

@@ -214,7 +214,7 @@ func TestLogThatCannotBeUsed(t *testing.T) {
 		members := torn.members()
 		slot := rapid.IntRange(0, torn.g.Disks-1).Draw(t, "slot")
 
-		switch rapid.IntRange(0, 3).Draw(t, "fault") {
+		switch rapid.IntRange(0, 5).Draw(t, "fault") {
 		case 0:
 			members[slot].Superblock.PPL = nil
 		case 1:
@@ -223,6 +223,16 @@ func TestLogThatCannotBeUsed(t *testing.T) {
 			torn.disks[slot][torn.logFrom+532]++ // the checksum
 		case 3:
 			members[slot].Superblock.PPL.Sector = members[slot].Source.Size // beyond the end
+		case 4: // none is in use
+			for i := range torn.disks {
+				copy(torn.disks[i][torn.logFrom:], metadata.PPL{Signature: logSignature}.Empty())
+			}
+		case 5: // not all of it was ever redundant
+			for i := range members {
+				members[i].Superblock.ResyncOffset = 8
+			}
+
+			slot = torn.g.Disks // none is wrong
 		}
 
 		a, err := Open(without(members, (slot+1)%torn.g.Disks), Options{})

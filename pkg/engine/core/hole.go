@@ -37,7 +37,9 @@ type Hole struct {
 	Geometry *geometry.Map
 	Setup    *engine.Setup
 	Devices  []LoggedDevice // by their IDs
-	Dirty    bool           // the array was not stopped right
+	// Resynced is how far redundancy is right by the superblocks: 0 if the array
+	// was not stopped right.
+	Resynced raid.Sectors
 	// AcceptLoss says that an array is to be started whatever its logs tell.
 	AcceptLoss bool
 	// Growing says that the array is to use more of its members than Setup says.
@@ -48,7 +50,10 @@ type Hole struct {
 type pplLog struct {
 	LoggedDevice
 
+	id    engine.DeviceID
 	found intent.PPLRecovery
+	read  bool
+	sound bool // it is whole, and what it tells has been done
 }
 
 // Close makes the parity right by the logs, and says in the setup that it is.
@@ -63,42 +68,70 @@ type pplLog struct {
 //
 // What it writes it would write again, until the logs are used anew.
 func (h *Hole) Close() error {
-	logs, read := h.readLogs()
+	logs := h.readLogs()
 	degraded := slices.ContainsFunc(h.Setup.Members, func(m engine.Member) bool { return m.State != raid.InSync })
+	told := h.told(logs, degraded)
 
-	switch {
-	case !h.Dirty:
-	case read && entries(logs) > 0 && (degraded || !torn(logs)), degraded && h.AcceptLoss:
-		for _, l := range logs {
-			if err := h.redo(l); err != nil && !h.AcceptLoss {
+	if degraded && !told && !h.AcceptLoss {
+		return ErrUntold
+	}
+
+	if h.Resynced == 0 {
+		// A member that cannot be read or written is for the resync to find, if there
+		// is one.
+		if err := h.redoAll(logs); err != nil {
+			if told = false; degraded && !h.AcceptLoss {
 				return err
 			}
 		}
+	}
 
+	if h.Resynced != raid.MaxSectors && (told || degraded) {
 		h.Setup.Resynced = raid.MaxSectors
 		distrust(h.Setup)
-	case degraded:
-		return ErrUntold
 	}
 
 	// Where nothing is logged for the time being, as while what an array has grown
 	// by is resynced, what is in a log must not be found after the next crash.
-	if h.Setup.Resynced != raid.MaxSectors || h.Growing {
-		clear(logs)
+	if !told || h.Growing {
+		return h.emptyAll(logs)
 	}
 
-	return h.emptyLogs(logs)
+	return h.use(logs)
 }
 
-// emptyLogs empties the logs of all devices but those that are right.
-func (h *Hole) emptyLogs(right map[engine.DeviceID]*pplLog) error {
+// told reports whether it is known what was being written: nothing, or what the
+// logs have. No log has what was never redundant.
+func (h *Hole) told(logs []*pplLog, degraded bool) bool {
+	switch {
+	case h.Resynced == raid.MaxSectors:
+		return true
+	case h.Resynced != 0, slices.ContainsFunc(logs, func(l *pplLog) bool { return !l.read }):
+		return false
+	default:
+		return slices.ContainsFunc(logs, func(l *pplLog) bool { return l.found.InUse }) &&
+			(degraded || !slices.ContainsFunc(logs, func(l *pplLog) bool { return !l.sound }))
+	}
+}
+
+// use leaves logs that say that they are in use, also where one was not whole or
+// is that of a device which is no member yet. Else a member that is lost in a
+// crash could not be done without before there is a first entry.
+func (h *Hole) use(logs []*pplLog) error {
+	if h.Setup.ReadOnly {
+		return nil
+	}
+
 	for id, d := range h.Devices {
-		l := right[engine.DeviceID(id)]
-		if d.Log == nil || l != nil && l.found.Mismatches == 0 {
+		i := slices.IndexFunc(logs, func(l *pplLog) bool { return l.id == engine.DeviceID(id) })
+		if d.Log == nil || i >= 0 && logs[i].sound && logs[i].found.InUse {
 			continue
 		}
 
-		if err := d.WriteDurably(d.Log.Empty(), d.Log.Sector); err != nil {
+		empty := d.Log.Empty()
+		(&intent.PPLHeader{Signature: d.Log.Signature, Generation: intent.PPLFirst}).Encode(empty)
+
+		if err := d.WriteDurably(empty, d.Log.Sector); err != nil {
 			return err
 		}
 	}
@@ -106,25 +139,30 @@ func (h *Hole) emptyLogs(right map[engine.DeviceID]*pplLog) error {
 	return nil
 }
 
-// entries returns how many entries of logs are right.
-func entries(logs map[engine.DeviceID]*pplLog) int {
-	n := 0
-	for _, l := range logs {
-		n += l.found.Entries
-	}
+// emptyAll empties the logs of all devices, those last that are not sound: if the
+// power fails in the midst of that, nobody may believe the others.
+func (h *Hole) emptyAll(logs []*pplLog) error {
+	var first, last []LoggedDevice
 
-	return n
-}
+	for id, d := range h.Devices {
+		i := slices.IndexFunc(logs, func(l *pplLog) bool { return l.id == engine.DeviceID(id) })
 
-// torn reports whether a log is not right.
-func torn(logs map[engine.DeviceID]*pplLog) bool {
-	for _, l := range logs {
-		if l.found.Mismatches > 0 {
-			return true
+		switch {
+		case d.Log == nil:
+		case i >= 0 && !logs[i].sound:
+			last = append(last, d)
+		default:
+			first = append(first, d)
 		}
 	}
 
-	return false
+	for _, d := range append(first, last...) {
+		if err := d.WriteDurably(d.Log.Empty(), d.Log.Sector); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }
 
 // distrust has members filled anew that are being filled, and what is to replace
@@ -142,10 +180,10 @@ func distrust(setup *engine.Setup) {
 	}
 }
 
-// readLogs reads the logs of the members that are in sync, by their devices, and
-// reports whether all could be read.
-func (h *Hole) readLogs() (logs map[engine.DeviceID]*pplLog, read bool) {
-	logs, read = make(map[engine.DeviceID]*pplLog), true
+// readLogs reads the logs of the members that are in sync.
+func (h *Hole) readLogs() []*pplLog {
+	var logs []*pplLog
+
 	here := func(s raid.Slot) bool { return h.Setup.Members[s].State == raid.InSync }
 
 	for slot, m := range h.Setup.Members {
@@ -153,24 +191,36 @@ func (h *Hole) readLogs() (logs map[engine.DeviceID]*pplLog, read bool) {
 			continue
 		}
 
-		d := h.Devices[m.Device]
-		if d.Log == nil {
-			return logs, false
-		}
-
-		area := make([]byte, d.Log.Size.Bytes()) // 32 MiB at most: its size has 16 bits
-		if _, err := d.ReadAt(area, d.Log.Sector.Bytes()); err != nil {
-			read = false
-
+		l := &pplLog{LoggedDevice: h.Devices[m.Device], id: m.Device}
+		if logs = append(logs, l); l.Log == nil {
 			continue
 		}
 
-		found := intent.RecoverPPL(h.Geometry, raid.Slot(slot),
-			intent.PPLArea{Bytes: area, Signature: d.Log.Signature, Ring: d.Log.Ring}, here)
-		logs[m.Device] = &pplLog{LoggedDevice: d, found: found}
+		area := make([]byte, l.Log.Size.Bytes()) // 32 MiB at most: its size has 16 bits
+		if _, err := l.ReadAt(area, l.Log.Sector.Bytes()); err != nil {
+			continue
+		}
+
+		l.found = intent.RecoverPPL(h.Geometry, raid.Slot(slot),
+			intent.PPLArea{Bytes: area, Signature: l.Log.Signature, Ring: l.Log.Ring}, here)
+		l.read, l.sound = true, l.found.Mismatches == 0
 	}
 
-	return logs, read
+	return logs
+}
+
+// redoAll does what the logs tell, as far as it can be done.
+func (h *Hole) redoAll(logs []*pplLog) error {
+	var errs []error
+
+	for _, l := range logs {
+		if err := h.redo(l); err != nil {
+			l.sound = false
+			errs = append(errs, err)
+		}
+	}
+
+	return errors.Join(errs...)
 }
 
 // redo writes the parity that a log and the data make.

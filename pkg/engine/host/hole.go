@@ -21,7 +21,7 @@ func closeHole(all []candidate, cfg *loop.Config, p api.StartParameters) error {
 	}
 
 	hole := core.Hole{
-		Geometry: cfg.Geometry, Setup: &cfg.Setup, Dirty: !best.Clean(),
+		Geometry: cfg.Geometry, Setup: &cfg.Setup, Resynced: best.ResyncOffset,
 		AcceptLoss: p.AcceptLoss, Growing: p.GrowTo != nil,
 	}
 	for _, c := range all {

@@ -327,15 +327,29 @@ func (h *Host) plan(
 
 	cfg.Setup = setup
 
+	return enlarge(all, cfg, g, p)
+}
+
+// enlarge has the array use more of each member, if that was asked for. Until it is
+// known that it can, nothing is written: the logs of one that grows are emptied, and
+// would be missed by whoever starts it as it is.
+func enlarge(all []candidate, cfg loop.Config, g raid.Geometry, p api.StartParameters) (loop.Config, error) {
+	if p.GrowTo == nil {
+		err := closeHole(all, &cfg, p)
+
+		return cfg, err
+	}
+
+	var err error
+	if g.Size, err = grow(&cfg, *p.GrowTo); err != nil {
+		return cfg, err
+	}
+
 	if err := closeHole(all, &cfg, p); err != nil {
 		return cfg, err
 	}
 
-	if p.GrowTo != nil {
-		return grown(cfg, g, *p.GrowTo)
-	}
-
-	return cfg, nil
+	return grown(cfg, g)
 }
 
 // place gives a device the slot that the freshest superblock gives it.
@@ -492,21 +506,28 @@ func fit(setup *engine.Setup, cfg loop.Config) error {
 	return nil
 }
 
-// grown returns the array that uses more of each member: as much as asked for,
-// or all there is. What is new is not in sync.
-func grown(cfg loop.Config, g raid.Geometry, bytes int64) (loop.Config, error) {
+// grow has the records say that the array uses more of each member, as much as
+// asked for or all there is, and returns how much that is.
+func grow(cfg *loop.Config, bytes int64) (raid.Sectors, error) {
 	if slices.ContainsFunc(cfg.Setup.Members, notInSync) {
-		return cfg, fmt.Errorf("an array grows only with all its members in sync: %w", ErrRefused)
+		return 0, fmt.Errorf("an array grows only with all its members in sync: %w", ErrRefused)
 	}
 
 	size, err := cfg.Keeper.Grow(raid.Sectors(bytes / raid.SectorSize))
 	if err != nil {
-		return cfg, fmt.Errorf("%w: %w", err, ErrRefused)
+		return 0, fmt.Errorf("%w: %w", err, ErrRefused)
 	}
 
-	cfg.Setup.Resynced = min(cfg.Setup.Resynced, cfg.Geometry.SyncSectors())
-	cfg.Setup.Size, g.Size = size, size
+	return size, nil
+}
 
+// grown returns the array that is as g says, larger than it was. What is new is
+// not in sync.
+func grown(cfg loop.Config, g raid.Geometry) (loop.Config, error) {
+	cfg.Setup.Resynced = min(cfg.Setup.Resynced, cfg.Geometry.SyncSectors())
+	cfg.Setup.Size = g.Size
+
+	var err error
 	if cfg.Geometry, err = geometry.New(g); err != nil {
 		return cfg, fmt.Errorf("%w: %w", err, ErrRefused)
 	}

@@ -31,6 +31,10 @@ const (
 	PPLHeaderSize = 4096
 	PPLEntryMax   = 148
 
+	// PPLFirst is the generation of a log that is in use and has no entries yet;
+	// one that is not in use has 0, as those of md that have none.
+	PPLFirst = 1
+
 	pplReserved     = 512
 	offPPLSignature = 512
 	offPPLGen       = 520
@@ -214,6 +218,8 @@ type PPLRecovery struct {
 	Redo       []PPLRedo
 	Entries    int // of which the log was right
 	Mismatches int // that cannot be relied upon, or 1 if there is no log
+	// InUse says that the array logs: what is in no log was not being written.
+	InUse bool
 }
 
 // RecoverPPL returns what is to be done before an array is used that was not
@@ -222,7 +228,7 @@ type PPLRecovery struct {
 // not known, and what it had is being written.
 //
 // The array is in sync afterwards if all members are here, none of their logs
-// has Mismatches and one has Entries; else it is to be resynced, if it can be.
+// has Mismatches and one is InUse; else it is to be resynced, if it can be.
 func RecoverPPL(
 	m *geometry.Map, slot raid.Slot, log PPLArea, here func(raid.Slot) bool,
 ) PPLRecovery {
@@ -253,6 +259,8 @@ func RecoverPPL(
 		r.Entries++
 		r.Redo = append(r.Redo, redo...)
 	}
+
+	r.InUse = r.Entries > 0 || h.Generation >= PPLFirst
 
 	return r
 }
