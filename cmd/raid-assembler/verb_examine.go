@@ -287,6 +287,17 @@ func (r examineReport) text() string {
 	return b.String()
 }
 
+// dates draws when the metadata was written: not every format tells.
+func (r superblockReport) dates(line func(name, format string, args ...any)) {
+	if !r.Created.IsZero() {
+		line("created", "%s", r.Created.Format(time.RFC3339))
+	}
+
+	if !r.Updated.IsZero() {
+		line("updated", "%s", r.Updated.Format(time.RFC3339))
+	}
+}
+
 func (r superblockReport) text(b *strings.Builder) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(b, "    %-12s %s\n", name, word(fmt.Sprintf(format, args...)))
@@ -316,8 +327,8 @@ func (r superblockReport) text(b *strings.Builder) {
 	line("shape", "%s", strings.Join(shape, ", "))
 	line("member", "%s, number %d  %s", r.Role, r.Number, r.Device)
 	line("data", "%s at byte %d", size(r.DataSize), r.DataOffset)
-	line("created", "%s", r.Created.Format(time.RFC3339))
-	line("updated", "%s", r.Updated.Format(time.RFC3339))
+
+	r.dates(line)
 	line("state", "%s", r.state())
 
 	if b := r.Bitmap; b != nil {
@@ -338,7 +349,10 @@ func (r superblockReport) text(b *strings.Builder) {
 	}
 
 	for i, role := range r.Roles {
-		line(fmt.Sprintf("number %d", i), "%s", role)
+		// What nobody has says nothing, and some formats have hundreds of numbers.
+		if i == r.Number || role != raid.RoleSpare.String() {
+			line(fmt.Sprintf("number %d", i), "%s", role)
+		}
 	}
 
 	if r.Unsupported != "" {

@@ -1,0 +1,23 @@
+//go:build !no_asr
+
+package scan
+
+import (
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/asr"
+)
+
+func asrFormat() []metadata.Format { return []metadata.Format{foreign{asr.Format{}}} }
+
+// foreign is a format that is read and not written.
+type foreign struct{ metadata.Format }
+
+// Probe implements [metadata.Format].
+func (f foreign) Probe(src metadata.Source) (*metadata.Superblock, error) {
+	sb, err := f.Format.Probe(src)
+	if err == nil && sb.Unsupported == "" {
+		sb.Unsupported = "arrays with " + sb.Format + " metadata are shown and not run: it is read, and not written"
+	}
+
+	return sb, err
+}
