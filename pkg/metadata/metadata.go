@@ -262,6 +262,15 @@ type Write struct {
 	Data   []byte       // whole logical blocks; valid until the next Record
 }
 
+// Sharing is a Keeper that shares the metadata of a container with those beside it.
+type Sharing interface {
+	Keeper
+
+	// Leave ends it: what it has said of devices counts no more for the others. It
+	// must not be used afterwards.
+	Leave()
+}
+
 // Bitmap is the write-intent bitmap of a running array. Record writes its
 // superblock, and all of it to a member that gets a slot; the bits are for the
 // caller to set and clear, and to have written when they must be.

@@ -139,6 +139,13 @@ func (h *Host) join(r *running, container raid.UUID) ([]metadata.Keeper, error) 
 	return keepers, nil
 }
 
+// leave has the other arrays of its container go on without r.
+func (r *running) leave() {
+	if k, ok := r.keeper.(metadata.Sharing); ok {
+		k.Leave()
+	}
+}
+
 // beside returns the other running arrays of the container of r.
 func (h *Host) beside(r *running) map[raid.UUID]*running {
 	h.mu.Lock()

@@ -18,7 +18,10 @@ type sharing struct {
 	metadata.Keeper
 
 	beside []metadata.Keeper
+	left   int
 }
+
+func (s *sharing) Leave() { s.left++ }
 
 // TestJoin has arrays join their containers: those of one have one turn for
 // their records, and the keeper of each is told of those that run.
@@ -82,6 +85,18 @@ func TestJoin(t *testing.T) {
 
 	if others := h.beside(alone); len(others) > 0 {
 		t.Errorf("beside what is of no container: %v", others)
+	}
+}
+
+// TestLeave: an array that does not run, or no more, has left its container.
+func TestLeave(t *testing.T) {
+	k := new(sharing)
+
+	(&running{keeper: k}).leave()
+	(&running{}).leave() // it had none yet
+
+	if k.left != 1 {
+		t.Errorf("left %d times", k.left)
 	}
 }
 

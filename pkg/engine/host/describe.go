@@ -199,6 +199,7 @@ func (h *Host) ended(uuid raid.UUID, r *running) {
 	delete(h.arrays, uuid)
 	asked := r.stopping
 	h.mu.Unlock()
+	r.leave()
 
 	switch {
 	case err != nil:

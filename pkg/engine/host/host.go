@@ -321,7 +321,7 @@ func (h *Host) Add(array, device, cause string) error {
 
 	defer h.alone(path)()
 
-	d, _, err := h.open(path, serial)
+	d, neighbour, err := h.open(path, serial)
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, ErrRefused)
 	}
@@ -330,13 +330,17 @@ func (h *Host) Add(array, device, cause string) error {
 		return errors.Join(err, d.Close()) // else it came with another array of the container
 	}
 
+	if neighbour != nil {
+		return errors.Join(fmt.Errorf("%s is in use by array %s: %w", path, neighbour.name, ErrRefused), d.Close())
+	}
+
 	if st, err := r.loop.Status(); err != nil || st.State == raid.Broken {
 		return errors.Join(fmt.Errorf("array %s is broken: %w", r.name, ErrRefused), err, d.Close())
 	}
 
 	g := gift{uuid: uuid, array: r, dev: d}
 
-	if g.source, err = d.Preload(); err != nil {
+	if g.source, err = d.Preload(h.cfg.Formats...); err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
 	}
 

@@ -45,6 +45,7 @@ func (h *Host) Start(ctx context.Context, p api.StartParameters) (api.Array, err
 		h.mu.Lock()
 		delete(h.arrays, uuid)
 		h.mu.Unlock()
+		r.leave()
 
 		return api.Array{}, err
 	}
@@ -133,7 +134,7 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 		r.devices[d.ID], r.mostly[d.ID] = d.Member, d.WriteMostly
 	}
 
-	r.first, r.size, r.keeper, r.loop = all[0].sb, cfg.Geometry.ArraySectors(), cfg.Keeper, l
+	r.first, r.size, r.loop = all[0].sb, cfg.Geometry.ArraySectors(), l
 	h.mu.Unlock()
 
 	h.tellStarted(uuid, r, cfg)
@@ -188,6 +189,7 @@ func (h *Host) prepare(
 	}
 
 	cfg, err := h.plan(all, p, beside...)
+	r.keeper = cfg.Keeper
 
 	return all, cfg, err
 }

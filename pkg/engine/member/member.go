@@ -6,8 +6,10 @@
 package member
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -188,12 +190,14 @@ func (d *Device) WriteDurably(p []byte, at raid.Sectors) error {
 }
 
 // edge is how much of either end of a device holds the metadata of all
-// formats, and what is to be erased there.
-const edge = 128 << 10
+// formats, or leads to it, and what is to be erased there: an anchor of DDF may be
+// 257 sectors before the end, in a block of 4096 bytes.
+const edge = 256 << 10
 
-// Preload is [Device.Source] with both ends of the device read already, and
-// nothing else to be had: for threads that must not wait for a disk.
-func (d *Device) Preload() (metadata.Source, error) {
+// Preload is [Device.Source] with both ends of the device read already and what
+// formats look for, and nothing else to be had: for threads that must not wait for a
+// disk.
+func (d *Device) Preload(formats ...metadata.Format) (metadata.Source, error) {
 	size := d.Size.Bytes()
 	p := &preloaded{head: make([]byte, min(edge, size)), tail: make([]byte, min(edge, size)), size: size}
 
@@ -206,15 +210,29 @@ func (d *Device) Preload() (metadata.Source, error) {
 	}
 
 	src := d.Source()
-	src.ReaderAt = p
+	src.ReaderAt, p.more = p, d
+
+	for _, f := range formats {
+		_, _ = f.Probe(src) // whoever probes again will see
+	}
+
+	p.more = nil
 
 	return src, nil
 }
 
-// preloaded is both ends of a device.
+// preloaded is both ends of a device, and pieces from between them.
 type preloaded struct {
 	head, tail []byte
 	size       int64
+	pieces     []piece
+	more       io.ReaderAt // where further pieces are to be had; nil once all are read
+}
+
+// piece is what was read at an offset.
+type piece struct {
+	off  int64
+	data []byte
 }
 
 func (p *preloaded) ReadAt(b []byte, off int64) (int, error) {
@@ -226,9 +244,24 @@ func (p *preloaded) ReadAt(b []byte, off int64) (int, error) {
 		return copy(b, p.head[off:end]), nil
 	case off >= tail && end <= p.size:
 		return copy(b, p.tail[off-tail:end-tail]), nil
-	default:
+	}
+
+	for _, kept := range p.pieces {
+		if off >= kept.off && end <= kept.off+int64(len(kept.data)) {
+			return copy(b, kept.data[off-kept.off:]), nil
+		}
+	}
+
+	if p.more == nil {
 		return 0, fmt.Errorf("member: %d bytes at %d were not read in advance", len(b), off)
 	}
+
+	n, err := p.more.ReadAt(b, off)
+	if n == len(b) {
+		p.pieces = append(p.pieces, piece{off, bytes.Clone(b)})
+	}
+
+	return n, err
 }
 
 // Outcome is what the result of an operation means for the member. A device

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
 )
 
 func TestOutcome(t *testing.T) {
@@ -112,5 +115,50 @@ func TestShare(t *testing.T) {
 
 	if again := one.Share(); again != nil {
 		t.Error("what is closed can be shared")
+	}
+}
+
+// looking is a format that keeps what it has in the middle of a device.
+type looking struct {
+	metadata.Format
+
+	at  raid.Sectors
+	got []byte
+}
+
+func (l *looking) Probe(src metadata.Source) (*metadata.Superblock, error) {
+	l.got = make([]byte, 1024)
+	_, err := src.ReadAt(l.got, l.at.Bytes())
+
+	return nil, err
+}
+
+// TestPreload: what a format has looked for is there when the device is not, and
+// so are the ends; all else is not to be had.
+func TestPreload(t *testing.T) {
+	content := make([]byte, 4*edge)
+	for i := range content {
+		content[i] = byte(i / 512)
+	}
+
+	disk := openDirect(t, content)
+	d := &Device{Path: "/dev/sda", Size: raid.Sectors(len(content) / raid.SectorSize), Block: 512, fd: disk.FD}
+	format := &looking{at: 2 * edge / raid.SectorSize}
+
+	src, err := d.Preload(format)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	d.fd = -1
+
+	for off, want := range map[int64]bool{
+		0: true, int64(len(content)) - 512: true, format.at.Bytes(): true, format.at.Bytes() + 512: true,
+		format.at.Bytes() + 1024: false, edge: false,
+	} {
+		got := make([]byte, 512)
+		if _, err := src.ReadAt(got, off); (err == nil) != want || want && !bytes.Equal(got, content[off:off+512]) {
+			t.Errorf("ReadAt(%d) = %x..., %v, want it: %v", off, got[:4], err, want)
+		}
 	}
 }

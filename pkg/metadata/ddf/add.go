@@ -22,25 +22,42 @@ func (k *keeper) Add(
 		return 0, 0, 0, fmt.Errorf("ddf: %v has no use for a spare", k.geometry.Level)
 	}
 
-	d, err := k.addDisk(src, device)
-	if err != nil {
-		return 0, 0, 0, fmt.Errorf("ddf: %w", err)
+	// Whoever adds a device to several arrays gives it the same UUID.
+	guid := guidOf(device)
+
+	d := k.known(guid)
+	if d == nil {
+		d = k.spare(src, guid)
 	}
 
-	if d.room < k.geometry.Size {
-		k.drop(d)
-
-		return 0, 0, 0, fmt.Errorf("ddf: %d sectors are too few: the array uses %d of each member, there are %d",
-			src.Size, k.geometry.Size, d.room)
+	if d == nil {
+		if d, err = k.addDisk(src, guid); err != nil {
+			return 0, 0, 0, fmt.Errorf("ddf: %w", err)
+		}
 	}
 
-	k.members = append(k.members, &member{disk: d})
+	free, ok := k.free(d, k.geometry.Size)
+	if !ok {
+		if d.anchor != nil && k.attached(d.refnum) == nil {
+			k.drop(d)
+		}
 
-	return metadata.MemberID(len(k.members) - 1), 0, d.room, nil
+		return 0, 0, 0, fmt.Errorf("ddf: %d sectors are too few: the array uses %d of each member in one piece",
+			src.Size, k.geometry.Size)
+	}
+
+	k.members = append(k.members, &member{disk: d, offset: free.From})
+
+	return metadata.MemberID(len(k.members) - 1), free.From, free.To - free.From, nil
+}
+
+// guidOf returns the GUID that a disk gets.
+func guidOf(device raid.UUID) GUID {
+	return GUID(append(append(make([]byte, 0, guidSize), vendorMD...), device[:]...))
 }
 
 // addDisk makes src a disk of the container: the first Record writes it.
-func (c *container) addDisk(src metadata.Source, device raid.UUID) (*disk, error) {
+func (c *container) addDisk(src metadata.Source, guid GUID) (*disk, error) {
 	block := raid.Sectors(blockOf(src) / raid.SectorSize)
 	if c.like.areas[0].start%block != 0 || src.Size%block != 0 {
 		return nil, fmt.Errorf("%d sectors in blocks of %d bytes", src.Size, blockOf(src))
@@ -51,17 +68,12 @@ func (c *container) addDisk(src metadata.Source, device raid.UUID) (*disk, error
 		return nil, err
 	}
 
-	guid := append(append(make([]byte, 0, guidSize), vendorMD...), device[:]...)
-	if c.hasDisk(guid) {
-		return nil, errors.New("another array of the container has it, and where the data of both would be is unknown")
-	}
-
 	index := c.vacancy()
 	if index < 0 {
 		return nil, fmt.Errorf("all of %d entries for disks are taken", c.form.order.Uint16(c.physical[offMax:]))
 	}
 
-	d := &disk{refnum: c.newRefnum(device), index: index, size: src.Size, room: room, anchorAt: src.Size - 1}
+	d := &disk{given: guid, refnum: c.newRefnum(guid), index: index, size: src.Size, room: room, anchorAt: src.Size - 1}
 
 	for i, like := range c.like.areas {
 		a := like.model(places[i], blockOf(src))
@@ -71,15 +83,10 @@ func (c *container) addDisk(src metadata.Source, device raid.UUID) (*disk, error
 		c.form.seal(head)
 		copy(a.head(), head)
 		c.putDisk(a.disk(), guid, d.refnum)
-
-		if a.prior, _, err = read(src, a.start, a.start+1); err != nil {
-			return nil, err
-		}
-
 		d.areas = append(d.areas, a)
 	}
 
-	if d.anchor, d.erase, err = c.anchorFor(src, places); err != nil {
+	if d.erase, d.anchor, err = c.anchorFor(src, places); err != nil {
 		return nil, err
 	}
 
@@ -88,7 +95,7 @@ func (c *container) addDisk(src metadata.Source, device raid.UUID) (*disk, error
 		c.form.order.PutUint16(c.physical[offUsed:], c.form.order.Uint16(c.physical[offUsed:])+1)
 	}
 
-	copy(e, guid)
+	copy(e, guid[:])
 	c.form.order.PutUint32(e[offRefnum:], d.refnum)
 	c.form.order.PutUint16(e[offPDType:], pdForced|pdGlobalSpare)
 	c.form.order.PutUint16(e[offPDState:], pdOnline)
@@ -98,16 +105,45 @@ func (c *container) addDisk(src metadata.Source, device raid.UUID) (*disk, error
 	return d, nil
 }
 
-// hasDisk reports whether the container has a disk with a guid: whoever adds one to
-// several arrays gives it the same.
-func (c *container) hasDisk(guid []byte) bool {
-	for i := range int(c.form.order.Uint16(c.physical[offMax:])) {
-		if bytes.Equal(c.entry(i)[:guidSize], guid) {
-			return true
+// spare returns the disk that src is in the container if it is a spare of it, as
+// itself and the container say; or nil. One that an array has is another: a copy.
+func (c *container) spare(src metadata.Source, given GUID) *disk {
+	r, err := load(src)
+	if err != nil || r.Header.GUID != c.guid {
+		return nil
+	}
+
+	index := c.find(r.Refnum)
+	if index < 0 || c.attached(r.Refnum) != nil || c.form.order.Uint16(c.entry(index)[offPDState:])&(pdFailed|pdMissing|pdOnline) != pdOnline {
+		return nil
+	}
+
+	sb, err := r.superblock(src)
+	if err != nil || !sb.Array.IsZero() || sb.Unsupported != "" {
+		return nil
+	}
+
+	d, err := c.newDisk(r, src)
+	if err != nil {
+		return nil // it is made one anew
+	}
+
+	d.given = given
+
+	return d
+}
+
+// known returns the disk that a running array was given by a GUID, or nil.
+func (c *container) known(given GUID) *disk {
+	for _, k := range c.keepers {
+		for _, m := range k.members {
+			if m != nil && m.disk.given == given {
+				return m.disk
+			}
 		}
 	}
 
-	return false
+	return nil
 }
 
 // drop undoes addDisk.
@@ -191,9 +227,19 @@ func (c *container) putPlaces(head []byte, places []raid.Sectors, kind byte) {
 	}
 }
 
-// anchorFor returns the block of src that is to hold its anchor, and what erases
-// one at the other place.
-func (c *container) anchorFor(src metadata.Source, places []raid.Sectors) ([]byte, []metadata.Write, error) {
+// anchorFor returns what erases the anchors that src has, and the block of it that
+// is to hold its own.
+func (c *container) anchorFor(src metadata.Source, places []raid.Sectors) ([]metadata.Write, []byte, error) {
+	var erase []metadata.Write
+
+	for _, before := range anchorPlaces {
+		if w, ok, err := eraseAt(src, src.Size-before); err != nil {
+			return nil, nil, err
+		} else if ok {
+			erase = append(erase, w)
+		}
+	}
+
 	block, start, err := read(src, src.Size-1, src.Size)
 	if err != nil {
 		return nil, nil, err
@@ -206,27 +252,17 @@ func (c *container) anchorFor(src metadata.Source, places []raid.Sectors) ([]byt
 	c.form.order.PutUint32(head[offSeq:], none32)
 	c.form.seal(head)
 
-	var erase []metadata.Write
-
-	for _, before := range anchorPlaces[1:] {
-		if w, ok, err := eraseAt(src, src.Size-before); err != nil {
-			return nil, nil, err
-		} else if ok {
-			erase = append(erase, w)
-		}
-	}
-
-	return block, erase, nil
+	return erase, block, nil
 }
 
 // putDisk makes the record of a disk.
-func (c *container) putDisk(record, guid []byte, refnum uint32) {
+func (c *container) putDisk(record []byte, guid GUID, refnum uint32) {
 	for i := range record {
 		record[i] = 0xff
 	}
 
 	c.form.order.PutUint32(record, magicDisk)
-	copy(record[offGUID:], guid)
+	copy(record[offGUID:], guid[:])
 	c.form.order.PutUint32(record[offDiskRefnum:], refnum)
 	record[36], record[37] = 1, 1 // both were made up
 	copy(record[38:], fmt.Sprintf("%-32s", "Linux"))
@@ -254,9 +290,9 @@ func (c *container) vacancy() int {
 	return -1
 }
 
-// newRefnum returns a refnum for a device that no disk has.
-func (c *container) newRefnum(device raid.UUID) uint32 {
-	sum := sha1.Sum(device[:])
+// newRefnum returns a refnum for a disk that no other has.
+func (c *container) newRefnum(guid GUID) uint32 {
+	sum := sha1.Sum(guid[:])
 
 	refnum := binary.BigEndian.Uint32(sum[:])
 	for refnum == 0 || refnum == none32 || c.find(refnum) >= 0 {

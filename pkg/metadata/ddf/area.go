@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
@@ -22,7 +23,6 @@ type area struct {
 
 	dirty []bool // by block: it differs from what is on disk
 	open  []byte // the block of the header while the rest is being written
-	prior []byte // that block on a new disk, before it is written
 	first []byte // the same with what else is new in it, if that is any
 }
 
@@ -135,6 +135,17 @@ func (a *area) record(i int) []byte {
 	return a.section(a.header.Config)[i*size:][:size]
 }
 
+// configs yields the config records of arrays, and where each is.
+func (a *area) configs() iter.Seq2[int, []byte] {
+	return func(yield func(int, []byte) bool) {
+		for i := range a.header.records() {
+			if record := a.record(i); a.form.order.Uint32(record) == magicConfig && !yield(i, record) {
+				return
+			}
+		}
+	}
+}
+
 // check verifies the sections. Which of them has which content is settled later.
 func (a *area) check() error {
 	h := a.header
@@ -147,12 +158,8 @@ func (a *area) check() error {
 		return err
 	}
 
-	for i := range h.records() {
-		if a.form.order.Uint32(a.record(i)) != magicConfig {
-			continue
-		}
-
-		if _, err := decodeConfig(a.form, a.record(i), h.elements()); err != nil {
+	for _, record := range a.configs() {
+		if _, err := decodeConfig(a.form, record, h.elements()); err != nil {
 			return err
 		}
 	}

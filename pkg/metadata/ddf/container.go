@@ -32,14 +32,17 @@ type container struct {
 
 // disk is a device of the container.
 type disk struct {
+	given    GUID // that it was added by, if it was
 	refnum   uint32
 	index    int
 	size     raid.Sectors
 	room     raid.Sectors // in front of the metadata
 	areas    []*area      // in the order in which they are written
-	anchor   []byte       // the block that it is in, to be written last, once; or nil
 	anchorAt raid.Sectors
-	erase    []metadata.Write // after that, once
+
+	// Of a new disk, until it was written.
+	erase  []metadata.Write // of the anchors that it had, before all else
+	anchor []byte           // the block of its own, at last; nil of any other disk
 }
 
 // newContainer returns the container that r is of.
@@ -230,11 +233,8 @@ func (c *container) lost(refnum uint32) {
 // holds reports whether an array other than that with the GUID given has a
 // record on d that d is a member by.
 func (c *container) holds(d *disk, but GUID) bool {
-	for i := range d.areas[0].header.records() {
-		record := d.areas[0].record(i)
-		other := c.form.order.Uint32(record) == magicConfig && GUID(record[offGUID:]) != but
-
-		if other && c.names(record, d.refnum) >= 0 {
+	for _, record := range d.areas[0].configs() {
+		if GUID(record[offGUID:]) != but && c.names(record, d.refnum) >= 0 {
 			return true
 		}
 	}
@@ -255,12 +255,8 @@ func (c *container) names(record []byte, refnum uint32) int {
 
 // taken returns the part of d that an array of a record has.
 func (c *container) taken(record []byte, d *disk) (raid.Range, bool) {
-	if c.form.order.Uint32(record) != magicConfig || c.array(GUID(record[offGUID:])) == nil {
-		return raid.Range{}, false
-	}
-
 	i := c.names(record, d.refnum)
-	if i < 0 {
+	if i < 0 || c.array(GUID(record[offGUID:])) == nil {
 		return raid.Range{}, false
 	}
 
@@ -269,30 +265,44 @@ func (c *container) taken(record []byte, d *disk) (raid.Range, bool) {
 	return raid.Range{From: from, To: from + sectorsOf(c.form.order.Uint64(record[offBlocks:]))}, true
 }
 
-// free returns the first sector from which on size sectors of d belong to no
-// array, or false if there is none.
-func (c *container) free(d *disk, size raid.Sectors) (raid.Sectors, bool) {
-	var taken []raid.Range
+// claims returns the parts of d that arrays other than k's have, or will have where
+// d is their spare, ascending.
+func (k *keeper) claims(d *disk) []raid.Range {
+	var all []raid.Range
 
-	for i := range d.areas[0].header.records() {
-		if r, ok := c.taken(d.areas[0].record(i), d); ok {
-			taken = append(taken, r)
+	for _, record := range d.areas[0].configs() {
+		if r, ok := k.taken(record, d); ok && GUID(record[offGUID:]) != k.guid {
+			all = append(all, r)
 		}
 	}
 
-	slices.SortFunc(taken, func(a, b raid.Range) int { return int(a.From - b.From) })
+	for _, other := range k.keepers {
+		for _, m := range other.members {
+			if other != k && m != nil && m.disk == d {
+				all = append(all, raid.Range{From: m.offset, To: m.offset + other.geometry.Size})
+			}
+		}
+	}
 
+	slices.SortFunc(all, func(a, b raid.Range) int { return int(a.From - b.From) })
+
+	return all
+}
+
+// free returns the first part of d of size sectors or more that no other array has,
+// up to where one begins or the metadata does; or false if there is none.
+func (k *keeper) free(d *disk, size raid.Sectors) (raid.Range, bool) {
 	at := raid.Sectors(0)
 
-	for _, r := range taken {
-		if r.From-at >= size {
-			break
+	for _, r := range append(k.claims(d), raid.Range{From: d.room, To: raid.MaxSectors}) {
+		if r.From-at >= size && at < r.From {
+			return raid.Range{From: at, To: r.From}, true
 		}
 
 		at = max(at, r.To)
 	}
 
-	return at, at+size <= d.room
+	return raid.Range{}, false
 }
 
 // place returns where on d the record of an array is, or is to be: -1 if there

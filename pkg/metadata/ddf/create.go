@@ -215,7 +215,7 @@ func (k *keeper) found(p metadata.NewArray, t tables, devices []metadata.NewMemb
 			continue
 		}
 
-		disk, err := k.addDisk(d.Source, d.Device)
+		disk, err := k.addDisk(d.Source, guidOf(d.Device))
 		if err != nil {
 			return fmt.Errorf("device %d: %w", i, err)
 		}
@@ -394,7 +394,7 @@ func (k *keeper) room(p metadata.NewArray) error {
 			continue
 		}
 
-		at, ok := k.free(m.disk, size)
+		free, ok := k.free(m.disk, size)
 
 		switch {
 		case i >= p.Disks:
@@ -403,7 +403,7 @@ func (k *keeper) room(p metadata.NewArray) error {
 		case k.place(m.disk, k.guid) < 0:
 			return fmt.Errorf("device %d is a member of %d arrays already", i, k.header.MaxPartitions)
 		default:
-			m.offset = at
+			m.offset = free.From
 			slots++
 		}
 	}

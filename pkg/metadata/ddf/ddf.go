@@ -35,7 +35,10 @@ import (
 // Format is the metadata module for DDF.
 type Format struct{}
 
-var _ metadata.Format = Format{}
+var (
+	_ metadata.Format  = Format{}
+	_ metadata.Sharing = (*keeper)(nil)
+)
 
 // version is what people call it.
 const version = "ddf"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
@@ -129,18 +130,14 @@ func latest(members []metadata.Attachment) *Raw {
 func (k *keeper) load(r *Raw, array raid.UUID) error {
 	a := r.active
 
-	for i := range a.header.records() {
-		if a.form.order.Uint32(a.record(i)) != magicConfig {
-			continue
-		}
-
-		c, err := decodeConfig(a.form, a.record(i), a.header.elements())
+	for _, record := range a.configs() {
+		c, err := decodeConfig(a.form, record, a.header.elements())
 		if err != nil {
 			return err
 		}
 
 		if v := r.virtual(c.GUID); v != nil && r.arrayUUID(v, r.nameOf(v)) == array {
-			k.record, k.guid, k.places, k.seq = bytes.Clone(a.record(i)), c.GUID, c.places, c.Seq
+			k.record, k.guid, k.places, k.seq = bytes.Clone(record), c.GUID, c.places, c.Seq
 
 			entry := k.array(c.GUID)
 			if entry == nil {
@@ -239,6 +236,15 @@ func (k *keeper) Forget(id metadata.MemberID) {
 	}
 }
 
+// Leave implements [metadata.Sharing]. What its disks are stays as it was recorded.
+func (k *keeper) Leave() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	k.keepers = slices.DeleteFunc(k.keepers, func(other *keeper) bool { return other == k })
+	k.model()
+}
+
 // model chooses the disk on which others are modelled anew.
 func (k *keeper) model() {
 	for _, other := range k.keepers {
@@ -304,9 +310,8 @@ func (k *keeper) Grow(size raid.Sectors) (raid.Sectors, error) {
 func (k *keeper) roomAt(m *member) raid.Sectors {
 	end := m.disk.room
 
-	for i := range m.disk.areas[0].header.records() {
-		r, ok := k.taken(m.disk.areas[0].record(i), m.disk)
-		if ok && r.From > m.offset {
+	for _, r := range k.claims(m.disk) {
+		if r.From > m.offset {
 			end = min(end, r.From)
 		}
 	}

@@ -142,12 +142,8 @@ func (r *Raw) decode() error {
 		return err
 	}
 
-	for i := range a.header.records() {
-		if a.form.order.Uint32(a.record(i)) != magicConfig {
-			continue
-		}
-
-		c, err := decodeConfig(a.form, a.record(i), a.header.elements())
+	for _, record := range a.configs() {
+		c, err := decodeConfig(a.form, record, a.header.elements())
 		if err != nil {
 			return err
 		}

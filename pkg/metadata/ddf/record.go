@@ -11,16 +11,23 @@ import (
 // written and the header is closed with a higher sequence number: a crash leaves
 // the other copy as it was, or as it will be. An open header keeps the old number,
 // for else it would pass for newer than the other copy.
+//
+// A new disk has no anchor meanwhile: whatever it was before, it is nothing until
+// all is written.
 const (
-	stageOpen = iota
+	stageErase = iota
+	stageOpen
 	stageSections
 	stageClose
-	stageAnchor = 6
-	stageErase  = 7
+	stageAnchor = 7
 )
 
-// pieceMax is the most that one write holds, if a block is no larger.
-const pieceMax = 4096
+// pieceMax is the most that one write holds, if a block is no larger: newMax on a
+// disk that is nothing yet, all of which is written.
+const (
+	pieceMax = 4 << 10
+	newMax   = 64 << 10
+)
 
 // Record implements [metadata.Keeper]. It does not allocate once every device was
 // written.
@@ -201,7 +208,11 @@ func (k *keeper) state() byte {
 // in the round given.
 func (k *keeper) writeDisk(id metadata.MemberID, m *member, round int, now uint32) {
 	d := m.disk
-	place := k.place(d, k.guid)
+	place, most := k.place(d, k.guid), pieceMax
+
+	if d.anchor != nil {
+		most = newMax
+	}
 
 	for i, a := range d.areas {
 		k.opened(a)
@@ -218,7 +229,7 @@ func (k *keeper) writeDisk(id metadata.MemberID, m *member, round int, now uint3
 		}
 
 		k.closed(a, now)
-		k.writeArea(id, a, 3*(round+i))
+		k.writeArea(id, a, 3*(round+i), most)
 	}
 
 	if d.anchor != nil {
@@ -231,7 +242,7 @@ func (k *keeper) writeDisk(id metadata.MemberID, m *member, round int, now uint3
 			k.parts[stageErase] = append(k.parts[stageErase], w)
 		}
 
-		d.anchor, d.erase = nil, nil
+		d.erase, d.anchor = nil, nil
 	}
 }
 
@@ -240,13 +251,6 @@ func (k *keeper) opened(a *area) {
 	copy(a.open, a.image[:a.block])
 
 	head := a.open[(a.at - a.start).Bytes():][:raid.SectorSize]
-	if a.prior != nil {
-		// It may have been a disk of the container, and the block may be torn.
-		copy(a.open, a.prior)
-		copy(head, a.head())
-		a.prior = nil
-	}
-
 	head[offOpen] = 1
 	k.form.seal(head)
 }
@@ -269,9 +273,10 @@ func (k *keeper) closed(a *area, now uint32) {
 	a.put(a.offset(Section{}), head)
 }
 
-// writeArea appends the writes of the blocks of a that changed, from a stage on.
-func (k *keeper) writeArea(id metadata.MemberID, a *area, stage int) {
-	sections, most := stage+stageSections, max(pieceMax/a.block, 1)
+// writeArea appends the writes of the blocks of a that changed, from a stage on, in
+// writes of size bytes at most.
+func (k *keeper) writeArea(id metadata.MemberID, a *area, stage, size int) {
+	sections, most := stage+stageSections, max(size/a.block, 1)
 	head := metadata.Write{Member: id, Sector: a.start, Data: a.image[:a.block]}
 
 	if len(a.first) > 0 {

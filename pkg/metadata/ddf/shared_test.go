@@ -75,16 +75,6 @@ func TestTwoArrays(t *testing.T) {
 		}
 	}
 
-	// Where the data of both would be on a further disk nobody knows.
-	spare := blanks(1, 512)[0].Source()
-	if _, _, _, err := a.Add(spare, raid.UUID{5}); err != nil {
-		t.Fatal(err)
-	}
-
-	if _, _, _, err := b.Add(spare, raid.UUID{5}); err == nil || !strings.Contains(err.Error(), "another array") {
-		t.Errorf("Add() of another array's disk: error = %v", err)
-	}
-
 	failed := inSync(0, 1)
 	failed[1] = metadata.MemberRecord{State: raid.Faulty, Slot: 1}
 	apply(all, b.Record(metadata.State{Members: failed, Now: now}))
@@ -99,6 +89,129 @@ func TestTwoArrays(t *testing.T) {
 
 	if said := examine(t, all[0].Image); strings.Count(said, "Failed") != 1 {
 		t.Errorf("mdadm says:\n%s", said)
+	}
+}
+
+// TestSpareOfTwo: a disk that is given to both arrays of a container has room for
+// both, and takes the place of one that failed in both.
+func TestSpareOfTwo(t *testing.T) {
+	g := raid.Geometry{Level: raid.Level1, Disks: 2, Size: 1024}
+	all := blanks(3, 512)
+	uuids := []raid.UUID{
+		makeArray(t, all[:2], small, metadata.NewArray{Name: "a", Geometry: g, AssumeClean: true}),
+		makeArray(t, all[:2], small, metadata.NewArray{Name: "bb", Geometry: g, AssumeClean: true}),
+	}
+
+	var keepers []metadata.Keeper
+
+	for _, uuid := range uuids {
+		k, err := Format{}.Keep(attach(t, uuid, all[:2]), keepers...)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		keepers = append(keepers, k)
+	}
+
+	for i, k := range keepers {
+		id, offset, size, err := k.Add(all[2].Source(), raid.UUID{5})
+		if err != nil || id != 2 || offset != raid.Sectors(i)*g.Size || size < g.Size {
+			t.Fatalf("Add() = %d, %d, %d, %v", id, offset, size, err)
+		}
+	}
+
+	if _, err := keepers[0].Grow(2 * g.Size); err == nil {
+		t.Error("one array grows over what the other is to have of the spare")
+	}
+
+	for _, state := range []raid.MemberState{raid.Spare, raid.Recovering, raid.InSync} {
+		for _, k := range keepers {
+			members := inSync(0)
+			members[2] = metadata.MemberRecord{State: state, Slot: 1}
+
+			if state == raid.Spare {
+				members[1] = metadata.MemberRecord{State: raid.Faulty, Slot: 1}
+			}
+
+			apply(all, k.Record(metadata.State{Members: members, ResyncOffset: raid.MaxSectors, Now: now}))
+		}
+	}
+
+	for i, uuid := range uuids {
+		for _, m := range attach(t, uuid, []conformance.Disk{all[0], all[2]}) {
+			sb := m.Superblock
+			if sb.Array != uuid || sb.DataOffset != raid.Sectors(i)*g.Size || sb.RecoveryOffset != raid.MaxSectors {
+				t.Errorf("array %v: %+v", uuid, sb)
+			}
+		}
+	}
+
+	said := examine(t, all[2].Image)
+	for i, want := range []string{"2 (0@0K 2@0K)", "2 (0@512K 2@512K)"} {
+		if got := words(said, "Raid Devices", i); got != want {
+			t.Errorf("devices %q to mdadm, want %q in:\n%s", got, want, said)
+		}
+	}
+}
+
+// TestSpareStaysItself: a spare of the container that an array is given is the disk
+// that it was, and not one more.
+func TestSpareStaysItself(t *testing.T) {
+	g := raid.Geometry{Level: raid.Level1, Disks: 2, Size: 1024}
+	all := blanks(3, 512)
+	array := makeArray(t, all, small, metadata.NewArray{Name: "a", Geometry: g, AssumeClean: true})
+	before := attach(t, array, all)
+
+	k, err := Format{}.Keep(before[:2])
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if _, _, _, err := k.Add(all[2].Source(), raid.UUID{5}); err != nil {
+		t.Fatal(err)
+	}
+
+	members := inSync(0, 1)
+	members[2] = metadata.MemberRecord{State: raid.InSync, Slot: 1}
+	members[1] = metadata.MemberRecord{State: raid.Faulty, Slot: 1}
+	members[0] = metadata.MemberRecord{State: raid.InSync, Slot: 0}
+	apply(all, k.Record(metadata.State{Members: members, ResyncOffset: raid.MaxSectors, Now: now}))
+
+	sb := attach(t, array, all)[2].Superblock
+	if sb.Device != before[2].Superblock.Device || sb.Role(2) != raid.Role(1) || len(sb.Raw.(*Raw).PhysicalDisks) != 3 {
+		t.Errorf("the spare was %+v and is %+v", before[2].Superblock, sb)
+	}
+}
+
+// TestLeave: what an array says that has stopped counts no more, and a start that
+// came to nothing leaves nothing.
+func TestLeave(t *testing.T) {
+	g := raid.Geometry{Level: raid.Level1, Disks: 2, Size: 1024}
+	all := blanks(2, 512)
+	one := makeArray(t, all, small, metadata.NewArray{Name: "a", Geometry: g, AssumeClean: true})
+	two := makeArray(t, all, small, metadata.NewArray{Name: "bb", Geometry: g, AssumeClean: true})
+
+	a, err := Format{}.Keep(attach(t, one, all))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	b, err := Format{}.Keep(attach(t, two, all), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	apply(all, a.Record(metadata.State{Members: inSync(0, 1), ResyncOffset: raid.MaxSectors, Now: now}))
+	a.(metadata.Sharing).Leave()
+
+	// Array a has used disk 1 to the end, and only it would say so still.
+	apply(all, b.Record(metadata.State{Members: inSync(0), Now: now}))
+	b.Forget(1)
+	apply(all, b.Record(metadata.State{Members: inSync(0), Now: now}))
+
+	sb := attach(t, two, all)[0].Superblock
+	if p := sb.Raw.(*Raw).PhysicalDisks[1]; p.working() || p.State&pdMissing == 0 {
+		t.Errorf("disk 1, which no array has: %+v", p)
 	}
 }
 
