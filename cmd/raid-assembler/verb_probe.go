@@ -41,9 +41,16 @@ func (p *program) probeVerb() *cobra.Command {
 	return cmd
 }
 
-// runs reports whether we run arrays such as the one of sb.
+// runs reports whether we run all arrays that sb is of; a spare of a container may
+// be needed by one.
 func runs(sb *metadata.Superblock) bool {
-	return sb.Unsupported == "" && policy.Served(sb.Geometry) == ""
+	for _, one := range sb.All() {
+		if one.Unsupported != "" || !one.Array.IsZero() && policy.Served(one.Geometry) != "" {
+			return false
+		}
+	}
+
+	return true
 }
 
 // udevEncode writes a value so that it stays one, as udev does in its *_ENC

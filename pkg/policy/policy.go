@@ -129,6 +129,9 @@ type Superblock struct {
 	Bad            raid.Sectors // that this device has no valid data of
 	Log            bool         // partial parity is logged, so that parity can be made right
 	Unsupported    string       // why such arrays cannot be run, or empty
+	// Container is the set of devices whose metadata this is part of, zero if there
+	// is none. A spare of it is of no array.
+	Container raid.UUID
 }
 
 // of reports whether d is a member of an array by its own word.
@@ -161,11 +164,12 @@ func (sb *Superblock) members() []int {
 
 // Running is an array that the engine has.
 type Running struct {
-	UUID    raid.UUID
-	Name    string
-	Level   raid.Level
-	State   raid.ArrayState
-	Members []RunningMember
+	UUID      raid.UUID
+	Name      string
+	Level     raid.Level
+	State     raid.ArrayState
+	Container raid.UUID // zero if there is none
+	Members   []RunningMember
 }
 
 // RunningMember is a device that the engine has, or a slot that lacks one.
@@ -292,10 +296,32 @@ func Decide(v View, cfg Config) []Decision {
 	}
 
 	for _, d := range strays {
-		ds = append(ds, leave(d, d.fault()))
+		ds = append(ds, share(d, tenders))
 	}
 
 	return ds
+}
+
+// share decides about a device that belongs to no array: a spare of a container is
+// given to the first of its arrays that needs one.
+func share(d *Device, tenders map[raid.UUID]*tender) Decision {
+	for _, uuid := range sortedKeys(tenders) {
+		if t := tenders[uuid]; t.lacks(d) {
+			return t.give(d, fmt.Sprintf("it is a spare of the same container, and %s %s vacant",
+				slotNames(t.vacant()), are(t.vacant())))
+		}
+	}
+
+	if fault := d.fault(); fault != (why{}) {
+		return leave(d, fault)
+	}
+
+	if d.Superblock.Unsupported != "" {
+		return leave(d, because(Unserved, "%s", d.Superblock.Unsupported))
+	}
+
+	return leave(d, because(Unneeded,
+		"it is a spare of a container of which no array needs it: raid-assembler add gives it to one"))
 }
 
 // sorted returns the devices by path, for the order in which they turned up
@@ -336,9 +362,9 @@ func group(devices []Device, taken map[*Device]bool) (arrays map[raid.UUID][]*De
 	return arrays, strays
 }
 
-func sortedKeys(groups map[raid.UUID][]*Device) []raid.UUID {
-	keys := make([]raid.UUID, 0, len(groups))
-	for uuid := range groups {
+func sortedKeys[T any](of map[raid.UUID]T) []raid.UUID {
+	keys := make([]raid.UUID, 0, len(of))
+	for uuid := range of {
 		keys = append(keys, uuid)
 	}
 
@@ -392,8 +418,6 @@ func (d *Device) fault() why {
 	case len(d.Conflicts) > 0:
 		return because(Conflict, "it is a member and something else too (%s): erase what is wrong with wipefs",
 			list(slices.Sorted(slices.Values(d.Conflicts))))
-	case d.of(raid.UUID{}):
-		return because(Unneeded, "it is a spare of a container and of no array: raid-assembler add gives it to one")
 	default:
 		return why{}
 	}

@@ -129,6 +129,25 @@ func (t *tender) excluded(d *Device) why {
 	}
 }
 
+// lacks reports whether d is a spare of the array's container, and needed by it.
+func (t *tender) lacks(d *Device) bool {
+	return d.of(raid.UUID{}) && !t.array.Container.IsZero() && d.Superblock.Container == t.array.Container &&
+		d.Superblock.DataSize >= t.size() && t.excluded(d) == (why{}) && t.ready() < len(t.vacant())
+}
+
+// size returns how much of each member the array uses, as far as they tell.
+func (t *tender) size() raid.Sectors {
+	var size raid.Sectors
+
+	for _, d := range t.attached {
+		if d.of(t.array.UUID) {
+			size = max(size, d.Superblock.Size)
+		}
+	}
+
+	return size
+}
+
 // twin returns the path of the member that d is a copy of, or nothing.
 func (t *tender) twin(d *Device) string {
 	for i := range t.array.Members {

@@ -263,3 +263,47 @@ func TestSpareOfAContainer(t *testing.T) {
 		t.Errorf("decided %v, want the device to be left alone", ds)
 	}
 }
+
+// TestSpareOfAContainerIsGiven to the first array of its container that lacks a
+// member, and to no other.
+func TestSpareOfAContainerIsGiven(t *testing.T) {
+	one, two, container := raid.UUID{1}, raid.UUID{2}, raid.UUID{7}
+	running := func(uuid raid.UUID, state raid.MemberState) Running {
+		return Running{UUID: uuid, Container: container, Level: raid.Level1, State: raid.Clean, Members: []RunningMember{
+			{Path: "x", Serial: "x", Slot: 0, State: raid.InSync}, {Slot: 1, State: state},
+		}}
+	}
+	member := Device{Path: "x", Serial: "x", Superblock: &Superblock{
+		Array: two, Device: raid.UUID{8}, Container: container, Geometry: raid.Geometry{Size: 100},
+	}}
+
+	for name, tt := range map[string]struct {
+		spare Superblock
+		array raid.UUID
+	}{
+		"given":               {Superblock{Container: container, DataSize: 100}, two},
+		"too small":           {Superblock{Container: container, DataSize: 99}, raid.UUID{}},
+		"another container":   {Superblock{Container: raid.UUID{6}, DataSize: 100}, raid.UUID{}},
+		"of no container":     {Superblock{DataSize: 100}, raid.UUID{}},
+		"failed in container": {Superblock{Container: container, DataSize: 100, Unsupported: "it failed"}, raid.UUID{}},
+	} {
+		tt.spare.Device = raid.UUID{9}
+		v := View{
+			Running: []Running{running(one, raid.Recovering), running(two, raid.Missing)},
+			Devices: []Device{{Path: "b", Superblock: &tt.spare}, member, {Path: "c", Superblock: &Superblock{
+				Container: container, Device: raid.UUID{10}, DataSize: 100, Unsupported: "it failed as well",
+			}}},
+		}
+
+		ds := slices.DeleteFunc(Decide(v, DefaultConfig()), func(d Decision) bool { return d.Device != "b" })
+		want := LeaveAlone
+
+		if !tt.array.IsZero() {
+			want = AddSpare
+		}
+
+		if len(ds) != 1 || ds[0].Action != want || ds[0].Array != tt.array {
+			t.Errorf("%s: decided %v, want %v of %v", name, ds, want, tt.array)
+		}
+	}
+}

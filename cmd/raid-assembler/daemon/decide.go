@@ -91,7 +91,7 @@ func superblock(sb *metadata.Superblock) *policy.Superblock {
 		Array: sb.Array, Device: sb.Device, Name: sb.Name, Geometry: sb.Geometry,
 		Number: sb.Number, Roles: sb.Roles, Events: sb.Events, DataSize: sb.DataSize,
 		ResyncOffset: sb.ResyncOffset, RecoveryOffset: sb.RecoveryOffset, Unsupported: sb.Unsupported,
-		Log:         sb.PPL != nil,
+		Log: sb.PPL != nil, Container: sb.Container,
 		Replacement: sb.Replacement, WriteMostly: sb.WriteMostly, Bad: length(sb.BadBlocks),
 	}
 }
@@ -118,6 +118,12 @@ func (d *Daemon) runs(a api.Array) (policy.Running, error) {
 	}
 
 	r := policy.Running{UUID: uuid, Name: a.Name, Level: level, State: raid.ArrayState(a.State)}
+
+	if a.Container != "" {
+		if r.Container, err = raid.ParseUUID(a.Container); err != nil {
+			return policy.Running{}, err
+		}
+	}
 
 	for _, m := range a.Members {
 		slot := raid.NoSlot
