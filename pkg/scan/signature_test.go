@@ -147,7 +147,6 @@ func TestSignatures(t *testing.T) {
 		{"bcache", put(4120, "\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81"), []string{
 			"4096 bcache",
 		}},
-		{"imsm", put(-1024, "Intel Raid ISM Cfg Sig. 1.0.00"), []string{"16776192 imsm"}},
 		{"md of a partition", shifted, []string{"4096 md superblock of another device"}},
 		{"md of the last partition", last, []string{
 			"0 mbr (partitions of type 0xfd)", "16769024 md superblock of another device",

@@ -460,11 +460,7 @@ func (h *history) checkResult(what string, st metadata.State) {
 		}
 
 		sb := mustProbe(h.t, h.format, &h.disks[id])
-		if other, taken := numbers[sb.Number]; taken {
-			h.t.Errorf("%s: devices %d and %d both have number %d", what, id, other, sb.Number)
-		}
-
-		numbers[sb.Number] = id
+		h.checkNumber(what, sb, id, numbers)
 
 		if sb.Array.IsZero() && record.State == raid.Spare {
 			h.checkSpare(what, sb, id)
@@ -502,6 +498,22 @@ func (h *history) checkResult(what string, st metadata.State) {
 	}
 }
 
+// checkNumber checks that no other device has the number of device id. Nobody
+// numbers a spare that any container may have.
+func (h *history) checkNumber(
+	what string, sb *metadata.Superblock, id metadata.MemberID, numbers map[int]metadata.MemberID,
+) {
+	if sb.Array.IsZero() && sb.Container.IsZero() {
+		return
+	}
+
+	if other, taken := numbers[sb.Number]; taken {
+		h.t.Errorf("%s: devices %d and %d both have number %d", what, id, other, sb.Number)
+	}
+
+	numbers[sb.Number] = id
+}
+
 // isArea reports whether the data of a member is where it was said to be. In a
 // container other arrays may have what this one has no use for.
 func (h *history) isArea(sb *metadata.Superblock, area, want Extent) bool {
@@ -512,13 +524,18 @@ func (h *history) isArea(sb *metadata.Superblock, area, want Extent) bool {
 	return area.Offset == want.Offset && area.Size >= h.geometry.Size.Bytes() && area.Size <= want.Size
 }
 
-// checkSpare checks what device id says, which is a spare of the container.
+// checkSpare checks what device id says, which is a spare of the container, or of
+// any.
 func (h *history) checkSpare(what string, sb *metadata.Superblock, id metadata.MemberID) {
 	h.t.Helper()
 
-	if sb.Container.IsZero() || sb.Unsupported != "" || sb.Role(sb.Number) != raid.RoleSpare {
+	if sb.Unsupported != "" || sb.Role(sb.Number) != raid.RoleSpare {
 		h.t.Errorf("%s: device %d, a spare, is %v of container %v, unsupported %q",
 			what, id, sb.Role(sb.Number), sb.Container, sb.Unsupported)
+	}
+
+	if sb.Container.IsZero() {
+		return // any container may have it, and none numbers it
 	}
 
 	for other := range h.members {
