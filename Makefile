@@ -58,10 +58,11 @@ race: setup ## The unit tests under the race detector
 fuzz-smoke: setup ## Each fuzz target for a while (FUZZTIME)
 	tools/fuzz.sh $(or $(FUZZTIME),30s) pkg
 
-bench: setup ## Compare parities with ISA-L, and what requests cost with md
+bench: setup ## Compare parities with ISA-L and requests with md, and size up formats
 	tools/setup.sh libisal-dev
 	CGO_ENABLED=1 $(GO) run -tags isal ./bench/parity
 	$(GO) run ./bench/cost
+	$(GO) run ./bench/size
 
 lint: $(LINTER) ## Run the linters
 	$(LINTER) run ./...
