@@ -255,6 +255,10 @@ type State struct {
 	Now          time.Time
 }
 
+// WriteMax is how large a write of a Keeper may be in bytes: there is memory for it
+// when there is no other.
+const WriteMax = 8 << 10
+
 // Write is a write to a member, to be durable before it counts.
 type Write struct {
 	Member MemberID
@@ -314,7 +318,8 @@ type Bitmap interface {
 type Keeper interface {
 	// Record returns the writes that make every attached device but the
 	// faulty ones say st, with an event count above all before. The writes of
-	// one stage must be durable before those of the next are submitted.
+	// one stage must be durable before those of the next are submitted. None holds
+	// more than WriteMax bytes.
 	Record(st State) (stages [][]Write)
 
 	// Add attaches src as a spare and returns its id and its data area. It is

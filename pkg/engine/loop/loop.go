@@ -35,7 +35,7 @@ const (
 	MaxIO      = 256 << 10
 	pieceSize  = 128 << 10
 	pieces     = 48
-	recordSize = 8 << 10 // the most that one write of a record holds
+	recordSize = metadata.WriteMax
 	recordOps  = core.DeviceMax + 1
 )
 

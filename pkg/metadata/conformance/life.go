@@ -438,6 +438,8 @@ func (h *history) checkPlaces(what string, stages [][]metadata.Write) map[metada
 		switch block := int64(max(disk.Block, raid.SectorSize)); {
 		case len(w.Data) == 0 || start%block != 0 || end%block != 0:
 			h.t.Fatalf("%s: writes bytes %d to %d in blocks of %d", what, start, end, block)
+		case len(w.Data) > metadata.WriteMax:
+			h.t.Fatalf("%s: writes %d bytes at once", what, len(w.Data))
 		case start < 0 || end > int64(len(disk.Image)):
 			h.t.Fatalf("%s: writes bytes %d to %d of %d", what, start, end, len(disk.Image))
 		case start < area.Offset+area.Size && end > area.Offset && record.State != raid.Spare:

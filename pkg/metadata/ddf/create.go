@@ -128,7 +128,7 @@ func newArray(p metadata.NewArray, t tables, devices []metadata.NewMember) (*kee
 		return nil, err
 	}
 
-	k := &keeper{geometry: p.Geometry}
+	k := &keeper{geometry: p.Geometry, piece: createMax}
 	if err := k.gather(p, t, devices); err != nil {
 		return nil, err
 	}

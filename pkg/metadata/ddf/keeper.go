@@ -33,6 +33,7 @@ type keeper struct {
 	parts    [8][]metadata.Write
 	stages   [][]metadata.Write
 	unused   []byte // a record that is none
+	piece    int    // the most that one write holds
 }
 
 // member is an attached device.
@@ -68,7 +69,7 @@ func newKeeper(members []metadata.Attachment, beside []metadata.Keeper) (*keeper
 		return nil, errors.New("the superblock is of no array of the format")
 	}
 
-	k := &keeper{container: newContainer(latest(members)), geometry: first.Geometry}
+	k := &keeper{container: newContainer(latest(members)), geometry: first.Geometry, piece: metadata.WriteMax}
 
 	for _, other := range beside {
 		o, ok := other.(*keeper)

@@ -22,12 +22,8 @@ const (
 	stageAnchor = 7
 )
 
-// pieceMax is the most that one write holds, if a block is no larger: newMax on a
-// disk that is nothing yet, all of which is written.
-const (
-	pieceMax = 4 << 10
-	newMax   = 64 << 10
-)
+// createMax is the most that one write of a new array holds.
+const createMax = 64 << 10
 
 // Record implements [metadata.Keeper]. It does not allocate once every device was
 // written.
@@ -208,11 +204,7 @@ func (k *keeper) state() byte {
 // in the round given.
 func (k *keeper) writeDisk(id metadata.MemberID, m *member, round int, now uint32) {
 	d := m.disk
-	place, most := k.place(d, k.guid), pieceMax
-
-	if d.anchor != nil {
-		most = newMax
-	}
+	place := k.place(d, k.guid)
 
 	for i, a := range d.areas {
 		k.opened(a)
@@ -229,7 +221,7 @@ func (k *keeper) writeDisk(id metadata.MemberID, m *member, round int, now uint3
 		}
 
 		k.closed(a, now)
-		k.writeArea(id, a, 3*(round+i), most)
+		k.writeArea(id, a, 3*(round+i))
 	}
 
 	if d.anchor != nil {
@@ -273,10 +265,9 @@ func (k *keeper) closed(a *area, now uint32) {
 	a.put(a.offset(Section{}), head)
 }
 
-// writeArea appends the writes of the blocks of a that changed, from a stage on, in
-// writes of size bytes at most.
-func (k *keeper) writeArea(id metadata.MemberID, a *area, stage, size int) {
-	sections, most := stage+stageSections, max(size/a.block, 1)
+// writeArea appends the writes of the blocks of a that changed, from a stage on.
+func (k *keeper) writeArea(id metadata.MemberID, a *area, stage int) {
+	sections, most := stage+stageSections, max(k.piece/a.block, 1)
 	head := metadata.Write{Member: id, Sector: a.start, Data: a.image[:a.block]}
 
 	if len(a.first) > 0 {
