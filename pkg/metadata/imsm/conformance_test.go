@@ -12,7 +12,7 @@ import (
 )
 
 // deviceSize is that of the devices that tests make.
-const deviceSize raid.Sectors = 24576
+const deviceSize raid.Sectors = 28672
 
 var now = time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
 

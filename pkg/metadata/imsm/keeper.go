@@ -160,6 +160,12 @@ func (k *keeper) attach(a metadata.Attachment) (metadata.MemberID, error) {
 		return 0, fmt.Errorf("generation %d leaves no room above it", r.Generation)
 	}
 
+	for i := range k.volumes {
+		if _, end := k.extent(i); end > a.Source.Size-k.mostRecord() {
+			return 0, fmt.Errorf("a volume ends at sector %d of %d: no room to grow", end, a.Source.Size)
+		}
+	}
+
 	d := k.attached(SerialOf(a.Source.Serial))
 	if d == nil {
 		d = k.newDisk(a.Source)
@@ -241,7 +247,7 @@ func (k *keeper) add(src metadata.Source) (*disk, error) {
 	}
 
 	for i := range k.volumes {
-		if _, end := k.extent(i); end > src.Size-k.leastRecord() {
+		if _, end := k.extent(i); end > src.Size-k.mostRecord() {
 			return nil, fmt.Errorf("%d sectors are too few: the volumes end at sector %d", src.Size, end)
 		}
 	}
@@ -249,8 +255,11 @@ func (k *keeper) add(src metadata.Source) (*disk, error) {
 	return d, nil
 }
 
-// leastRecord returns how many sectors at the end of a disk must be left.
-func (c *container) leastRecord() raid.Sectors { return recordMax/raid.SectorSize + 2*c.sectors() }
+// mostRecord returns how many sectors at the end of a disk a record may take, with
+// the block behind it.
+func (c *container) mostRecord() raid.Sectors {
+	return raid.Sectors(len(c.image)/raid.SectorSize) + c.sectors()
+}
 
 // extent returns where a volume lies on its members, with what it has behind its
 // data.
