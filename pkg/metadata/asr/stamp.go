@@ -27,13 +27,15 @@ const (
 
 // stampSum returns the checksum of the stamp of a disk's table.
 func stampSum(table []byte, drive uint32) uint32 {
-	var tied [offOfSum + 8]byte
+	crc := crc32.Update(0, crc32.IEEETable, table[offStamp:][:offOfSum])
+	crc = ^crc32.Update(crc, crc32.IEEETable, table[offSpareArray:][:4])
 
-	copy(tied[:], table[offStamp:][:offOfSum])
-	order.PutUint32(tied[offOfSum:], drive)
-	copy(tied[offOfSum+4:], table[offSpareArray:][:4])
+	// A slice of the number would be memory that a Record must not need.
+	for shift := 24; shift >= 0; shift -= 8 {
+		crc = crc32.IEEETable[byte(crc)^byte(drive>>shift)] ^ crc>>8
+	}
 
-	return crc32.ChecksumIEEE(tied[:])
+	return ^crc
 }
 
 // readStamp returns the stamp of a disk's table, nil if there is none, and false
@@ -57,4 +59,13 @@ func (s *stamp) events(seq uint16) uint64 {
 	}
 
 	return uint64(s.Count) + uint64(seq-s.Seq)
+}
+
+// put writes s into the table of a disk.
+func (s stamp) put(table []byte, drive uint32) {
+	raw := table[offStamp:][:stampSize]
+	order.PutUint32(raw, s.Count)
+	order.PutUint16(raw[offOfSeq:], s.Seq)
+	order.PutUint16(raw[offOfZero:], 0)
+	order.PutUint32(raw[offOfSum:], stampSum(table, drive))
 }
