@@ -222,9 +222,8 @@ func (k *keeper) newLines(p metadata.NewArray, size raid.Sectors) error {
 			order.PutUint32(line[offMagic:], m.drive)
 			k.slots = append(k.slots, line)
 
-			block := m.image[tableSectors*raid.SectorSize:]
-			order.PutUint16(block[offStorageTid:], usualArrayTid&^0xff|order.Uint16(line[offLineTid:]))
-			order.PutUint16(block[offTid:], order.Uint16(line[offLineTid:])+1)
+			order.PutUint16(m.block[offStorageTid:], usualArrayTid&^0xff|order.Uint16(line[offLineTid:]))
+			order.PutUint16(m.block[offTid:], order.Uint16(line[offLineTid:])+1)
 
 			continue
 		}

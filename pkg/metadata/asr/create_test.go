@@ -31,16 +31,17 @@ func TestCreateSample(t *testing.T) {
 	}
 
 	_, stages, err := Format{}.Create(p, devices)
-	if err != nil || len(stages) != 1 || len(stages[0]) != 4 {
+	if err != nil || len(stages) != 2 || len(stages[0]) != 4 || len(stages[1]) != 4 {
 		t.Fatalf("Create() = %v, %v", stages, err)
 	}
 
-	w := stages[0][0]
-	if w.Sector != sampleSize-17 || len(w.Data) != len(want) {
-		t.Fatalf("writes %d bytes at sector %d", len(w.Data), w.Sector)
+	table, block := stages[0][0], stages[1][0]
+	got := append(bytes.Clone(table.Data), block.Data...)
+
+	if table.Sector != sampleSize-17 || block.Sector != sampleSize-1 || len(got) != len(want) {
+		t.Fatalf("writes %d bytes, at sectors %d and %d", len(got), table.Sector, block.Sector)
 	}
 
-	got := bytes.Clone(w.Data)
 	for _, b := range [][]byte{got, want} {
 		clear(b[offStamp:][:stampSize])
 		clear(b[offSum:][:2])
@@ -102,11 +103,11 @@ func TestCreateMissing(t *testing.T) {
 	all := blanks(1)
 	p := params(raid.Geometry{Level: raid.Level1, Disks: 2})
 	_, stages, err := Format{}.Create(p, []metadata.NewMember{{}, membersOf(all)[0]})
-	if err != nil || len(stages[0]) != 1 || stages[0][0].Member != 1 {
+	if err != nil || len(stages[0]) != 1 || stages[0][0].Member != 1 || stages[1][0].Member != 1 {
 		t.Fatalf("Create() = %v, %v", stages, err)
 	}
 
-	stages[0][0].Member = 0
+	stages[0][0].Member, stages[1][0].Member = 0, 0
 	apply(all, stages)
 
 	sb := probe(t, &all[0])

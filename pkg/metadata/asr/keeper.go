@@ -27,7 +27,8 @@ type keeper struct {
 	// Reused by every Record, which may run while memory is short.
 	holders []*member // by slot
 	writes  []metadata.Write
-	stages  [1][]metadata.Write
+	blocks  []metadata.Write
+	stages  [2][]metadata.Write
 }
 
 // member is an attached device.
@@ -36,11 +37,11 @@ type member struct {
 	at    raid.Sectors // of the table
 	room  raid.Sectors // in front of the metadata
 
-	// image is the table and, if the reserved block is to be written as well, that
-	// block behind it.
-	image []byte
-	fresh bool // it is to be written, with all of the table
-	lines int  // that the table had when it was last written
+	image []byte // the table
+	lines int    // that it had when it was last written
+	// block is the reserved block while that is to be written too, and its place.
+	block   []byte
+	blockAt raid.Sectors
 
 	// What the table has of others, in front of our lines and behind them, and the
 	// two lines of a spare.
@@ -293,8 +294,14 @@ func (k *keeper) newMember(src metadata.Source, device raid.UUID) (*member, erro
 			src.Size, uint64(1)<<32, 1+tableSectors)
 	}
 
-	// What cannot be read had better not be trusted with metadata.
-	if _, err := read(src, at, 1+tableSectors); err != nil {
+	// A disk of the format is to be what it was until its reserved block says
+	// otherwise: its table has to stay meanwhile, if there is room for another.
+	old, err := load(src)
+
+	switch {
+	case err == nil && raid.Sectors(old.Reserved.Table) > at-tableSectors && at-tableSectors >= max(k.geometry.Size, 1):
+		at -= tableSectors
+	case err != nil && !errors.Is(err, metadata.ErrNotFound) && !errors.Is(err, metadata.ErrCorrupt):
 		return nil, err
 	}
 
@@ -304,7 +311,8 @@ func (k *keeper) newMember(src metadata.Source, device raid.UUID) (*member, erro
 	}
 
 	m := &member{
-		drive: drive, at: at, room: at, fresh: true, spare: true, image: make([]byte, (1+tableSectors)*raid.SectorSize),
+		drive: drive, at: at, room: at, spare: true, lines: linesMax,
+		image: make([]byte, tableSectors*raid.SectorSize), block: make([]byte, raid.SectorSize), blockAt: src.Size - 1,
 	}
 	m.pair = newPair(m)
 
@@ -314,12 +322,11 @@ func (k *keeper) newMember(src metadata.Source, device raid.UUID) (*member, erro
 	order.PutUint16(m.image[offLineSize:], lineSize)
 	m.image[offPriority] = usualPriority
 
-	block := m.image[tableSectors*raid.SectorSize:]
-	order.PutUint32(block, magicBlock)
-	block[offVersion] = blockVersion
-	order.PutUint32(block[offDrive:], drive)
-	order.PutUint32(block[offSoftware:], magicSoftware)
-	order.PutUint32(block[offTable:], uint32(at))
+	order.PutUint32(m.block, magicBlock)
+	m.block[offVersion] = blockVersion
+	order.PutUint32(m.block[offDrive:], drive)
+	order.PutUint32(m.block[offSoftware:], magicSoftware)
+	order.PutUint32(m.block[offTable:], uint32(at))
 
 	return m, nil
 }

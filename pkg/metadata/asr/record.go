@@ -10,10 +10,9 @@ import (
 // Record implements [metadata.Keeper]. It does not allocate once every device was
 // written.
 //
-// Of a table with up to seven lines only the first sector is ever written, which
-// is there or is not. The reserved block is written once, in one piece with the
-// table: what is torn of that names a disk that the table has no line for, or has
-// a stamp that is not of the disk.
+// Of a table with up to seven lines only the first sector is written, which is there
+// or is not. A disk that was added is found once its reserved block is there, which
+// is written when its table is.
 func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	changed := k.settle(st)
 	if changed {
@@ -33,7 +32,7 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	}
 
 	spare := k.firstSpare(st)
-	k.writes = k.writes[:0]
+	k.writes, k.blocks = k.writes[:0], k.blocks[:0]
 
 	for i, m := range k.members {
 		record, ok := st.Members[metadata.MemberID(i)]
@@ -46,9 +45,17 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 		m.stamp(changed)
 		k.put(m)
 		k.writes = append(k.writes, m.write(metadata.MemberID(i)))
+
+		if m.block != nil {
+			k.blocks = append(k.blocks, metadata.Write{Member: metadata.MemberID(i), Sector: m.blockAt, Data: m.block})
+			m.block = nil
+		}
 	}
 
-	k.stages[0] = k.writes
+	k.stages = [...][]metadata.Write{k.writes, k.blocks}
+	if len(k.blocks) == 0 {
+		return k.stages[:1]
+	}
 
 	return k.stages[:]
 }
@@ -200,11 +207,7 @@ func (k *keeper) put(m *member) {
 // write returns the write of a device whose table is right.
 func (m *member) write(id metadata.MemberID) metadata.Write {
 	size := (headSize + m.lines*lineSize + raid.SectorSize - 1) / raid.SectorSize * raid.SectorSize
-	if m.fresh {
-		size = len(m.image)
-	}
-
-	m.fresh, m.lines = false, int(order.Uint16(m.image[offCount:]))
+	m.lines = int(order.Uint16(m.image[offCount:]))
 
 	return metadata.Write{Member: id, Sector: m.at, Data: m.image[:size]}
 }
