@@ -33,6 +33,9 @@ Members are chosen by the freshest superblock. Where they contradict one
 another, give only those that count. Where they hold several arrays, --array
 says which is meant.
 
+Intel's metadata knows a disk by its serial number. An image file is taken to be
+of the disk whose serial number is its name, up to the first dot.
+
 With --json what is said on stderr is one object: "array", "name", "level",
 "layout", "size_bytes", "used" ("path", "slot", "stale"), "left_out" ("path",
 "reason"), "missing" (slots) and "warnings".

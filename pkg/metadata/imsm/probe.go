@@ -82,8 +82,8 @@ func load(src metadata.Source) (*Raw, error) {
 
 	r.Serial = SerialOf(src.Serial)
 	if r.index = r.find(r.Serial); r.index < 0 {
-		return nil, fmt.Errorf("the disk has serial number %q, which is none of the container's: %w",
-			r.Serial.String(), metadata.ErrCorrupt)
+		return nil, fmt.Errorf("the disk has serial number %q, which is none of the container's, %s: %w",
+			r.Serial.String(), r.serials(), metadata.ErrCorrupt)
 	}
 
 	return r, nil

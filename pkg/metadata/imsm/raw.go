@@ -3,6 +3,8 @@ package imsm
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
@@ -286,6 +288,22 @@ func (r *Raw) find(serial Serial) int {
 	}
 
 	return -1
+}
+
+// serials lists the first serials of the table, in words for people.
+func (r *Raw) serials() string {
+	const most = 8
+
+	var all []string
+	for i := range r.Disks[:min(len(r.Disks), most)] {
+		all = append(all, strconv.Quote(r.Disks[i].Serial.String()))
+	}
+
+	if len(r.Disks) > most {
+		all = append(all, "...")
+	}
+
+	return "[" + strings.Join(all, " ") + "]"
 }
 
 // recordBlocks returns how many blocks a record takes.

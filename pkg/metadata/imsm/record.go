@@ -28,9 +28,8 @@ func (k *keeper) Record(st metadata.State) [][]metadata.Write {
 	k.putVolume(st)
 	k.build()
 
-	// Two for each member, and they stay where they are.
-	const each = 2
-
+	// They stay where they are: what empties a log, and the record in pieces.
+	each := 2 + len(k.image)/metadata.WriteMax
 	k.writes, k.stages = slices.Grow(k.writes[:0], each*len(k.members)), k.stages[:0]
 
 	k.writeLogs()
@@ -316,9 +315,7 @@ func (k *keeper) writeRecords(st metadata.State) {
 
 	for i, m := range k.members {
 		if k.writesTo(i, st) && k.long(m.disk) {
-			from = len(k.writes)
-			k.writes = append(k.writes, k.write(metadata.MemberID(i), m.disk))
-			k.endStage(from)
+			k.writeLong(metadata.MemberID(i), m.disk)
 		}
 	}
 }
@@ -335,21 +332,31 @@ func (k *keeper) long(d *disk) bool {
 	return d.index >= 0 && k.extension > 0 && d.version != k.version
 }
 
-// write returns the write of the record to a disk.
+// write returns the write of a record's first block to a disk, or of a spare's.
 func (k *keeper) write(id metadata.MemberID, d *disk) metadata.Write {
 	w := metadata.Write{Member: id, Sector: d.size - 2*k.sectors(), Data: k.image[k.extension:][:k.block]}
+	d.version = k.version
 
-	switch {
-	case d.index < 0:
+	if d.index < 0 {
 		w.Data = d.spare
 		d.version = 0
-	case k.long(d):
-		w.Sector -= raid.Sectors(k.extension / raid.SectorSize)
-		w.Data = k.image[:k.extension+k.block]
-		d.version = k.version
-	default:
-		d.version = k.version
 	}
 
 	return w
+}
+
+// writeLong appends a stage with all of the record.
+func (k *keeper) writeLong(id metadata.MemberID, d *disk) {
+	from := len(k.writes)
+	at := d.size - 2*k.sectors() - raid.Sectors(k.extension/raid.SectorSize)
+
+	for data := k.image[:k.extension+k.block]; len(data) > 0; {
+		n := min(len(data), metadata.WriteMax)
+		k.writes = append(k.writes, metadata.Write{Member: id, Sector: at, Data: data[:n]})
+		at += raid.Sectors(n / raid.SectorSize)
+		data = data[n:]
+	}
+
+	d.version = k.version
+	k.endStage(from)
 }

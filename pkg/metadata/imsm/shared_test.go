@@ -562,6 +562,47 @@ func TestRoomToGrow(t *testing.T) {
 	}
 }
 
+// TestLongRecord: a record that is longer than a write may be is written in pieces,
+// to one disk at a time, and only where it is another than before.
+func TestLongRecord(t *testing.T) {
+	all := blanks(2, 512)
+	array := makeArray(t, all, metadata.NewArray{Name: "a", Geometry: raid.Geometry{Level: raid.Level1, Disks: 2}, AssumeClean: true})
+
+	for i := range all {
+		rewrite(t, &all[i], func(mpb []byte) []byte { return append(mpb, make([]byte, 2*metadata.WriteMax)...) })
+	}
+
+	k := keep(t, array, all)
+
+	// The slots are behind the first block, and stay what they are.
+	for _, pieces := range [][]int{{3, 3}, {2}, {2}} {
+		stages := k.Record(state(0, inSync(0, 1)))
+		apply(all, stages)
+
+		if len(stages) != len(pieces) {
+			t.Fatalf("%d stages, want %d", len(stages), len(pieces))
+		}
+
+		for i, stage := range stages {
+			if len(stage) != pieces[i] {
+				t.Errorf("stage %d has %d writes, want %d", i, len(stage), pieces[i])
+			}
+
+			for _, w := range stage {
+				if len(w.Data) > metadata.WriteMax {
+					t.Errorf("a write of %d bytes", len(w.Data))
+				}
+			}
+		}
+
+		for i := range all {
+			if sb := probe(t, &all[i]); sb.Clean() || sb.Events != k.Events() {
+				t.Errorf("device %d: %+v", i, sb)
+			}
+		}
+	}
+}
+
 // TestErase: nothing is found afterwards, and a migration record only goes if it
 // is one.
 func TestErase(t *testing.T) {

@@ -90,11 +90,16 @@ func (v *Volume) current() *Map { return &v.Maps[len(v.Maps)-1] }
 
 // common returns what is so of all arrays and spares of the container.
 func (r *Raw) common() *metadata.Superblock {
-	return &metadata.Superblock{
-		Format: version, Device: r.Serial.device(), Container: r.container(),
-		Created: time.Unix(int64(min(r.Created, 1<<40)), 0).UTC(), Events: uint64(r.Generation),
+	sb := &metadata.Superblock{
+		Format: version, Device: r.Serial.device(), Container: r.container(), Events: uint64(r.Generation),
 		Number: r.index, ResyncOffset: raid.MaxSectors, RecoveryOffset: raid.MaxSectors, Raw: r,
 	}
+
+	if r.Created != 0 { // old records have none
+		sb.Created = time.Unix(int64(min(r.Created, 1<<37)), 0).UTC()
+	}
+
+	return sb
 }
 
 // spare returns what r says of a disk that is in no volume.
