@@ -503,6 +503,10 @@ func (c *Core) step(ev engine.Event) {
 	for _, effect := range c.array.Step(ev) {
 		c.do(effect)
 	}
+
+	if c.path.SetRecorded(c.array.MayAcknowledge()); c.array.State() == raid.Broken {
+		c.path.SetBroken()
+	}
 }
 
 func (c *Core) do(effect engine.Effect) {

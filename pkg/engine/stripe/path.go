@@ -103,6 +103,8 @@ type Path struct {
 	starved []*job // for bands or memory, in order of arrival
 
 	logs     []partialLog // by slot; nil without
+	recorded bool         // see SetRecorded
+	broken   bool         // the array is, and nothing will be recorded
 	unlogged int          // bands that change rows without
 
 	gathering []*job // first parts of rows, that wait for more
@@ -130,6 +132,7 @@ func New(cfg Config) (*Path, error) {
 		geo: cfg.Geometry, level: cfg.Level, disks: cfg.Disks, chunk: cfg.Chunk, linger: cfg.Linger,
 		piece:     logPiece(raid.Sectors(len(cfg.Scratch[0])/raid.SectorSize), cfg.Logs),
 		logs:      newLogs(cfg),
+		recorded:  true,
 		members:   make([]Member, cfg.Disks),
 		resynced:  raid.MaxSectors,
 		heir:      raid.NoSlot,
@@ -265,6 +268,15 @@ func (p *Path) SetResynced(upTo raid.Sectors) {
 
 	p.resynced = upTo
 }
+
+// SetRecorded says whether it is on the members' disks who of them has failed. While
+// it is not, no rows are changed for which there are partial parity logs: after a
+// crash the one that failed is back, with parity that it was not written and a log
+// that does not tell.
+func (p *Path) SetRecorded(recorded bool) { p.recorded = recorded }
+
+// SetBroken says that it never will be. What waits for it fails.
+func (p *Path) SetBroken() { p.broken = true }
 
 // Transfers returns what is to be submitted now, valid until the next call of
 // any method. Each must be completed once, in any order. What was submitted

@@ -1,6 +1,8 @@
 package stripe
 
 import (
+	"slices"
+
 	"raid-assembler/pkg/engine/intent"
 	"raid-assembler/pkg/engine/parity"
 	"raid-assembler/pkg/raid"
@@ -37,6 +39,7 @@ type partialLog struct {
 	queue   []*band // that wait for the next unit
 	unit    []*band // those of the unit
 	left    int     // writes of bands of the unit, or transfers of the log, that have not ended
+	spoilt  bool    // a transfer of the log has failed
 	cached  bool    // the last unit may be in members' caches only
 	devices []int32 // that transfers of the log are with, by place
 }
@@ -75,11 +78,15 @@ func logPiece(piece raid.Sectors, logs [][]byte) raid.Sectors {
 }
 
 // logged puts b in line for the log of its parity, and reports whether it has
-// to wait for that. A band whose parity is not there has no hole to close.
+// to wait for that. A band whose parity is not there has no hole to close, once
+// that is recorded.
 func (p *Path) logged(b *band) bool {
-	slot := p.geo.ParitySlot(b.row)
+	if p.logs == nil {
+		return false
+	}
 
-	if p.logs == nil || b.parities == 0 || !p.takes(&p.members[slot], b.hi) {
+	slot := p.geo.ParitySlot(b.row)
+	if gone := b.parities == 0 || !p.takes(&p.members[slot], b.hi); gone && p.failuresRecorded() {
 		return false
 	}
 
@@ -94,11 +101,21 @@ func (p *Path) logged(b *band) bool {
 	return true
 }
 
-// advanceLogs begins what the logs that are idle have waiting. An entry in any log
-// says that the logs tell all, and so the first waits until nothing is changed
-// that was begun without.
+// failuresRecorded reports whether those that failed are known to have.
+func (p *Path) failuresRecorded() bool { return p.recorded && len(p.failures) == 0 }
+
+// logging reports whether logs can be written. An entry in any log says that the
+// logs tell all, and so the first waits until nothing is changed that was begun
+// without.
+func (p *Path) logging() bool { return p.unlogged == 0 && p.failuresRecorded() }
+
+// advanceLogs begins what the logs that are idle have waiting.
 func (p *Path) advanceLogs() {
-	if p.unlogged > 0 {
+	if !p.logging() {
+		if p.broken {
+			p.failLogged()
+		}
+
 		return
 	}
 
@@ -116,6 +133,15 @@ func (p *Path) advanceLogs() {
 			p.flushForLog(raid.Slot(slot))
 		default:
 			p.writeLog(raid.Slot(slot))
+		}
+	}
+}
+
+// failLogged ends the bands that wait for what will never be recorded.
+func (p *Path) failLogged() {
+	for slot := range p.logs {
+		for l := &p.logs[slot]; len(l.queue) > 0; {
+			p.done(l.shift(), false)
 		}
 	}
 }
@@ -150,12 +176,10 @@ func (l *partialLog) shift() *band {
 
 // logsDue reports whether advanceLogs would begin anything.
 func (p *Path) logsDue() bool {
-	for i := range p.logs {
-		if p.unlogged > 0 {
-			return false
-		}
+	logging := p.logging()
 
-		if l := &p.logs[i]; len(l.queue) > 0 && l.stage == logIdle {
+	for i := range p.logs {
+		if l := &p.logs[i]; len(l.queue) > 0 && (logging && l.stage == logIdle || !logging && p.broken) {
 			return true
 		}
 	}
@@ -266,7 +290,8 @@ func (p *Path) askLog(slot raid.Slot, place int, tr Transfer) {
 }
 
 // logEnded takes the end of a transfer of a log. A member whose log cannot be
-// written is of no use, nor is one that cannot be flushed.
+// written is of no use, nor is one that cannot be flushed. The unit is written
+// again then, or let through, when that is recorded.
 func (p *Path) logEnded(id int, fault Fault) {
 	slot, place := raid.Slot(id/p.places()), id%p.places()
 	l := &p.logs[slot]
@@ -279,6 +304,8 @@ func (p *Path) logEnded(id int, fault Fault) {
 
 		m, at := p.holder(place, &t)
 		p.giveUp(m, at, &t)
+
+		l.spoilt = l.spoilt || t.op == Write
 	}
 
 	if l.left--; l.left > 0 {
@@ -287,6 +314,14 @@ func (p *Path) logEnded(id int, fault Fault) {
 
 	if l.stage == logFlush {
 		l.stage = logIdle
+
+		return
+	}
+
+	if l.spoilt {
+		l.stage, l.spoilt = logIdle, false
+		l.queue = slices.Insert(l.queue, 0, l.unit...)
+		l.unit = l.unit[:0]
 
 		return
 	}

@@ -403,6 +403,8 @@ func TestLogOfASpare(t *testing.T) {
 			log = -1
 		}
 
+		r.p.Failures() // they are recorded at once
+
 		for _, res := range r.p.Results() {
 			if results++; !res.OK {
 				t.Errorf("write %d failed", res.Tag)
@@ -413,11 +415,74 @@ func TestLogOfASpare(t *testing.T) {
 	}
 }
 
+// TestLogWaitsForARecord loses the member that a log is written to: after a crash it
+// would be back, with that log. No row of it is changed before it is recorded that the
+// member has failed, and none at all if that can never be.
+func TestLogWaitsForARecord(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		r := newPPLRig(t, 1)
+		r.p.Submit(Request{Tag: 0, Op: Write, Data: make([]byte, raid.SectorSize)})
+
+		var failures []Failure
+
+		for round := range 20 {
+			for _, tr := range append([]Transfer(nil), r.p.Transfers()...) {
+				switch {
+				case tr.Log:
+					r.p.Complete(tr.ID, Gone)
+					// Another write finds the member gone.
+					r.p.Submit(Request{Tag: 1, Op: Write, Sector: 8, Data: make([]byte, raid.SectorSize)})
+				case tr.Op == Write:
+					t.Fatalf("round %d: a row is changed: %+v", round, tr)
+				default:
+					r.p.Complete(tr.ID, None)
+				}
+			}
+
+			failures = append(failures, r.p.Failures()...)
+			r.p.SetRecorded(len(failures) == 0)
+		}
+
+		if len(failures) != 1 || len(r.p.Results()) != 0 || r.p.Pending() {
+			t.Fatalf("failures = %v, pending %v, want one, and nothing to do", failures, r.p.Pending())
+		}
+
+		if broken {
+			r.p.SetBroken()
+		} else {
+			r.p.SetRecorded(true)
+		}
+
+		stored, results := 0, 0
+
+		for range 20 {
+			for _, tr := range append([]Transfer(nil), r.p.Transfers()...) {
+				stored++
+
+				r.p.Complete(tr.ID, None)
+			}
+
+			for _, res := range r.p.Results() {
+				if results++; res.OK == broken {
+					t.Errorf("write %d ended well: %v, of a broken array: %v", res.Tag, res.OK, broken)
+				}
+			}
+		}
+
+		if stored > 0 == broken || results != 2 {
+			t.Errorf("broken %v: %d rows are changed, %d writes end, want 2", broken, stored, results)
+		}
+	}
+}
+
 // TestLogOfASuccessor writes while a member is being replaced. What is logged its
 // successor has as well, which may take over before the write has ended.
 func TestLogOfASuccessor(t *testing.T) {
 	r := newPPLRig(t, 1)
 	slot := r.m.ParitySlot(0)
+
+	var failures []Failure
+
 	r.p.SetSuccessor(slot, Member{Device: pplDisks, State: raid.Recovering})
 	r.p.Submit(Request{Tag: 0, Op: Write, Data: make([]byte, raid.SectorSize)})
 
@@ -437,6 +502,8 @@ func TestLogOfASuccessor(t *testing.T) {
 			r.p.Complete(tr.ID, fault)
 		}
 
+		failures = append(failures, r.p.Failures()...)
+
 		if len(r.p.Results()) == 1 {
 			tag++
 
@@ -452,8 +519,8 @@ func TestLogOfASuccessor(t *testing.T) {
 		t.Errorf("%d units in the log of the successor, flushed: %v, want one before it fails at a flush", logs, flushed)
 	}
 
-	if f := r.p.Failures(); len(f) != 1 || f[0].Device != pplDisks {
-		t.Errorf("failures = %v, want the successor's", f)
+	if len(failures) != 1 || failures[0].Device != pplDisks {
+		t.Errorf("failures = %v, want the successor's", failures)
 	}
 }
 
