@@ -274,7 +274,7 @@ func TestCreate(t *testing.T) {
 			"and then no bitmap": func(p *api.CreateParameters) {
 				p.Level, p.PPL, p.Bitmap = "5", true, "internal"
 			},
-			`metadata "ddf"`:                func(p *api.CreateParameters) { p.Metadata = "ddf" },
+			`metadata "1.3"`:                func(p *api.CreateParameters) { p.Metadata = "1.3" },
 			`layout "near": raid1 has none`: func(p *api.CreateParameters) { p.Layout = "near" },
 			"sectors of each member":        func(p *api.CreateParameters) { p.Name, p.SizeBytes = "new", 1<<30 },
 		} {

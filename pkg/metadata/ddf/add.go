@@ -114,7 +114,11 @@ func (c *container) spare(src metadata.Source, given GUID) *disk {
 	}
 
 	index := c.find(r.Refnum)
-	if index < 0 || c.attached(r.Refnum) != nil || c.form.order.Uint16(c.entry(index)[offPDState:])&(pdFailed|pdMissing|pdOnline) != pdOnline {
+	if index < 0 || c.attached(r.Refnum) != nil {
+		return nil
+	}
+
+	if state := c.form.order.Uint16(c.entry(index)[offPDState:]); state&(pdFailed|pdMissing|pdOnline) != pdOnline {
 		return nil
 	}
 
