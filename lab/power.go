@@ -189,8 +189,9 @@ func (g *Guest) PowerOff() error {
 
 // PowerCut says how to cut the power.
 type PowerCut struct {
-	Seed    uint64 // chooses the writes that are lost; 0 for a new one, which is logged
-	Restore bool   // restore the saved state afterwards, instead of booting
+	Seed    uint64       // chooses the writes that are lost; 0 for a new one, which is logged
+	Lost    []*GuestDisk // are not in their bays afterwards; [GuestDisk.Replug] pushes them in again
+	Restore bool         // restore the saved state afterwards, instead of booting
 	// Restored prepares a guest that was restored, before it sees its disks.
 	Restored func() error
 }
@@ -220,6 +221,12 @@ func (g *Guest) PowerCut(cut PowerCut) error {
 			return err
 		}
 	}
+
+	for _, d := range cut.Lost {
+		d.in = false
+	}
+
+	in = g.plugged()
 
 	if !cut.Restore {
 		return g.PowerOn()
@@ -253,12 +260,15 @@ func (g *Guest) settleLogs() error {
 		limit     = 30 * time.Second
 	)
 
+	stopped := Speed{BytesPerSecond: 1}
+
 	for _, d := range g.plugged() {
-		if !d.d.Log {
+		// A new limit lets a request through, even if it is the same.
+		if !d.d.Log || d.speed == stopped {
 			continue
 		}
 
-		if err := d.limit(Speed{BytesPerSecond: 1}); err != nil {
+		if err := d.limit(stopped); err != nil {
 			return err
 		}
 	}

@@ -16,7 +16,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"raid-assembler/lab/internal/exercise"
 )
@@ -30,6 +34,8 @@ type options struct {
 	pattern uint64
 	mix     string
 	seed    uint64
+	row     int64
+	without string
 	depth   int
 	ops     int
 	period  time.Duration
@@ -57,6 +63,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	f.Uint64Var(&o.pattern, "pattern", 0, "seed of the golden pattern that the device holds already")
 	f.StringVar(&o.mix, "mix", "mixed", fmt.Sprint("workload: one of ", exercise.Mixes()))
 	f.Uint64Var(&o.seed, "seed", 1, "of the operations")
+	f.Int64Var(&o.row, "row", 0, "of crashed: sectors of a row, all of which may be lost while a part of it is written")
+	f.StringVar(&o.without, "without", "", "of check: the sectors that cannot be read, which are these and no others")
 	f.IntVar(&o.depth, "depth", 8, "operations at a time")
 	f.IntVar(&o.ops, "ops", 0, "operations to do; 0: until the time is over")
 	f.DurationVar(&o.period, "for", 0, "time to run; 0: until the operations are done")
@@ -122,15 +130,44 @@ func check(o options) (string, error) {
 	}
 	defer d.close()
 
-	err = d.walk(func(first int64, p []byte) error {
-		if err := d.readAt(p, first); err != nil {
-			return err
-		}
+	var unreadable []string
 
-		return m.Check(p, first)
+	err = d.walk(func(first int64, p []byte) error {
+		bad, err := d.checkPiece(m, p, first, o.without != "")
+		unreadable = append(unreadable, bad...)
+
+		return err
 	})
 
-	return fmt.Sprintf("%d sectors are right", d.sectors), err
+	if got := strings.Join(unreadable, " "); err == nil && got != o.without {
+		return "", fmt.Errorf("sectors that cannot be read: %q, want %q", got, o.without)
+	}
+
+	return fmt.Sprintf("%d sectors are right", d.sectors-int64(len(unreadable))), err
+}
+
+// checkPiece compares sectors with a model. It returns those that cannot be read,
+// if some may be like that: it halves what cannot be read until it has found them.
+func (d *device) checkPiece(m *exercise.Model, p []byte, first int64, without bool) ([]string, error) {
+	err := d.readAt(p, first)
+	if err == nil {
+		return nil, m.Check(p, first)
+	}
+
+	count := int64(len(p)) / exercise.SectorSize
+
+	switch {
+	case !without || !errors.Is(err, unix.EIO):
+		return nil, err
+	case count == d.unit:
+		return []string{strconv.FormatInt(first, 10)}, nil
+	}
+
+	half := max(count/2/d.unit, 1) * d.unit
+	left, leftErr := d.checkPiece(m, p[:half*exercise.SectorSize], first, true)
+	right, rightErr := d.checkPiece(m, p[half*exercise.SectorSize:], first+half, true)
+
+	return append(left, right...), errors.Join(leftErr, rightErr)
 }
 
 // crashed judges a device after a power cut.
@@ -151,7 +188,7 @@ func crashed(o options) (string, error) {
 		return "", err
 	}
 
-	c := exercise.NewCrash(m)
+	c := exercise.NewCrash(m, o.row)
 
 	err = d.walk(func(first int64, p []byte) error {
 		if err := d.readAt(p, first); err != nil {
@@ -173,7 +210,7 @@ func crashed(o options) (string, error) {
 		return "", err
 	}
 
-	return fmt.Sprintf("flushed %d of %d operations, %d single ones durable, %d sectors hold what was not",
-			max(promise.Flushed, base)-base, max(out.Last, base)-base, len(promise.Durable), out.Kept),
+	return fmt.Sprintf("flushed %d of %d operations, %d single ones durable, %d sectors hold what was not, %d are lost",
+			max(promise.Flushed, base)-base, max(out.Last, base)-base, len(promise.Durable), out.Kept, out.Lost),
 		saveModel(o.model, m)
 }

@@ -51,6 +51,10 @@ func TestVerbs(t *testing.T) {
 
 	do(0, "check", "-model", model, path)
 
+	if out := do(1, "check", "-without", "7 9", "-model", model, path); !strings.Contains(out, `"", want "7 9"`) {
+		t.Errorf("check of a file that can be read where it may not said %q", out)
+	}
+
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

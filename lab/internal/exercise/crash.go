@@ -21,6 +21,7 @@ type possible struct {
 // Outcome is what became of a device.
 type Outcome struct {
 	Kept  int // sectors with an operation that was not durable
+	Lost  int // sectors with anything, in rows that were being written
 	Wrong int // sectors with what they cannot hold
 	Last  Gen // the last operation of which something is there
 }
@@ -30,11 +31,18 @@ type Crash struct {
 	base  *Model
 	found []Gen
 	what  map[int64]string // sectors that hold nothing known
+	row   int64
+	lost  map[int64]bool // rows that were being written
 }
 
-// NewCrash begins to look at a device that held base when the run began.
-func NewCrash(base *Model) *Crash {
-	return &Crash{base: base, found: make([]Gen, 0, len(base.Sectors)), what: make(map[int64]string)}
+// NewCrash begins to look at a device that held base when the run began. All that
+// is in one row of that many sectors may be lost while a part of it is written; 0
+// if nothing may.
+func NewCrash(base *Model, row int64) *Crash {
+	return &Crash{
+		base: base, found: make([]Gen, 0, len(base.Sectors)), what: make(map[int64]string),
+		row: row, lost: make(map[int64]bool),
+	}
 }
 
 // See takes in the sectors that come next on the device.
@@ -113,6 +121,10 @@ func (c *Crash) replay(op Op, g Gen, durable bool, may []possible) {
 			continue
 		}
 
+		if c.row > 0 {
+			c.lost[i/c.row] = true
+		}
+
 		switch op.Kind {
 		case Zero:
 			if c.found[i] == zeroed {
@@ -140,6 +152,10 @@ func (c *Crash) verdict(may []possible, out Outcome) (Outcome, error) {
 
 			c.base.Sectors[i] = max(g, may[i].latest)
 		case may[i].any:
+			c.base.Sectors[i] = Unknown
+		case c.row > 0 && c.lost[int64(i)/c.row]:
+			out.Lost++
+
 			c.base.Sectors[i] = Unknown
 		default:
 			if out.Wrong++; out.Wrong > maxWrong {

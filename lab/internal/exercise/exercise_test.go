@@ -2,7 +2,9 @@ package exercise
 
 import (
 	"bytes"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -35,8 +37,9 @@ func (d *disk) do(op Op, g Gen) {
 }
 
 // crash runs a workload for n operations, of which those before flushed are
-// durable and some of the others done, and judges what harm made of the disk.
-func crash(t *testing.T, mix string, n, flushed int, harm func(*disk)) (Outcome, error) {
+// durable and some of the others done, and judges what harm made of the disk, where
+// rows of that many sectors may be lost.
+func crash(t *testing.T, mix string, n, flushed int, row int64, harm func(*disk)) (Outcome, error) {
 	t.Helper()
 
 	const seed = 5
@@ -73,7 +76,7 @@ func crash(t *testing.T, mix string, n, flushed int, harm func(*disk)) (Outcome,
 		t.Fatal(err)
 	}
 
-	c := NewCrash(m)
+	c := NewCrash(m, row)
 	c.See(d.data[:SectorSize*100])
 	c.See(d.data[SectorSize*100:])
 
@@ -90,7 +93,7 @@ func crash(t *testing.T, mix string, n, flushed int, harm func(*disk)) (Outcome,
 // TestCrash judges disks that lost what they may.
 func TestCrash(t *testing.T) {
 	for _, mix := range Mixes() {
-		out, err := crash(t, mix, 300, 200, func(*disk) {})
+		out, err := crash(t, mix, 300, 200, 0, func(*disk) {})
 		if err != nil {
 			t.Errorf("%s: %v", mix, err)
 		}
@@ -115,9 +118,48 @@ func TestCrashFindsHarm(t *testing.T) {
 	for want, harm := range harms {
 		// All sectors at the beginning are written before the flush, and nothing
 		// after it is done at all.
-		_, err := crash(t, "sequential", 9, 9, harm)
+		_, err := crash(t, "sequential", 9, 9, 0, harm)
 		if err == nil || !strings.Contains(err.Error(), want) && want != "zeros" {
 			t.Errorf("Judge() = %v, want an error with %q", err, want)
+		}
+	}
+}
+
+// TestCrashLosesRows judges disks that lost a sector of a row that was being
+// written, or of another.
+func TestCrashLosesRows(t *testing.T) {
+	const (
+		row        = 8
+		n, flushed = 40, 30
+	)
+
+	s, err := NewStream("random", 5, sectors, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var inFlight []int64
+
+	quiet := make(map[int64]bool)
+
+	for i := range int64(sectors / row) {
+		quiet[i] = true
+	}
+
+	// What came after all that is there may have been in flight as well.
+	for i := range n + 256 {
+		if op := s.Next(); op.Kind == Write && i >= flushed {
+			inFlight = append(inFlight, op.First)
+			delete(quiet, op.First/row)
+		}
+	}
+
+	still := slices.Min(slices.Collect(maps.Keys(quiet))) * row
+
+	for sector, wrong := range map[int64]int{inFlight[0]: 0, still: 1} {
+		out, err := crash(t, "random", n, flushed, row, func(d *disk) { d.data[sector*SectorSize+9]++ })
+		if (err != nil) != (wrong > 0) || out.Wrong != wrong || out.Lost != 1-wrong {
+			t.Errorf("with sector %d lost, Judge() = %+v, %v, want %d wrong", sector, out, err, wrong)
 		}
 	}
 }
