@@ -1,9 +1,15 @@
 package tests
 
 import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
 	"testing"
 
 	"raid-assembler/lab"
+	"raid-assembler/lab/internal/exercise"
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/raid"
 )
@@ -161,6 +167,9 @@ func TestErrors(t *testing.T) {
 	f.expect("one sector could not be read", 0)
 	second(func(d *lab.GuestDisk) { d.MustClearErrors() })
 
+	t.Log("the same sector of two members, or more, cannot be read")
+	f.beyondRedundancy(12001)
+
 	t.Log("a latent error is met by the rebuild of another member")
 	f.each(`set -- $D
 raid-assembler fail $A $1 >/dev/null
@@ -180,6 +189,58 @@ raid-assembler remove $A $1 >/dev/null`)
 	f.awaitAll("rid of members that cannot be flushed", func(a api.Array) bool { return a.Degraded > 0 })
 	f.each("exercise check -model $M /dev/raid/$A")
 	f.engineStops()
+}
+
+// beyondRedundancy has a sector of members that cannot be read on so many that
+// nothing tells what it held. That and nothing else is an error, until it is written.
+func (f *fleet) beyondRedundancy(sector int64) {
+	f.t.Helper()
+
+	gone := func(name string, members ...int) string {
+		var found []uint64
+
+		for _, i := range members {
+			d, word := f.disks[name][i], make([]byte, 8)
+			if _, err := d.ReadAt(word, sector*raid.SectorSize); err != nil {
+				f.t.Fatal(err)
+			}
+
+			// What is data says so, and whose; parity of two says neither.
+			tells := binary.LittleEndian.Uint64(word)
+			if tells>>32 == uint64(exercise.First) {
+				found = append(found, tells&math.MaxUint32)
+			}
+
+			d.MustInjectReadError(lab.Sectors{First: sector, Count: 1})
+		}
+
+		slices.Sort(found)
+
+		return strings.Trim(fmt.Sprint(slices.Compact(found)), "[]")
+	}
+
+	two := map[string]string{"one": gone("one", 0, 1), "five": gone("five", 0, 1), "ten": gone("ten", 0, 1)}
+
+	gone("six", 0, 1)
+	f.each("[ $A != six ] || exercise check -model $M /dev/raid/$A")
+
+	two["six"] = gone("six", 0, 1, 2)
+
+	for _, k := range f.kinds {
+		f.t.Log(f.MustShell(fmt.Sprintf("exercise check -without '%s' -model /dev/shm/%[2]s.model /dev/raid/%[2]s",
+			two[k.name], k.name)))
+	}
+
+	f.expect("what cannot be read is not redundant", 0)
+
+	for _, k := range f.kinds {
+		for _, d := range f.disks[k.name] {
+			d.MustClearErrors()
+		}
+	}
+
+	f.each("exercise fill -model $M /dev/raid/$A\nexercise check -model $M /dev/raid/$A\n" +
+		"raid-assembler check --wait $A >/dev/null 2>&1")
 }
 
 // expect checks how many members every array lacks.
