@@ -50,6 +50,10 @@ func arrayText(b *strings.Builder, a api.Array) {
 		fmt.Fprintf(b, "    %s\n", word(a.UUID))
 	}
 
+	if a.Container != "" {
+		fmt.Fprintf(b, "    container %s\n", word(a.Container))
+	}
+
 	if len(a.Members) > 0 {
 		fmt.Fprintf(b, "    [%s]", slotLetters(a))
 

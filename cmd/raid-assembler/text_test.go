@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"raid-assembler/pkg/api"
 )
 
 func TestPrintable(t *testing.T) {
@@ -29,6 +31,16 @@ func TestPrintable(t *testing.T) {
 
 	if got := word("a\tb\n"); got != `a\tb\n` {
 		t.Errorf("word = %q", got)
+	}
+}
+
+// TestContainerText: arrays of one container are seen to be so.
+func TestContainerText(t *testing.T) {
+	for container, want := range map[string]bool{"": false, "ea2a5c98:04db1904:9dc93bf6:49a3df24": true} {
+		got := statusText(api.Status{Arrays: []api.Array{{Name: "data", UUID: "u", Container: container}}})
+		if strings.Contains(got, "container "+container) != want {
+			t.Errorf("statusText() of container %q = %q", container, got)
+		}
 	}
 }
 
