@@ -60,6 +60,7 @@ type member struct {
 	late   [2][]metadata.Write // after first, once: its superblock as it should have been
 	known  bool                // by its number, to a superblock somewhere
 	inSync bool                // by its own superblock
+	below  raid.Sectors        // which it is right by that, if it is not in sync
 	log    *badLog             // nil if it has none
 	size   int                 // bytes of its superblock on disk; 0 if it has none
 	room   raid.Sectors        // that its data may have
@@ -188,6 +189,7 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 		at:     raid.Sectors(raw.SuperOffset),
 		known:  true,
 		inSync: inSyncBy(raw),
+		below:  raid.Sectors(min(raw.RecoveryOffset, uint64(raid.MaxSectors))),
 		log:    newBadLog(raw, a.Source, raw.badEntries),
 		size:   written(int(raw.MaxDev), a.Source.Block),
 		room:   dataRoom(raw, k.minor, a.Source.Size),
@@ -352,15 +354,19 @@ func (k *keeper) recordMember(id metadata.MemberID, record metadata.MemberRecord
 	w := metadata.Write{Member: id, Sector: m.at, Data: m.image[:written(k.maxDev, m.block)]}
 	k.first = append(k.first, m.grow(w)...)
 
-	// Only its own superblock says that a member is right everywhere, and
-	// it must do so before that of another counts on it.
-	if record.State == raid.InSync && !m.inSync {
+	// Only its own superblock says how much of a member is right. If that is all, it
+	// must say so before that of another counts on it; and if it is less than it
+	// was, before another calls the array clean.
+	full := record.State == raid.InSync && !m.inSync
+	less := record.State == raid.Recovering && (m.inSync || record.Recovered < m.below)
+
+	if full || less {
 		k.early = append(k.early, w)
 	} else {
 		k.supers = append(k.supers, w)
 	}
 
-	m.inSync = record.State == raid.InSync
+	m.inSync, m.below = record.State == raid.InSync, record.Recovered
 }
 
 // grow returns what is to be written of a superblock before it is one, where it

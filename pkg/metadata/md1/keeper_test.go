@@ -619,3 +619,30 @@ func TestKeepBitmap(t *testing.T) {
 		}
 	})
 }
+
+// TestRecordOfLess has it recorded that less of a member is right than its own
+// superblock says: there first, for the others may say of the array that it is clean.
+func TestRecordOfLess(t *testing.T) {
+	d, err := create(t, params(func(p *metadata.NewArray) { p.Size, p.AssumeClean = 1024, true }), 32768, 32768, 32768)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	k := d.keep(t)
+
+	for _, tt := range []struct {
+		recovered raid.Sectors
+		first     bool
+	}{{512, true}, {768, false}, {256, true}, {256, false}} {
+		m := metadata.MemberRecord{State: raid.Recovering, Slot: 1, Recovered: tt.recovered}
+		stages := k.Record(whole(inSync(0), m, inSync(2)))
+
+		if first := len(stages) == 2 && len(stages[0]) == 1 && stages[0][0].Member == 1; first != tt.first {
+			t.Errorf("%d stages to record that it is right below %d, on its own first: %v, want %v",
+				len(stages), tt.recovered, first, tt.first)
+		}
+
+		d.apply(t, stages)
+		k = d.keep(t)
+	}
+}
