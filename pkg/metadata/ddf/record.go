@@ -89,7 +89,7 @@ func (k *keeper) settle(st metadata.State) {
 		switch {
 		case ok && (record.State == raid.InSync || record.State == raid.Recovering):
 			k.seat(m, record)
-		case m.failed:
+		case m.failed && record.Slot != raid.NoSlot: // else another has it
 			refnum := k.form.order.Uint32(k.record[offRefnums+4*k.places[record.Slot]:])
 			k.keeps[record.Slot] = k.keeps[record.Slot] || refnum == m.disk.refnum
 		}

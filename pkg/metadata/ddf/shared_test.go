@@ -173,7 +173,7 @@ func TestSpareStaysItself(t *testing.T) {
 
 	members := inSync(0, 1)
 	members[2] = metadata.MemberRecord{State: raid.InSync, Slot: 1}
-	members[1] = metadata.MemberRecord{State: raid.Faulty, Slot: 1}
+	members[1] = metadata.MemberRecord{State: raid.Faulty, Slot: raid.NoSlot}
 	members[0] = metadata.MemberRecord{State: raid.InSync, Slot: 0}
 	apply(all, k.Record(metadata.State{Members: members, ResyncOffset: raid.MaxSectors, Now: now}))
 
