@@ -181,7 +181,15 @@ func (k *keeper) attach(a metadata.Attachment) (metadata.MemberID, error) {
 	k.divide(m, r)
 
 	if k.knows(m.drive, m) {
-		return 0, fmt.Errorf("the number of disk %#x cannot be told from that of another", m.drive)
+		// What a spare is called is of no account: it gets another name.
+		if !m.spare {
+			return 0, fmt.Errorf("the number of disk %#x cannot be told from that of another", m.drive)
+		}
+
+		var err error
+		if m, err = k.newMember(a.Source, raid.UUID{3: byte(m.drive + 1)}); err != nil {
+			return 0, err
+		}
 	}
 
 	if events := a.Superblock.Events; r.group.at >= 0 {

@@ -212,3 +212,31 @@ func TestKeepRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestSpareRenamed: a spare that was away and has the number of another gets a new
+// one, and is what it was until then.
+func TestSpareRenamed(t *testing.T) {
+	all := blanks(4)
+	makeArray(t, all[:3], params(raid.Geometry{Level: raid.Level1, Disks: 2}))
+	makeArray(t, []conformance.Disk{all[0], all[1], all[3]}, params(raid.Geometry{Level: raid.Level1, Disks: 2}))
+
+	if a, b := probe(t, &all[2]), probe(t, &all[3]); a.Number != b.Number {
+		t.Fatalf("numbers %d and %d", a.Number, b.Number)
+	}
+
+	k := keep(t, all)
+	spare := metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot}
+	stages := k.Record(both(spare, spare))
+	before := probe(t, &all[3])
+	apply(all, stages[:1])
+
+	if sb := probe(t, &all[3]); sb.Number != before.Number || sb.Events != before.Events {
+		t.Errorf("number %d at event %d, was %d at %d", sb.Number, sb.Events, before.Number, before.Events)
+	}
+
+	apply(all, stages[1:])
+
+	if a, b := probe(t, &all[2]), probe(t, &all[3]); a.Number == b.Number || a.Events != b.Events {
+		t.Errorf("numbers %d and %d, at events %d and %d", a.Number, b.Number, a.Events, b.Events)
+	}
+}
