@@ -428,14 +428,14 @@ func (c *Core) transfer(t *stripe.Transfer) {
 		return
 	}
 
-	from := c.areas[id].data
+	from, rule := c.areas[id].data, ruleFlush
 	if t.Log {
-		from = c.areas[id].log
+		from, rule = c.areas[id].log, ruleLogged
 	}
 
 	c.operate(Operation{
 		Device: id, Op: t.Op, Sector: from + t.Sector, Data: t.Data,
-		Sectors: t.Sectors, FUA: t.FUA && !c.broken(ruleFlush),
+		Sectors: t.Sectors, FUA: t.FUA && !c.broken(rule),
 	}, transferring, t.ID)
 }
 

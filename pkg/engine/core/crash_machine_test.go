@@ -99,6 +99,7 @@ func newMachine(w *world, cfg Config, drives map[engine.DeviceID]*drive) *machin
 	cfg.Scratch = memory(len(cfg.Setup.Members)+3, crashPiece)
 	cfg.Records = memory(crashRecords, crashPiece)
 	m.hangs.withSpares(&cfg, m.rng)
+	w.logs.withLogs(&cfg, w.event)
 
 	w.m = m
 
@@ -280,6 +281,10 @@ func (m *machine) carryOut(o op) stripe.Fault {
 		}
 
 		d.write(o.Sector, data, o.FUA)
+
+		if m.isLog(o) && fault == stripe.None {
+			m.w.logs.used[d] = true
+		}
 	case stripe.Flush:
 		d.flush(o.mark)
 	}

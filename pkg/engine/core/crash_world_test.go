@@ -63,6 +63,7 @@ type world struct {
 	cells   []cell
 
 	m        *machine
+	logs     logs
 	degraded bool // at some time in this life
 	failed   bool // something did, just now
 	lost     bool // some content is nowhere any more, and that is known
@@ -138,9 +139,19 @@ func (w *world) create() {
 
 	minor := w.rng.IntN(3)
 	spares := w.rng.IntN(3)
+	params := metadata.NewArray{
+		Version: fmt.Sprintf("1.%d", minor), Array: raid.UUID{1}, Name: "crash", Geometry: w.geo,
+		AssumeClean: w.rng.IntN(2) == 0, Now: time.Unix(1e9, 0), Bitmap: metadata.BitmapNone,
+	}
+
+	w.withIntent(&params)
 
 	size := w.geo.Size + 100
 	if minor != 0 {
+		size += 2048
+	}
+
+	if params.PPL {
 		size += 2048
 	}
 
@@ -153,18 +164,8 @@ func (w *world) create() {
 	for range w.geo.Disks + spares {
 		members = append(members, metadata.NewMember{Source: w.blank(size).source(), Device: w.uuid()})
 	}
-
-	params := metadata.NewArray{
-		Version: fmt.Sprintf("1.%d", minor), Array: raid.UUID{1}, Name: "crash", Geometry: w.geo,
-		AssumeClean: w.rng.IntN(2) == 0, Now: time.Unix(1e9, 0), Bitmap: metadata.BitmapNone,
-	}
-
-	if w.geo.Level.HasRedundancy() && w.rng.IntN(3) > 0 {
-		params.Bitmap, params.BitmapChunk = metadata.BitmapInternal, raid.Sectors(8)<<w.rng.IntN(3)
-		w.saw("with-bitmap")
-	}
-
-	w.say("bitmap of %d sectors, clean %v, 1.%d, %d spares", params.BitmapChunk, params.AssumeClean, minor, spares)
+	w.say("bitmap of %d sectors, logs %v, clean %v, 1.%d, %d spares",
+		params.BitmapChunk, params.PPL, params.AssumeClean, minor, spares)
 
 	stages, err := md1.Create(params, members)
 	if err != nil {
@@ -334,14 +335,10 @@ func (w *world) forget(events uint64) {
 	}
 }
 
-// boot starts the array from what the drives hold. Reports whether it could be
-// started; that it could not is checked to be right.
-func (w *world) boot() bool {
-	w.happens()
-
-	use, setup := w.choose(w.scan())
+// startable reports whether there is enough of the array to be started; that there is
+// not is checked to be right.
+func (w *world) startable(setup engine.Setup) bool {
 	inSync := func(slot raid.Slot) bool { return setup.Members[slot].State == raid.InSync }
-
 	lost := 0
 
 	for slot := range setup.Members {
@@ -361,7 +358,26 @@ func (w *world) boot() bool {
 	case !w.geo.Survives(inSync):
 		return false
 	case lost > 0 && w.geo.Level.HasParity() && setup.Resynced != raid.MaxSectors:
-		return false // the write hole
+		return w.logs.on // else it is the write hole
+	}
+
+	return true
+}
+
+// boot starts the array from what the drives hold. Reports whether it could be
+// started; that it could not is checked to be right.
+func (w *world) boot() bool {
+	w.happens()
+
+	use, setup := w.choose(w.scan())
+	if !w.startable(setup) {
+		return false
+	}
+
+	if w.logs.on {
+		if ok, again := w.closeHole(use, &setup); !ok {
+			return again && w.boot()
+		}
 	}
 
 	drives := make(map[engine.DeviceID]*drive)
@@ -388,8 +404,10 @@ func (w *world) boot() bool {
 	}
 
 	w.forget(use[0].Events)
-	w.say("boot: %d lost, redundant below %d", lost, setup.Resynced)
+	w.say("boot: %d members here, redundant below %d", len(use), setup.Resynced)
 	w.m = newMachine(w, cfg, drives)
+
+	w.logs.begin(w.m)
 
 	for _, f := range use {
 		w.m.behind[f.drive] = f.Events < use[0].Events
@@ -562,7 +580,7 @@ func (w *world) check(who string, s raid.Sectors, data []byte) {
 	}
 
 	for _, id := range may {
-		if *content(id, s) == block(data) {
+		if id == anything || *content(id, s) == block(data) {
 			return
 		}
 	}
@@ -614,6 +632,7 @@ func (w *world) cut() {
 	}
 
 	w.say("the power is cut: %v", w.m)
+	w.logs.end(w.m)
 	w.m.cut(w.drives)
 
 	for _, d := range w.drives {
@@ -622,6 +641,7 @@ func (w *world) cut() {
 	}
 
 	w.reviveCurrent()
+	w.loseOne()
 	w.heal()
 
 	for s := range w.cells {

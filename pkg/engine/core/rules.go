@@ -23,6 +23,9 @@ const (
 	// ruleClean: the superblocks say clean when no write is in flight. Else, as
 	// for the first one.
 	ruleClean
+	// ruleLogged: what the partial parity log needs of a row is durable before the
+	// row is changed. Else a crash leaves parity wrong that the log does not tell.
+	ruleLogged
 	ruleEnd
 )
 
