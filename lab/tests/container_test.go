@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"raid-assembler/internal/golden"
@@ -96,6 +97,53 @@ exercise fill -model $M /dev/raid/$A
 raid-assembler wait $A >/dev/null
 raid-assembler stop $A >/dev/null`)
 	f.mdChecksContainers()
+}
+
+// TestContainerSpare has mdadm make two arrays in one container, and a spare: both
+// run beside each other, and when a member fails in both, the spare, which is of
+// neither, takes its place in both.
+func TestContainerSpare(t *testing.T) {
+	f := newFleet(t, []kind{{"both", raid.Level1, "", mib(44, 4), "", 0}}, false)
+	f.note()
+	f.each(`set -- $D
+mdadm --create /dev/md/c --run --quiet -e ddf -n4 $D
+mdadm --create /dev/md/one --run --quiet --assume-clean -l1 -n2 -z4096 $1 $2
+udevadm settle
+mdadm --create /dev/md/five --run --quiet --assume-clean -l5 -n3 -c64 -z4096 $1 $2 $3
+udevadm settle
+for a in one five; do
+	exercise fill -model /dev/shm/$a.model /dev/md/$a
+	mdadm --detail --export /dev/md/$a | sed -n 's/^MD_UUID=/U=/p' >/run/$a.is
+	mdadm --stop --quiet /dev/md/$a
+done
+mdadm --stop --quiet /dev/md/c
+udevadm settle`)
+	f.install()
+	f.each(`set -- $D
+for a in one five; do
+	. /run/$a.is
+	there /dev/disk/by-id/raid-uuid-$U
+	exercise check -model /dev/shm/$a.model /dev/disk/by-id/raid-uuid-$U
+	exercise run -model /dev/shm/$a.model -mix mixed -ops 100 -seed 61 /dev/disk/by-id/raid-uuid-$U
+done
+raid-assembler fail $U $2 >/dev/null
+until [ "$(raid-assembler status | grep -c '\[U*\].*both.3')" = 2 ]; do sleep 0.5; done
+for a in one five; do
+	. /run/$a.is
+	exercise run -model /dev/shm/$a.model -mix mixed -ops 100 -seed 62 /dev/disk/by-id/raid-uuid-$U
+	raid-assembler stop $U >/dev/null
+done
+systemctl stop raid-assembler.service
+for d in $1 $3 $4; do mdadm --incremental --quiet $d; done
+for a in one five; do
+	. /run/$a.is
+	there /dev/disk/by-id/md-uuid-$U
+	exercise check -model /dev/shm/$a.model /dev/disk/by-id/md-uuid-$U
+done`)
+
+	if text := f.MustJournal("-b", "-t", "raid-engine"); strings.Contains(text, "panic:") {
+		t.Error("the engine crashed")
+	}
 }
 
 // mdChecksContainers is mdChecks for arrays of containers. mdadm 4.3 to 4.5 cannot
