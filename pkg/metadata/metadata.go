@@ -230,7 +230,7 @@ type MemberID int
 // MemberRecord is what is to be recorded of one attached device.
 type MemberRecord struct {
 	State raid.MemberState // InSync, Recovering, Spare or Faulty
-	Slot  raid.Slot        // for InSync, Recovering and Faulty
+	Slot  raid.Slot        // for InSync and Recovering, and for Faulty unless another has it
 	// Recovered is the component offset below which a Recovering member is
 	// right.
 	Recovered raid.Sectors
