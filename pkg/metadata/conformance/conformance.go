@@ -31,6 +31,10 @@ type Array struct {
 	// Replaces says that the format knows members that are to take the place of
 	// others.
 	Replaces bool
+	// Restarts says that the format has no way to say of a device that it is
+	// being recovered: it is a spare until it is whole. It says so of itself
+	// before others do, with the event count that they have.
+	Restarts bool
 }
 
 // Disk is a device in memory.

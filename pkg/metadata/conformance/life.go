@@ -23,7 +23,9 @@ type history struct {
 	disks   []Disk
 	foreign [][]byte // what each disk's Foreign held at first, in one piece
 	keeper  metadata.Keeper
-	bitmap  metadata.Bitmap // nil if there is none, or nobody is to ask for it
+	// restarts is as Array has it.
+	restarts bool
+	bitmap   metadata.Bitmap // nil if there is none, or nobody is to ask for it
 
 	geometry raid.Geometry
 	array    raid.UUID
@@ -38,7 +40,7 @@ func newHistory(tb testing.TB, format metadata.Format, a Array) *history {
 	tb.Helper()
 
 	h := &history{
-		t: tb, format: format, disks: a.Make(tb), resync: raid.MaxSectors,
+		t: tb, format: format, disks: a.Make(tb), resync: raid.MaxSectors, restarts: a.Restarts,
 		members: map[metadata.MemberID]metadata.MemberRecord{},
 		areas:   map[metadata.MemberID]Extent{},
 		given:   map[metadata.MemberID]bool{},
@@ -377,7 +379,7 @@ func (h *history) checkCrash(what string, before outcome, after *metadata.Superb
 	before, now = settled(before, after, now)
 
 	switch {
-	case now.err == nil && (same(now.sb, after) || before.err == nil && same(now.sb, before.sb)):
+	case now.err == nil && h.mayBe(before, after, now.sb):
 	case now.err != nil && before.err != nil: // there was none, and there is none yet
 	case now.err != nil && now.when != "" && errors.Is(now.err, metadata.ErrCorrupt):
 	case now.err == nil && now.when != "" && now.sb.Unsupported != "":
@@ -387,6 +389,19 @@ func (h *history) checkCrash(what string, before outcome, after *metadata.Superb
 		h.t.Errorf("%s: crash %s: neither as before nor as after (-after +now):\n%s",
 			what, now.when, diff(after, now.sb))
 	}
+}
+
+// mayBe reports whether a device says what it said before or will say after, or
+// the latter with the event count that it and all others had.
+func (h *history) mayBe(before outcome, after, now *metadata.Superblock) bool {
+	if before.err != nil || same(now, after) {
+		return same(now, after)
+	}
+
+	said := *after
+	said.Events, said.ResyncOffset = before.sb.Events, before.sb.ResyncOffset
+
+	return same(now, before.sb) || h.restarts && same(now, &said)
 }
 
 // settled takes what a device says of bad blocks for what it will say, where it
@@ -483,12 +498,7 @@ func (h *history) checkResult(what string, st metadata.State) {
 			h.t.Errorf("%s: device %d: resync offset %d, want %d", what, id, sb.ResyncOffset, st.ResyncOffset)
 		}
 
-		recovered := raid.MaxSectors
-		if record.State == raid.Recovering {
-			recovered = record.Recovered
-		}
-
-		if !reaches(sb.RecoveryOffset, recovered) {
+		if recovered := h.recovered(record); !reaches(sb.RecoveryOffset, recovered) {
 			h.t.Errorf("%s: device %d: recovery offset %d, want %d", what, id, sb.RecoveryOffset, recovered)
 		}
 
@@ -569,7 +579,7 @@ func (h *history) checkRoles(what string, sb *metadata.Superblock, id metadata.M
 	want, got := map[raid.Slot]bool{}, map[raid.Slot]bool{}
 
 	for _, record := range st.Members {
-		if record.State == raid.InSync || record.State == raid.Recovering {
+		if h.shows(record) {
 			want[record.Slot] = true
 		}
 	}
@@ -585,8 +595,22 @@ func (h *history) checkRoles(what string, sb *metadata.Superblock, id metadata.M
 	}
 
 	slot, ok := sb.Role(sb.Number).Slot()
-	if record := st.Members[id]; ok != (record.State != raid.Spare) || ok && slot != record.Slot {
+	if record := st.Members[id]; ok != h.shows(record) || ok && slot != record.Slot {
 		h.t.Errorf("%s: device %d is %v to itself, want %s in slot %d",
 			what, id, sb.Role(sb.Number), record.State, record.Slot)
 	}
+}
+
+// shows reports whether a device that is recorded so has a slot to the format.
+func (h *history) shows(record metadata.MemberRecord) bool {
+	return record.State == raid.InSync || record.State == raid.Recovering && !h.restarts
+}
+
+// recovered returns below which offset a device is right to the format.
+func (h *history) recovered(record metadata.MemberRecord) raid.Sectors {
+	if record.State == raid.Recovering && !h.restarts {
+		return record.Recovered
+	}
+
+	return raid.MaxSectors
 }
