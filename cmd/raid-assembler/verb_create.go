@@ -72,7 +72,7 @@ write of a part of a row costs one more.` + changeJSON,
 	flags.IntVar(&opts.spares, "spares", 0, "how many spares")
 	flags.StringVar(&in.Layout, "layout", "", "how data is laid out (default original, left-symmetric or n2)")
 	flags.StringVar(&opts.chunk, "chunk", "", "chunk size, such as 64K (default 512K)")
-	flags.StringVar(&in.Metadata, "metadata", "", "1.0, 1.1, 1.2, ddf or asr (default 1.2)")
+	flags.StringVar(&in.Metadata, "metadata", "", "1.0, 1.1, 1.2, 0.90, ddf or asr (default 1.2)")
 	flags.StringVar(&opts.size, "size", "", "how much of each member to use, such as 20G (default all)")
 	flags.StringVar(&in.Bitmap, "bitmap", "", "none or internal (default internal above 100 MiB)")
 	flags.BoolVar(&in.PPL, "ppl", false, "keep partial parity logs instead of a bitmap (raid5)")

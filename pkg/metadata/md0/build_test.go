@@ -92,3 +92,54 @@ func swapped(tb testing.TB, image []byte) []byte {
 
 	return image
 }
+
+// keep returns a Keeper of the devices given.
+func keep(tb testing.TB, disks []conformance.Disk) metadata.Keeper {
+	tb.Helper()
+
+	var members []metadata.Attachment
+	for i := range disks {
+		members = append(members, metadata.Attachment{Superblock: mustProbe(tb, disks[i].Source()), Source: disks[i].Source()})
+	}
+
+	k, err := Format{}.Keep(members)
+	if err != nil {
+		tb.Fatal(err)
+	}
+
+	return k
+}
+
+// state returns that of an array that is clean, by what each device is.
+func state(members ...metadata.MemberRecord) metadata.State {
+	st := metadata.State{
+		ResyncOffset: raid.MaxSectors, Now: now, Members: map[metadata.MemberID]metadata.MemberRecord{},
+	}
+
+	for id, record := range members {
+		if record.State != "" {
+			st.Members[metadata.MemberID(id)] = record
+		}
+	}
+
+	return st
+}
+
+func inSync(slot raid.Slot) metadata.MemberRecord {
+	return metadata.MemberRecord{State: raid.InSync, Slot: slot}
+}
+
+func recovering(slot raid.Slot) metadata.MemberRecord {
+	return metadata.MemberRecord{State: raid.Recovering, Slot: slot, Recovered: 8}
+}
+
+func faulty(slot raid.Slot) metadata.MemberRecord {
+	return metadata.MemberRecord{State: raid.Faulty, Slot: slot}
+}
+
+func spare() metadata.MemberRecord {
+	return metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot}
+}
+
+// gone is a device that is not in a State.
+func gone() metadata.MemberRecord { return metadata.MemberRecord{} }

@@ -82,6 +82,8 @@ func check(raw *Raw, level raid.Level, data raid.Sectors) error {
 	case own.Number != raw.Disks[own.Number].Number || own.RaidDisk != raw.Disks[own.Number].RaidDisk:
 		return fmt.Errorf("this_disk is number %d of raid_disk %d, and its entry %d of %d",
 			own.Number, own.RaidDisk, raw.Disks[own.Number].Number, raw.Disks[own.Number].RaidDisk)
+	case own.State&diskSync != 0 && raw.Disks[own.Number].State&diskSync == 0:
+		return fmt.Errorf("this_disk is in sync, and its entry is not")
 	case level.HasRedundancy() && raw.Size < 1:
 		return fmt.Errorf("size %d", raw.Size)
 	case level.HasRedundancy():
@@ -150,7 +152,7 @@ func superblock(raw *Raw, at raid.Sectors, src metadata.Source) *metadata.Superb
 		sb.Chunk = raid.Sectors(raw.ChunkSize / raid.SectorSize)
 	}
 
-	sb.Unsupported, sb.Unreadable = unsupported(raw)
+	sb.Unsupported, sb.Unreadable = unsupported(raw, src)
 
 	return sb
 }
@@ -170,8 +172,8 @@ func resyncOffset(raw *Raw) raid.Sectors {
 
 // unsupported returns why an array with the superblock given can not be run,
 // and why its content cannot be told. Either may be empty.
-func unsupported(raw *Raw) (run, read string) {
-	why := []string{"arrays of version 0.90 are shown and not run: they are mdadm's"}
+func unsupported(raw *Raw, src metadata.Source) (run, read string) {
+	var why []string
 
 	if raw.MinorVersion == minorReshape {
 		read = "a reshape is active (version 0.91)"
@@ -180,6 +182,14 @@ func unsupported(raw *Raw) (run, read string) {
 
 	if raw.bigEndian() {
 		why = append(why, "a big-endian host wrote it: mdadm --assemble --update=byteorder converts it")
+	}
+
+	if raw.State&bitClustered != 0 {
+		why = append(why, "the array is shared by a cluster")
+	}
+
+	if src.Block > blockSize {
+		why = append(why, fmt.Sprintf("logical blocks of %d bytes are larger than a superblock", src.Block))
 	}
 
 	return strings.Join(why, ", "), read

@@ -9,27 +9,27 @@ import (
 )
 
 const (
-	magic         = 0xa92b4efc
-	majorVersion  = 0
-	minorPlain    = 90
-	minorReshape  = 91
-	blockSize     = 4096
-	maxDisks      = 27
-	descriptor    = 128 // bytes of an entry
-	offDisks      = 512
-	offThis       = blockSize - descriptor
-	offSum        = 38 * 4
-	bitClean      = 1 << 0
-	bitBitmap     = 1 << 8
-	resyncedAll   = 1<<32 - 1 // how md says everything, in an offset of 32 bits
-	diskFaulty    = 1 << 0
-	diskActive    = 1 << 1
-	diskSync      = 1 << 2
-	diskRemoved   = 1 << 3
-	diskMostly    = 1 << 9  // to be read only if no other can be
-	diskFailFast  = 1 << 10 // not to be asked again when it fails
-	diskFlags     = diskMostly | diskFailFast
-	diskFieldSize = 20 // bytes of an entry that mean something
+	magic        = 0xa92b4efc
+	majorVersion = 0
+	minorPlain   = 90
+	minorReshape = 91
+	blockSize    = 4096
+	maxDisks     = 27
+	descriptor   = 128 // bytes of an entry
+	offDisks     = 512
+	offThis      = blockSize - descriptor
+	offSum       = 38 * 4
+	bitClean     = 1 << 0
+	bitClustered = 1 << 5
+	bitBitmap    = 1 << 8
+	resyncedAll  = 1<<32 - 1 // how md says everything, in an offset of 32 bits
+	diskFaulty   = 1 << 0
+	diskActive   = 1 << 1
+	diskSync     = 1 << 2
+	diskRemoved  = 1 << 3
+	diskMostly   = 1 << 9  // to be read only if no other can be
+	diskFailFast = 1 << 10 // not to be asked again when it fails
+	diskFlags    = diskMostly | diskFailFast
 )
 
 // UUID is a UUID that prints as mdadm prints it.
