@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"raid-assembler/internal/golden"
@@ -13,7 +14,7 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-var arrayUUID = regexp.MustCompile(`Array UUID : (\S+)`)
+var arrayUUID = regexp.MustCompile(`UUID : (\S+)`)
 
 // TestGolden runs the golden images, which md made, and writes to them: what was
 // there is read, and md's check finds nothing afterwards.
@@ -26,7 +27,7 @@ func TestGolden(t *testing.T) {
 
 	script := ""
 
-	for _, set := range golden.Sets(t, "md1") {
+	for _, set := range golden.Sets(t, "md1", "md090-") {
 		k := kind{name: set.Name, level: raid.Level(set.Level), members: make([]int, len(set.Members))}
 		if k.level.HasRedundancy() && len(set.Failed) == 0 {
 			k.loses = 1
@@ -66,6 +67,15 @@ there /dev/disk/by-id/raid-uuid-$U || {
 }
 exercise fill -pattern $P -model $M /dev/disk/by-id/raid-uuid-$U
 exercise check -model $M /dev/disk/by-id/raid-uuid-$U`)
+	// A member of each array of 0.90 fails and is recovered, of which that has
+	// no record but when it is done.
+	f.eachOf(func(k kind) bool { return strings.HasPrefix(k.name, "md090-") }, `. /run/$A.golden
+set -- $D
+raid-assembler fail $U $1 >/dev/null
+exercise run -model $M -mix unaligned -ops 150 -seed 42 /dev/disk/by-id/raid-uuid-$U
+raid-assembler remove $U $1 >/dev/null
+raid-assembler add --force $U $1 >/dev/null
+raid-assembler wait $U`)
 	f.each(`. /run/$A.golden
 exercise run -model $M -mix mixed -ops 150 -seed 41 /dev/disk/by-id/raid-uuid-$U
 exercise check -model $M /dev/disk/by-id/raid-uuid-$U
