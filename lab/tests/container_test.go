@@ -146,7 +146,7 @@ done`)
 	}
 }
 
-// mdChecksContainers is mdChecks for arrays of containers. mdadm 4.3 to 4.5 cannot
+// mdChecksContainers is mdChecks for arrays of containers. mdadm 4.3 and 4.4 cannot
 // assemble one of DDF from a list of disks: it calls a function that it has not got.
 // So they come one by one, as they do by its rules.
 func (f *fleet) mdChecksContainers() {
