@@ -161,7 +161,8 @@ that went on apart, it chooses the one that counts.
 An array with parity that was not stopped cleanly and lacks a member is not
 started: what is computed in the place of that member may be wrong where
 something was being written. Bring the member back; if that cannot be, start the
-array with --accept-loss, and check what is on it.`,
+array with --accept-loss, and check what is on it. At level 6 repair it once it
+is whole: one of the two parities may be wrong still.`,
 		force: "start it degraded now, before its deadline",
 		args: func(cmd *cobra.Command, args []string) error {
 			if acceptLoss && len(args) == 0 {

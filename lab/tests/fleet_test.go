@@ -2,6 +2,7 @@ package tests
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -140,8 +141,12 @@ func redundant(k kind) bool { return k.loses > 0 }
 
 // createScript has mdadm make an array, and md fill and stop it. Two of mdadm may
 // choose the same free device.
-const createScript = `flock -o /run/create mdadm --create /dev/md/$A --run --quiet --assume-clean --homehost=%none \
-	--data-offset=1M $C $D
+const createScript = `case $A in
+*-log*) C="$C --consistency-policy=ppl" O=2M ;;
+*) O=1M ;;
+esac
+flock -o /run/create mdadm --create /dev/md/$A --run --quiet --assume-clean --homehost=%none \
+	--data-offset=$O $C $D
 there /dev/md/$A
 exercise fill -model $M /dev/md/$A
 mdadm --stop --quiet /dev/md/$A`
@@ -253,15 +258,30 @@ func (f *fleet) keepModels() {
 	f.MustShell("mkfs.ext4 -q " + f.safe.MustDev() + "; mkdir -p /models; mount " + f.safe.MustDev() + " /models")
 }
 
-// loseThePower cuts the power, and brings back what the tests themselves need.
-func (f *fleet) loseThePower(seed uint64) {
+// loseThePower cuts the power, and brings back what the tests themselves need, and
+// all disks but those that are lost.
+func (f *fleet) loseThePower(seed uint64, lost ...*lab.GuestDisk) {
 	f.t.Helper()
 	// Our rules keep mdadm's from taking the disks as they appear.
 	f.MustPowerCut(lab.PowerCut{
-		Seed: seed, Restore: true, Restored: func() error { return f.Install(tools, stage) },
+		Seed: seed, Lost: lost, Restore: true,
+		Restored: func() error { return errors.Join(f.hasten(), f.Install(tools, stage)) },
 	})
 	f.MustShell("mkdir -p /models; mount " + f.safe.MustDev() + " /models")
 	f.note()
+}
+
+// hasten makes disks as fast as they were that were slow when the power failed.
+func (f *fleet) hasten() error {
+	var errs []error
+
+	for _, disks := range f.disks {
+		for _, d := range disks {
+			errs = append(errs, d.Throttle(lab.Speed{}))
+		}
+	}
+
+	return errors.Join(errs...)
 }
 
 // exertUntilCut begins to write to all arrays, named as where says, and returns
@@ -285,7 +305,15 @@ exit 1`)
 // judge has each array's content compared with what may be there after a cut.
 func (f *fleet) judge(where string, seed uint64) {
 	f.t.Helper()
-	f.t.Log(f.each(fmt.Sprintf("exercise crashed -model $M -log /models/$A.log -mix $W -seed %d %s/$A", seed, where)))
+	f.judgeOf(func(kind) bool { return true }, where, seed, 0)
+}
+
+// judgeOf is judge for those arrays that which wants. In them, all of a row of so
+// many sectors may be lost that was being written.
+func (f *fleet) judgeOf(which func(kind) bool, where string, seed uint64, row int) {
+	f.t.Helper()
+	f.t.Log(f.eachOf(which, fmt.Sprintf("exercise crashed -model $M -log /models/$A.log -mix $W -seed %d -row %d %s/$A",
+		seed, row, where)))
 }
 
 // mix is the workload of an array that the power is cut of.
