@@ -9,7 +9,7 @@ LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
 
 export CGO_ENABLED := 0
 
-.PHONY: help setup build install demo test test-unit test-fuzz test-vm test-kernels race soak fuzz-smoke lint fmt check-clean image clean bench
+.PHONY: help setup build install demo test test-unit test-fuzz test-vm test-long test-kernels race soak fuzz-smoke lint fmt check-clean image clean bench
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -41,7 +41,10 @@ test-fuzz: ## Fuzz the decoders of what lies on disks
 	tools/fuzz.sh 30s pkg/metadata FuzzProbe
 
 test-vm: build ## The tests in the guest
-	$(GO) test -json -timeout 80m -p 1 ./lab/... | $(GO) run ./tools/report tools/skips.txt
+	$(GO) test -json -short -timeout 80m -p 1 ./lab/... | $(GO) run ./tools/report tools/skips.txt
+
+test-long: setup image build ## What else is to be run in the guest, and takes long
+	$(GO) test -count 1 -v -timeout 60m -run 'TestPowerCutDuringARecord|TestPowerCutTakesAMember' ./lab/tests
 
 test-kernels: setup build ## The tests in the guest, on each kernel of the lab
 	for kernel in stock backports; do \

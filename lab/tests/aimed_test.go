@@ -105,6 +105,8 @@ var moving = []kind{
 // spare becomes, or how far its recovery came is on some members and not yet on
 // others. Whoever is stale does not win.
 func TestPowerCutDuringARecord(t *testing.T) {
+	takesLong(t)
+
 	f := newFleet(t, moving, true)
 	f.keepModels()
 

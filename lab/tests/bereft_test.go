@@ -29,6 +29,8 @@ var bereft = []kind{
 // The others do not, and say what can be done: after which no more is lost than
 // rows that were being written.
 func TestPowerCutTakesAMember(t *testing.T) {
+	takesLong(t)
+
 	// Rows of two chunks of data, in sectors.
 	const row = 2 * 4096 / raid.SectorSize
 

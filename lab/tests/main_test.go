@@ -69,6 +69,15 @@ type box struct {
 	t *testing.T
 }
 
+// takesLong leaves a test to "make test-long": "make test" has no time for it.
+func takesLong(t *testing.T) {
+	t.Helper()
+
+	if testing.Short() {
+		t.Skip("takes minutes: make test-long runs it")
+	}
+}
+
 // start restores a guest; nothing of ours is in it until install.
 func start(t *testing.T) *box {
 	t.Helper()
