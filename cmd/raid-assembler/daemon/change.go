@@ -170,8 +170,8 @@ func (d *Daemon) findDisk(name string) (*disk, error) {
 	return found, nil
 }
 
-// targets returns the arrays that a request is about: the one named, the one
-// that the devices belong to, or all.
+// targets returns the arrays that a request is about: the one named, those that
+// the first device is a member of, or all.
 func (d *Daemon) targets(p api.ChangeParameters) ([]raid.UUID, error) {
 	if p.Array != "" {
 		uuid, err := d.find(p.Array)
@@ -188,11 +188,19 @@ func (d *Daemon) targets(p api.ChangeParameters) ([]raid.UUID, error) {
 		return nil, err
 	}
 
-	if dk.found.Superblock == nil {
+	var of []raid.UUID
+
+	for _, sb := range dk.all() {
+		if !sb.Array.IsZero() {
+			of = append(of, sb.Array)
+		}
+	}
+
+	if len(of) == 0 {
 		return nil, fmt.Errorf("%s belongs to no array: %w", dk.Path, errRefused)
 	}
 
-	return []raid.UUID{dk.found.Superblock.Array}, nil
+	return of, nil
 }
 
 // assemble starts the array named, or all.

@@ -32,7 +32,7 @@ func (d *Daemon) nameOf(uuid raid.UUID) string {
 // name below /dev/raid, or else the beginning of its UUID.
 func (d *Daemon) baseName(uuid raid.UUID) string {
 	for _, dk := range d.sortedDisks() {
-		if sb := dk.found.Superblock; sb != nil && sb.Array == uuid {
+		if sb := dk.of(uuid); sb != nil {
 			if name := api.SafeName(sb.Name); name != "" {
 				return name
 			}
@@ -51,10 +51,10 @@ func (d *Daemon) taken(uuid raid.UUID, name string) bool {
 	}
 
 	for _, dk := range d.disks {
-		sb := dk.found.Superblock
-		if sb != nil && d.running(sb.Array) == nil && slices.Compare(sb.Array[:], uuid[:]) < 0 &&
-			api.SafeName(sb.Name) == name {
-			return true
+		for _, sb := range dk.all() {
+			if d.running(sb.Array) == nil && slices.Compare(sb.Array[:], uuid[:]) < 0 && api.SafeName(sb.Name) == name {
+				return true
+			}
 		}
 	}
 
