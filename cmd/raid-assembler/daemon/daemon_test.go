@@ -426,3 +426,83 @@ func TestSuspects(t *testing.T) {
 		w.mustBe("data 0:data0:in-sync 1:data1:recovering")
 	})
 }
+
+// TestArrivalsCostWhatArrives checks that disks that come one after the other are
+// probed as often as something is heard of them, however many are there already.
+func TestArrivalsCostWhatArrives(t *testing.T) {
+	const disks = 48
+
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run()
+
+		set := w.set("data", raid.Level6, disks/2, 0)
+		for i := range disks / 2 {
+			for _, f := range []*fakeDisk{set[i], w.disk(fmt.Sprintf("blank%d", i))} {
+				w.plug(f)
+				w.hear("change", f.Path)
+				w.pass(100 * time.Millisecond)
+			}
+		}
+
+		w.pass(10 * second)
+
+		for _, f := range w.disks {
+			// Its arrival, and that the engine has it.
+			if most := 3; f.probes < 1 || f.probes > most {
+				t.Errorf("%d probes of %s, want 1 to %d", f.probes, f.Serial, most)
+			}
+		}
+
+		if w.lists > 3*disks {
+			t.Errorf("the devices were listed %d times for %d disks", w.lists, disks)
+		}
+
+		// A shelf that is switched on is one occasion.
+		before := w.lists
+		w.plug(w.set("shelf", raid.Level5, disks/2, 0)...)
+		w.pass(10 * second)
+
+		if n := w.lists - before; n > 5 {
+			t.Errorf("the devices were listed %d times for one shelf", n)
+		}
+	})
+}
+
+// TestClones checks that of a member and its copy neither is used, which is told,
+// and that the array starts once one of the two is gone.
+func TestClones(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		set := w.set("data", raid.Level1, 2, 0)
+		clone := w.disk("clone")
+		copy(clone.image, set[1].image)
+		w.run()
+		w.plug(set[1], clone, set[0])
+		w.pass(policyDeadline)
+		w.mustBe("")
+
+		for _, what := range []string{"data", clone.Path} {
+			lines, err := w.daemon.explain(t.Context(), what)
+			if text := strings.Join(lines, "\n"); err != nil || !strings.Contains(text, "are copies of one member") {
+				t.Errorf("explain %s = %s, %v", what, text, err)
+			}
+		}
+
+		if n := strings.Count(w.history(), "are copies of one member"); n != 1 {
+			t.Errorf("it was told %d times:\n%s", n, w.history())
+		}
+
+		w.unplug(clone)
+		w.pass(second)
+		w.mustBe("data 0:data0:in-sync 1:data1:in-sync")
+
+		// What comes while the array runs is a copy all the same.
+		w.plug(clone)
+		w.pass(policyDeadline)
+		w.mustBe("data 0:data0:in-sync 1:data1:in-sync")
+
+		lines, err := w.daemon.explain(t.Context(), clone.Path)
+		if text := strings.Join(lines, "\n"); err != nil || !strings.Contains(text, "it is a copy of /dev/") {
+			t.Errorf("explain %s = %s, %v", clone.Path, text, err)
+		}
+	})
+}

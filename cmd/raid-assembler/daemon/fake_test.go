@@ -51,6 +51,7 @@ type world struct {
 	down     bool              // the engine does not answer
 	refuse   string            // why it starts nothing
 	starts   int               // requests to start
+	lists    int               // of the devices
 	noGrowth string            // why it starts nothing that is to grow
 	asked    []string          // other requests, but for members
 	answer   error             // to those
@@ -335,6 +336,8 @@ func (w *world) Disks() ([]Disk, error) {
 	defer w.mu.Unlock()
 
 	var disks []Disk
+
+	w.lists++
 
 	for _, f := range w.disks {
 		if f.plugged {
