@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"raid-assembler/pkg/raid"
 )
@@ -39,15 +40,29 @@ func assemble(v View, uuid raid.UUID, devices []*Device, cfg Config) []Decision 
 		head.Name = j.best.Superblock.Name
 	}
 
+	choice := cfg.choice(cmp.Or(j.best, usable[0]).Superblock)
+
 	switch reason := unserved(usable, j, cfg); {
 	case reason != "":
 		head.Cause, head.Reason = Unserved, reason
 	case v.Held[uuid]:
 		head.Cause = Held
 		head.Reason = fmt.Sprintf("it was stopped by hand: raid-assembler assemble %v starts it", uuid)
+	case choice.Fault != "" && !v.Asked[uuid]:
+		head.Cause = Unsettled
+		head.Reason = fmt.Sprintf("what is wanted of it is not known (%s): correct that, then systemctl reload "+
+			"raid-assembler.service; raid-assembler assemble %v starts it", choice.Fault, uuid)
+	case choice.Mode == LeaveToMdadm && !v.Asked[uuid]:
+		head.Cause = Chosen
+		head.Reason = fmt.Sprintf("it is left to mdadm: %s", choice.By)
+	case choice.Mode == Leave && !v.Asked[uuid]:
+		head.Cause = Chosen
+		head.Reason = fmt.Sprintf("it is not started unasked: %s; raid-assembler assemble %v starts it",
+			choice.By, uuid)
 	default:
 		j.refuseClaimed(faulted, usable)
-		j.verdict(&head, v, cfg)
+		j.verdict(&head, v, choice)
+		head.ReadOnly = head.Action == Start && choice.Mode == RunReadOnly && !v.Writable[uuid]
 	}
 
 	return append([]Decision{head}, left...)
@@ -143,7 +158,7 @@ func (j *judgement) count() count {
 
 // verdict decides whether to start the array. The cases are ordered: each
 // holds only where those above it do not.
-func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
+func (j *judgement) verdict(dec *Decision, v View, choice Choice) {
 	switch {
 	case j.refusal != (why{}):
 		dec.Action, dec.Cause, dec.Reason = Refuse, j.refusal.cause, j.refusal.text
@@ -158,7 +173,7 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 
 	c, best := j.count(), j.best.Superblock
 	survives := best.Geometry.Survives(func(slot raid.Slot) bool { return j.use[slot] != nil && j.use[slot].inSync() })
-	left := cfg.Deadline - v.Waited[dec.Array]
+	left := choice.Deadline - v.Waited[dec.Array]
 	accepted := v.LossAccepted[dec.Array]
 	forced := v.Forced[dec.Array] || accepted
 	doubtful := c.doubtful(best)
@@ -173,15 +188,23 @@ func (j *judgement) verdict(dec *Decision, v View, cfg Config) {
 		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, and %s",
 			slotNames(c.missing), are(c.missing), c.present, c.disks, tolerance(best.Geometry))
 	case len(c.missing) > 0 && left > 0 && !forced:
-		dec.Action, dec.Left, dec.Cause = Wait, left, Missing
-		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, the rest has %v from the first",
-			slotNames(c.missing), are(c.missing), c.present, c.disks, cfg.Deadline)
+		dec.Action, dec.Left, dec.Cause = Wait, choice.shown(left), Missing
+		dec.Reason = c.waitFor(choice)
 	case doubtful && !best.Log && !accepted: // whether a log makes it right is for the engine to see
 		dec.Action, dec.Cause, dec.Reason = Refuse, Hole, c.holeFor(j.best)
 	default:
-		dec.Action, dec.Reason = Start, c.startFor(j.best, forced, cfg)
+		dec.Action, dec.Reason = Start, c.startFor(j.best, forced, choice)
 		dec.Members, dec.Loss = j.members(), doubtful && accepted
 	}
+}
+
+// deadline names the deadline, and who chose it, if anybody did.
+func (c Choice) deadline() string {
+	if c.DeadlineBy == "" {
+		return c.Deadline.String()
+	}
+
+	return fmt.Sprintf("%v (%s)", c.Deadline, c.DeadlineBy)
 }
 
 // brokenFor says why an array is refused that nobody's arrival can complete.
@@ -199,6 +222,27 @@ func tolerance(g raid.Geometry) string {
 	}
 
 	return fmt.Sprintf("%v survives the loss of %d", g.Level, g.Redundancy())
+}
+
+// shown is what is left until the deadline, as [Decision] has it.
+func (c Choice) shown(left time.Duration) time.Duration {
+	if c.Deadline == Never {
+		return -1
+	}
+
+	return left
+}
+
+// waitFor says whom an array waits for.
+func (c count) waitFor(choice Choice) string {
+	here := fmt.Sprintf("%s %s missing: %d of %d members are here",
+		slotNames(c.missing), are(c.missing), c.present, c.disks)
+
+	if choice.Deadline == Never {
+		return fmt.Sprintf("%s, and it is not started without the rest: Deadline in %s", here, choice.DeadlineBy)
+	}
+
+	return fmt.Sprintf("%s, the rest has %s from the first", here, choice.deadline())
 }
 
 // doubtful reports whether parity is needed and may be wrong.
@@ -219,13 +263,13 @@ func (c count) holeFor(best *Device) string {
 }
 
 // startFor says why an array is started.
-func (c count) startFor(best *Device, forced bool, cfg Config) string {
+func (c count) startFor(best *Device, forced bool, choice Choice) string {
 	switch {
 	case len(c.missing) > 0 && forced:
 		return fmt.Sprintf("%s %s missing, and it was asked for", slotNames(c.missing), are(c.missing))
 	case len(c.missing) > 0:
-		return fmt.Sprintf("%s %s still missing %v after the first member",
-			slotNames(c.missing), are(c.missing), cfg.Deadline)
+		return fmt.Sprintf("%s %s still missing %s after the first member",
+			slotNames(c.missing), are(c.missing), choice.deadline())
 	case len(c.vacant) > 0:
 		return fmt.Sprintf("all %d members are here that %s calls working; %s %s recorded as missing",
 			c.working, best.Path, slotNames(c.vacant), are(c.vacant))

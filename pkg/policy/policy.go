@@ -20,6 +20,7 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -44,6 +45,50 @@ type Config struct {
 	// Served says why arrays of the geometry given cannot be run, or returns
 	// the empty string.
 	Served func(raid.Geometry) string
+
+	// For says what was chosen for one array. Nil chooses nothing in particular.
+	For func(Identity) Choice
+}
+
+// Identity is what an array is chosen by.
+type Identity struct {
+	UUID   raid.UUID
+	Name   string // as its metadata has it
+	Format string // as people call it: "1.2"
+	Host   string // that its metadata names, or empty
+}
+
+// Never is the deadline of an array that is not started without its members.
+const Never time.Duration = math.MaxInt64
+
+// Mode is whether an array is started unasked.
+type Mode uint8
+
+// The modes; a later one lets less happen.
+const (
+	Run         Mode = iota // it is
+	RunReadOnly             // it is, and not written to
+	Leave                   // it is not
+	LeaveToMdadm
+)
+
+// Choice is what was chosen for one array.
+type Choice struct {
+	Mode       Mode
+	By         string // whoever chose the mode, for a reason
+	Deadline   time.Duration
+	DeadlineBy string // whoever chose the deadline; empty if nobody did
+	// Fault says why it is not known what was chosen, or is empty.
+	Fault string
+}
+
+// choice returns what was chosen for the array that sb is of.
+func (cfg Config) choice(sb *Superblock) Choice {
+	if cfg.For == nil {
+		return Choice{Deadline: cfg.Deadline}
+	}
+
+	return cfg.For(Identity{UUID: sb.Array, Name: sb.Name, Format: sb.Format, Host: sb.Host})
 }
 
 // DefaultConfig returns what holds where nothing was chosen.
@@ -90,6 +135,12 @@ type View struct {
 	// Forced are the arrays that the operator wants started with what is here,
 	// before the deadline.
 	Forced map[raid.UUID]bool
+	// Asked are the arrays that the operator wants started, whatever was chosen
+	// for them.
+	Asked map[raid.UUID]bool
+	// Writable are the arrays that could be written to when they ran last, and
+	// were not stopped: the operator may have wanted that.
+	Writable map[raid.UUID]bool
 }
 
 // Device is one block device, and what was found on it. One that is a member of
@@ -99,6 +150,11 @@ type Device struct {
 	Serial  string
 	DiskSeq uint64 // of the disk: another once it was unplugged; 0 if unknown
 	Size    raid.Sectors
+	Block   int // logical block size in bytes
+	// Rotational says that it is a disk that turns.
+	Rotational bool
+	// Domains are those that it is in: spares move within them.
+	Domains []string
 
 	Superblock *Superblock // nil if it holds no metadata that can be trusted
 	Corrupt    string      // why what metadata it holds cannot be trusted
@@ -114,6 +170,8 @@ type Superblock struct {
 	Array  raid.UUID
 	Device raid.UUID
 	Name   string // of the array
+	Format string // as people call it: "1.2"
+	Host   string // that the array belongs to, or empty
 
 	raid.Geometry
 
@@ -227,6 +285,8 @@ const (
 	Missing    Cause = "missing"    // members are not here
 	Hole       Cause = "write-hole" // parity is needed and wrong
 	Unneeded   Cause = "unneeded"   // there is no use for it
+	Chosen     Cause = "chosen"     // the configuration has it so
+	Unsettled  Cause = "unsettled"  // what the configuration has is not known
 )
 
 // Member is a device to start an array with.
@@ -245,7 +305,12 @@ type Decision struct {
 	Device string // the path, where the decision is about one device
 	Serial string
 
+	// From is of AddSpare: the array that has the device, and is to let go of it
+	// first; zero if none has.
+	From raid.UUID
+
 	Members  []Member      // of Start: by slot, then the spares
+	ReadOnly bool          // of Start: it is not to be written to
 	Degraded bool          // of Start: not every slot has a member in sync
 	Loss     bool          // of Start: parity cannot be trusted, which was accepted
 	Present  int           // of Wait: members that can be used
@@ -285,11 +350,18 @@ func Decide(v View, cfg Config) []Decision {
 		}
 	}
 
+	tended := make(map[raid.UUID][]Decision)
+	for uuid, t := range tenders {
+		tended[uuid] = t.tend(groups[uuid], cfg)
+	}
+
+	lend(tenders, tended, devices)
+
 	var ds []Decision
 
 	for _, uuid := range sortedKeys(groups) {
-		if t := tenders[uuid]; t != nil {
-			ds = append(ds, t.tend(groups[uuid], cfg)...)
+		if tenders[uuid] != nil {
+			ds = append(ds, tended[uuid]...)
 		} else {
 			ds = append(ds, assemble(v, uuid, groups[uuid], cfg)...)
 		}

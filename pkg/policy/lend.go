@@ -1,0 +1,214 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"raid-assembler/pkg/raid"
+)
+
+// loan is a spare that another array might be given.
+type loan struct {
+	device *Device
+	owner  *tender
+	held   bool // the owner has it; else it was about to be given it
+}
+
+// lend gives arrays that lack a member, and that have nobody to take its place,
+// spares of arrays that are whole, within a domain: the most endangered array
+// first. Tended is what was decided about each array so far.
+func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, devices []Device) {
+	var (
+		needy []*tender
+		loans []loan
+	)
+
+	for _, uuid := range sortedKeys(tenders) {
+		switch t := tenders[uuid]; {
+		case !t.takes() || len(t.domains()) == 0:
+		case t.ready() < len(t.vacant()):
+			needy = append(needy, t)
+		}
+	}
+
+	if len(needy) == 0 {
+		return
+	}
+
+	for _, uuid := range sortedKeys(tenders) {
+		if t := tenders[uuid]; t.takes() && len(t.vacant()) == 0 {
+			loans = append(loans, t.loans(tended[uuid], devices)...)
+		}
+	}
+
+	slices.SortStableFunc(needy, func(a, b *tender) int { return cmp.Compare(a.spared(), b.spared()) })
+
+	for _, t := range needy {
+		for t.ready() < len(t.vacant()) {
+			i, domain := t.choose(loans)
+			if i < 0 {
+				break
+			}
+
+			uuid, owner := t.array.UUID, loans[i].owner.array.UUID
+			tended[owner] = slices.DeleteFunc(tended[owner], func(dec Decision) bool {
+				return dec.Action == AddSpare && dec.Device == loans[i].device.Path
+			})
+			tended[uuid] = append(tended[uuid], t.borrow(loans[i], domain))
+			loans = slices.Delete(loans, i, i+1)
+		}
+	}
+}
+
+// takes reports whether spares may move to or from the array. Those of a
+// container are its arrays' alone.
+func (t *tender) takes() bool {
+	return t.array.Level.HasRedundancy() && t.array.Container.IsZero() &&
+		(t.array.State == raid.Clean || t.array.State == raid.Active || t.array.State == raid.WritePending)
+}
+
+// filled returns the members that hold a slot and are here.
+func (t *tender) filled() []*Device {
+	var ds []*Device
+
+	for i, m := range t.array.Members {
+		d := t.attached[i]
+		if d != nil && d.of(t.array.UUID) && (m.State == raid.InSync || m.State == raid.Recovering) {
+			ds = append(ds, d)
+		}
+	}
+
+	return ds
+}
+
+// domains returns those that every member is in.
+func (t *tender) domains() []string {
+	var common []string
+
+	for i, d := range t.filled() {
+		if i == 0 {
+			common = slices.Clone(d.Domains)
+		} else {
+			common = slices.DeleteFunc(common, func(name string) bool { return !slices.Contains(d.Domains, name) })
+		}
+	}
+
+	slices.Sort(common)
+
+	return common
+}
+
+// spared returns how many further members the array survives the loss of, where
+// it survives any; less than none do not occur while it runs.
+func (t *tender) spared() int {
+	lost := make(map[raid.Slot]bool)
+	slots := make(map[raid.Slot]bool)
+
+	for _, m := range t.array.Members {
+		if m.Slot != raid.NoSlot {
+			slots[m.Slot] = true
+			lost[m.Slot] = lost[m.Slot] || m.State != raid.InSync
+		}
+	}
+
+	n := t.array.Level.Redundancy(len(slots))
+
+	for _, is := range lost {
+		if is {
+			n--
+		}
+	}
+
+	return n
+}
+
+// loans returns the spares that the array has, or was to be given by ds.
+func (t *tender) loans(ds []Decision, devices []Device) []loan {
+	var loans []loan
+
+	for i, m := range t.array.Members {
+		if d := t.attached[i]; d != nil && m.State == raid.Spare && d.of(t.array.UUID) {
+			loans = append(loans, loan{d, t, true})
+		}
+	}
+
+	for _, dec := range ds {
+		for i := range devices {
+			if d := &devices[i]; dec.Action == AddSpare && d.Path == dec.Device && d.of(t.array.UUID) {
+				loans = append(loans, loan{d, t, false})
+			}
+		}
+	}
+
+	return loans
+}
+
+// choose returns the best of loans for the array, and the domain that allows it,
+// or -1: the smallest that fits, then of the array that has most spares.
+func (t *tender) choose(loans []loan) (best int, domain string) {
+	best = -1
+
+	for i, l := range loans {
+		shared := slices.IndexFunc(t.domains(), func(name string) bool {
+			return slices.Contains(l.device.Domains, name)
+		})
+		if shared < 0 || !t.suits(l.device) {
+			continue
+		}
+
+		if best < 0 || better(l, loans[best]) {
+			best, domain = i, t.domains()[shared]
+		}
+	}
+
+	return best, domain
+}
+
+func better(a, b loan) bool {
+	return cmp.Or(
+		cmp.Compare(a.device.Size, b.device.Size),
+		cmp.Compare(b.owner.ready(), a.owner.ready()),
+		cmp.Compare(a.device.Path, b.device.Path),
+	) < 0
+}
+
+// suits reports whether d can be a member of the array as those are that it has:
+// of the same kind of metadata, so that the new takes the place of the old; of
+// the same kind of medium; with blocks no larger, and room for as much.
+func (t *tender) suits(d *Device) bool {
+	var (
+		block int
+		need  raid.Sectors
+	)
+
+	filled := t.filled()
+
+	for _, m := range filled {
+		if m.Superblock.Format != d.Superblock.Format || m.Rotational != d.Rotational {
+			return false
+		}
+
+		room := m.Size - (m.Superblock.DataSize - m.Superblock.Size)
+		if need == 0 || room < need {
+			need = room
+		}
+
+		block = max(block, m.Block)
+	}
+
+	return len(filled) > 0 && d.Size >= need && d.Block <= block && d.Shunned == "" && d.fault() == (why{})
+}
+
+// borrow decides to give the array a spare of another one.
+func (t *tender) borrow(l loan, domain string) Decision {
+	vacant := t.vacant()
+	dec := t.give(l.device, fmt.Sprintf("%s %s vacant, and no spare of its own is here: it is a spare of %s, which is "+
+		"whole, in the domain %s", slotNames(vacant), are(vacant), l.owner.array.Name, domain))
+
+	if l.held {
+		dec.From = l.owner.array.UUID
+	}
+
+	return dec
+}
