@@ -17,6 +17,7 @@ put 644 lib/systemd/catalog systemd/*.catalog
 put 644 lib/udev/rules.d udev/*.rules
 
 put 644 share/man/man8 man/raid-engine.8
+put 644 share/man/man5 man/raid-assembler.conf.5
 bin/raid-assembler man "$dest/share/man/man8"
 for shell in bash zsh fish; do
 	case $shell in

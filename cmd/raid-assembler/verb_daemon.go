@@ -29,7 +29,7 @@ func (p *program) daemonVerb() *cobra.Command {
 	}
 
 	cmd.Flags().DurationVar(&opts.deadline, "deadline", policy.DefaultDeadline,
-		"how long an array may lack members before it is started without them")
+		"how long an array may lack members before it is started without them, where the configuration does not say")
 	cmd.Flags().StringVar(&opts.stateDir, "state-dir", daemonStateDir, "where the daemon keeps its state")
 	_ = cmd.Flags().MarkHidden("state-dir") // fails only for a flag that is not there
 

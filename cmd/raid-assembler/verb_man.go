@@ -48,6 +48,15 @@ func manPage(root *cobra.Command) string {
 
 		fmt.Fprintf(&b, ".SS %s\n%s", roff(verb.Use), paragraphs(long))
 		flagList(&b, verb.NonInheritedFlags())
+
+		if verb.Name() == "completion" {
+			continue
+		}
+
+		for _, sub := range verb.Commands() {
+			fmt.Fprintf(&b, ".SS %s %s\n%s", roff(verb.Use), roff(sub.Use), paragraphs(sub.Long))
+			flagList(&b, sub.NonInheritedFlags())
+		}
 	}
 
 	b.WriteString(".SH OPTIONS\nAll verbs take these.\n")
@@ -62,7 +71,7 @@ func manPage(root *cobra.Command) string {
 		fmt.Fprintf(&b, ".TP\n.B %s\n%s.\n", code, roff(meaning))
 	}
 
-	b.WriteString(".SH SEE ALSO\n.BR raid-engine (8),\n.BR mdadm (8)\n")
+	b.WriteString(".SH SEE ALSO\n.BR raid-assembler.conf (5),\n.BR raid-engine (8),\n.BR mdadm (8)\n")
 
 	return b.String()
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"raid-assembler/pkg/config"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/policy"
 )
@@ -14,7 +17,10 @@ import (
 // that it is one, and of everything else nothing; it never fails, for then the
 // device is simply not ours.
 func (p *program) probeVerb() *cobra.Command {
-	var udev bool
+	var (
+		udev bool
+		root string
+	)
 
 	cmd := &cobra.Command{
 		Use:    "probe --udev DEVNODE",
@@ -25,7 +31,8 @@ func (p *program) probeVerb() *cobra.Command {
 			looks := examineAll(args)
 			defer closeAll(looks)
 
-			if sb := looks[0].Superblock; sb != nil && looks[0].problem() == "" && runs(sb) {
+			if sb := looks[0].Superblock; sb != nil && looks[0].problem() == "" && runs(sb) &&
+				!leftToMdadm(sb, config.Read(os.DirFS(root))) {
 				p.printf("RAID_ASSEMBLER_MEMBER=1\n")
 				p.printf("RAID_ASSEMBLER_ARRAY_UUID=%s\n", sb.Array)
 				p.printf("RAID_ASSEMBLER_ARRAY_NAME=%s\n", udevEncode(sb.Name))
@@ -37,6 +44,7 @@ func (p *program) probeVerb() *cobra.Command {
 	}
 
 	cmd.Flags().BoolVar(&udev, "udev", false, "print properties for a rule")
+	cmd.Flags().StringVar(&root, "root", "/", "look for the configuration below this directory")
 
 	return cmd
 }
@@ -51,6 +59,19 @@ func runs(sb *metadata.Superblock) bool {
 	}
 
 	return true
+}
+
+// leftToMdadm reports whether the configuration leaves an array that sb is of to
+// mdadm. If it is not known what the configuration wants, neither acts.
+func leftToMdadm(sb *metadata.Superblock, c config.Config) bool {
+	hostname, _ := os.Hostname() // the daemon goes by the same
+	chosen := c.Policy(policy.DefaultConfig(), hostname)
+
+	return slices.ContainsFunc(sb.All(), func(one *metadata.Superblock) bool {
+		choice := chosen.For(policy.Identity{UUID: one.Array, Name: one.Name, Format: one.Format, Host: one.Host})
+
+		return choice.Mode == policy.LeaveToMdadm && choice.Fault == ""
+	})
 }
 
 // udevEncode writes a value so that it stays one, as udev does in its *_ENC

@@ -117,6 +117,10 @@ var (
 	MemberReturned = define("MemberReturned", "be8b2430eaca4b608c7b46e4fee61539", Notice)
 	// BadBlocksFound: sectors of a member hold no valid data.
 	BadBlocksFound = define("BadBlocksFound", "c7acf05197874f3d8ae0bf5172aec952", Warning)
+	// ConfigLoaded: the configuration was read anew, and holds.
+	ConfigLoaded = define("ConfigLoaded", "2ee2f5819da24408a12fe35dd2588f72", Info)
+	// ConfigFaulty: something is wrong with the configuration.
+	ConfigFaulty = define("ConfigFaulty", "c277b752166a4b56941da24c349f04e7", Error)
 	// UeventsLost: the kernel dropped uevents, and all devices are looked at again.
 	UeventsLost = define("UeventsLost", "818fdfb6627646edb486562e5cc2232b", Warning)
 	// MessagesLost: events were not recorded, because the journal did not take them in time.

@@ -288,7 +288,7 @@ func (d *Daemon) assembleOne(ctx context.Context, uuid raid.UUID, p api.ChangePa
 		ctx, cancel := context.WithTimeout(ctx, operationMax)
 		defer cancel()
 
-		if err := d.startAsAsked(ctx, startParameters(name, head, p.ReadOnly)); err != nil {
+		if err := d.startAsAsked(ctx, startParameters(name, head, p.ReadOnly || head.ReadOnly)); err != nil {
 			return "", err
 		}
 
@@ -332,6 +332,8 @@ func (d *Daemon) consider(uuid raid.UUID, p api.ChangeParameters) (policy.Decisi
 
 	v := d.view(now)
 	delete(v.Held, uuid)
+	v.Asked = map[raid.UUID]bool{uuid: true}
+	v.Writable = nil
 	v.Forced = map[raid.UUID]bool{uuid: p.Force}
 	v.LossAccepted = map[raid.UUID]bool{uuid: p.AcceptLoss}
 
@@ -352,7 +354,7 @@ func (d *Daemon) consider(uuid raid.UUID, p api.ChangeParameters) (policy.Decisi
 		})
 	}
 
-	for _, dec := range policy.Decide(v, d.cfg.Policy) {
+	for _, dec := range policy.Decide(v, d.policy) {
 		if dec.Array == uuid && dec.Device == "" {
 			return dec, nil
 		}
@@ -392,6 +394,8 @@ func (d *Daemon) stop(ctx context.Context, p api.ChangeParameters) (api.ChangeRe
 	err = d.do(ctx, func() {
 		name, runs = d.nameOf(uuid), d.running(uuid) != nil
 		if !p.DryRun {
+			delete(d.writable, uuid)
+
 			bad = d.held.hold(uuid, d.seqsOf(uuid))
 		}
 	})

@@ -22,6 +22,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/config"
 	"raid-assembler/pkg/journal"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/policy"
@@ -60,6 +61,11 @@ type Disk struct {
 	Size    raid.Sectors
 	Block   int    // logical block size in bytes
 	Claimed string // who uses it, other than the engine; empty if nobody
+
+	Model, WWN string
+	Port       string // where it is plugged in, as in /dev/disk/by-path
+	Rotational bool
+
 	// Ignored says why it is not read, for it cannot be a member, or is empty.
 	Ignored string
 }
@@ -106,9 +112,11 @@ type Engine interface {
 
 // Config is what a daemon works with.
 type Config struct {
-	Policy policy.Config
-	Host   Host
-	Engine Engine
+	Policy policy.Config // where the configuration chooses nothing else
+	// Settings are the configuration at the start, with what is wrong with it.
+	Settings config.Config
+	Host     Host
+	Engine   Engine
 	// Events are the uevents. When it is closed the daemon ends.
 	Events <-chan uevent.Event
 	// HeldDir is where it is written down which arrays the operator stopped.
@@ -154,6 +162,11 @@ type Daemon struct {
 
 	first map[raid.UUID]time.Time // when the first member was seen
 	held  holds
+
+	settings config.Config
+	policy   policy.Config      // as settings has it
+	writable map[raid.UUID]bool // arrays, when they ran last; not those that were stopped
+
 	busy  map[raid.UUID]bool // something is being done to it
 	retry map[raid.UUID]*attempt
 	said  map[string]string // what is in the journal already
@@ -168,13 +181,16 @@ func New(cfg Config) (*Daemon, error) {
 		return nil, err
 	}
 
-	return &Daemon{
+	d := &Daemon{
 		cfg: cfg, mail: make(chan func()), ended: make(chan struct{}), changed: make(chan struct{}), held: held,
 		disks: make(map[string]*disk), touched: make(map[string]bool),
 		first: make(map[raid.UUID]time.Time), busy: make(map[raid.UUID]bool),
 		retry: make(map[raid.UUID]*attempt), said: make(map[string]string),
-		seqs: make(map[string]uint64), shun: make(map[string]shunned),
-	}, nil
+		seqs: make(map[string]uint64), shun: make(map[string]shunned), writable: make(map[raid.UUID]bool),
+	}
+	d.configure(cfg.Settings)
+
+	return d, nil
 }
 
 // Run runs the daemon until ctx ends, or the uevents do: blind to devices it is
@@ -355,6 +371,7 @@ func (d *Daemon) listed(arrays []api.Array, err error) {
 	}
 
 	d.engineBad, d.arrays, d.fresh = "", arrays, true
+	d.noteWritable()
 	d.attach()
 	d.settle()
 }

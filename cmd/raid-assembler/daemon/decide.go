@@ -25,7 +25,7 @@ func (d *Daemon) decide() {
 	now := time.Now()
 
 	d.released()
-	d.decisions, d.decided = policy.Decide(d.view(now), d.cfg.Policy), now
+	d.decisions, d.decided = policy.Decide(d.view(now), d.policy), now
 
 	d.tell()
 
@@ -44,7 +44,7 @@ func (d *Daemon) decide() {
 
 // view translates what is known into what policy asks for.
 func (d *Daemon) view(now time.Time) policy.View {
-	v := policy.View{Waited: d.clocks(now), Held: make(map[raid.UUID]bool)}
+	v := policy.View{Waited: d.clocks(now), Held: make(map[raid.UUID]bool), Writable: d.writable}
 
 	for uuid := range d.held.arrays {
 		v.Held[uuid] = true
@@ -73,7 +73,8 @@ func (d *Daemon) view(now time.Time) policy.View {
 
 func (d *Daemon) device(dk *disk, sb *metadata.Superblock) policy.Device {
 	return policy.Device{
-		Path: dk.Path, Serial: dk.Serial, DiskSeq: dk.Seq, Size: dk.Size,
+		Path: dk.Path, Serial: dk.Serial, DiskSeq: dk.Seq, Size: dk.Size, Block: dk.Block,
+		Rotational: dk.Rotational, Domains: d.domains(dk),
 		Superblock: superblock(sb),
 		Corrupt:    dk.found.Corrupt, Unreadable: dk.found.Unreadable,
 		Foreign: dk.found.Foreign, Conflicts: dk.found.Conflicts,
@@ -88,7 +89,7 @@ func superblock(sb *metadata.Superblock) *policy.Superblock {
 	}
 
 	return &policy.Superblock{
-		Array: sb.Array, Device: sb.Device, Name: sb.Name, Geometry: sb.Geometry,
+		Array: sb.Array, Device: sb.Device, Name: sb.Name, Format: sb.Format, Host: sb.Host, Geometry: sb.Geometry,
 		Number: sb.Number, Roles: sb.Roles, Events: sb.Events, DataSize: sb.DataSize,
 		ResyncOffset: sb.ResyncOffset, RecoveryOffset: sb.RecoveryOffset, Unsupported: sb.Unsupported,
 		Log: sb.PPL != nil, Container: sb.Container,
@@ -160,7 +161,9 @@ func (d *Daemon) carryOut(uuid raid.UUID, todo []policy.Decision, now time.Time)
 	what := fmt.Sprint(todo)
 	tried := d.retry[uuid]
 
-	if d.busy[uuid] || tried != nil && tried.what == what && now.Before(tried.next) {
+	lenderBusy := slices.ContainsFunc(todo, func(dec policy.Decision) bool { return d.busy[dec.From] })
+
+	if d.busy[uuid] || lenderBusy || tried != nil && tried.what == what && now.Before(tried.next) {
 		return
 	}
 
@@ -195,8 +198,15 @@ func (d *Daemon) performOne(ctx context.Context, name string, dec policy.Decisio
 
 	switch dec.Action {
 	case policy.Start:
-		return d.cfg.Engine.Start(ctx, startParameters(name, dec, false))
+		return d.startAsAsked(ctx, startParameters(name, dec, dec.ReadOnly))
 	case policy.AddSpare:
+		if !dec.From.IsZero() {
+			lent := api.MemberParameters{Array: dec.From.String(), Device: dec.Device, Reason: dec.Reason}
+			if err := d.cfg.Engine.Request(ctx, "Remove", lent); err != nil {
+				return err
+			}
+		}
+
 		return d.cfg.Engine.Request(ctx, "Add", p)
 	case policy.FailMember:
 		return d.cfg.Engine.Request(ctx, "Fail", p)

@@ -90,9 +90,10 @@ func (a *fakeArray) describe() api.Array {
 		}
 	}
 
+	out.Degraded = a.first.Disks
 	for _, m := range out.Members {
-		if m.Slot != nil && m.State != string(raid.InSync) {
-			out.Degraded++
+		if m.Slot != nil && m.State == string(raid.InSync) {
+			out.Degraded--
 		}
 	}
 

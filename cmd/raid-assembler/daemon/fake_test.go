@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/config"
 	"raid-assembler/pkg/journal"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/metadata/md1"
@@ -66,6 +67,7 @@ type world struct {
 	engine   Engine // if not the world itself
 	heldDir  string
 	watchdog time.Duration
+	settings config.Config
 }
 
 func newWorld(t *testing.T) *world {
@@ -234,6 +236,7 @@ func (w *world) run() {
 
 	d, err := New(Config{
 		Policy: policy.DefaultConfig(), Host: w, Engine: engine, Events: w.events, HeldDir: w.heldDir, Hostname: "host", Watchdog: w.watchdog,
+		Settings: w.settings,
 		Log: func(ev journal.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -52,6 +52,7 @@ func (h realHost) Disks() ([]Disk, error) {
 			disks = append(disks, Disk{
 				Path: dev.Node, Serial: dev.Serial, Seq: dev.DiskSeq, Size: dev.Sectors, Block: dev.LogicalBlock,
 				Claimed: claimedBy(dev, users), Ignored: dev.IgnoreReason(),
+				Model: dev.Model, WWN: dev.WWN, Port: dev.Location, Rotational: dev.Rotational,
 			})
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"raid-assembler/pkg/api/varlink"
+	"raid-assembler/pkg/config"
 	"raid-assembler/pkg/journal"
 	"raid-assembler/pkg/policy"
 	"raid-assembler/pkg/scan/uevent"
@@ -22,7 +23,7 @@ type Options struct {
 	EngineSocket    string        // where the engine listens
 	AssemblerSocket string        // where to listen
 	StateDir        string        // for what must survive a restart, and no boot
-	Deadline        time.Duration // how long arrays may lack members
+	Deadline        time.Duration // how long arrays may lack members, where the configuration does not say
 }
 
 // closeMax is how long the journal may take to take what is left.
@@ -55,6 +56,7 @@ func Run(ctx context.Context, opts Options) error {
 		HeldDir: filepath.Join(opts.StateDir, "held"), Log: log.Log, Notify: notify, Warn: warn,
 	}
 	cfg.Policy.Deadline = opts.Deadline
+	cfg.Settings = config.Read(os.DirFS("/"))
 	cfg.Hostname, _ = os.Hostname() // without a host in it a name is a name all the same
 
 	if cfg.Watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
@@ -74,6 +76,7 @@ func Run(ctx context.Context, opts Options) error {
 	}
 
 	go engine.watch(ctx, d.Hint)
+	go d.reloads(ctx)
 
 	log.Log(journal.Event{
 		Kind: journal.AssemblerStarted, Message: fmt.Sprintf("raid-assembler %s listens for devices", opts.Version),

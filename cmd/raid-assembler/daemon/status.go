@@ -97,7 +97,7 @@ func (d *Daemon) addUnused(st *api.Status, dec policy.Decision) {
 // asked for that.
 func (d *Daemon) addRefused(st *api.Status, dec policy.Decision) {
 	refused := dec.Action == policy.Refuse || dec.Action == policy.LeaveAlone
-	if dec.Device != "" || dec.Cause == policy.Held || !refused {
+	if dec.Device != "" || dec.Cause == policy.Held || dec.Cause == policy.Chosen || !refused {
 		return
 	}
 
@@ -231,7 +231,7 @@ func (d *Daemon) explainNow(what string) ([]string, error) {
 			return nil, fmt.Errorf("neither an array nor a device is called %q: %w", what, errNotFound)
 		}
 
-		lines := policy.ExplainDevice(d.view(now), d.cfg.Policy, dk.Path)
+		lines := policy.ExplainDevice(d.view(now), d.policy, dk.Path)
 		if others := strings.Join(dk.found.Others, ", "); others != "" {
 			lines = append([]string{fmt.Sprintf("%s: it holds %s.", diskName(dk.Disk), others)}, lines...)
 		}
@@ -244,7 +244,7 @@ func (d *Daemon) explainNow(what string) ([]string, error) {
 	}
 
 	lines := []string{fmt.Sprintf("%s is the array %v.", d.nameOf(uuid), uuid)}
-	lines = append(lines, policy.Explain(d.view(now), d.cfg.Policy, uuid)...)
+	lines = append(lines, policy.Explain(d.view(now), d.policy, uuid)...)
 
 	if tried := d.retry[uuid]; tried != nil {
 		lines = append(lines, fmt.Sprintf("The engine refused: %s. It is asked again in %v.",

@@ -58,8 +58,10 @@ func kind(dec policy.Decision) journal.Kind {
 		return journal.ConflictFound
 	case policy.Stale:
 		return journal.MemberStale
-	case policy.Held, policy.Unneeded:
+	case policy.Held, policy.Unneeded, policy.Chosen:
 		return journal.Decision
+	case policy.Unsettled:
+		return journal.ArrayRefused
 	case policy.Corrupt, policy.Unreadable, policy.InUse, policy.Unserved, policy.Missing, policy.Hole:
 	}
 
