@@ -83,8 +83,10 @@ type Finding struct {
 // Host is the devices of a host.
 type Host interface {
 	// Disks returns the devices that are there. A member of a running array
-	// that is not among them is gone.
-	Disks() ([]Disk, error)
+	// that is not among them is gone. What a device is called, and is like, may
+	// be what it was at the last call, unless there is news of its path.
+	// It is not safe for concurrent use.
+	Disks(news func(path string) bool) ([]Disk, error)
 	// Probe reads what is on a device. It may hang as long as the device
 	// does.
 	Probe(disk Disk) Finding
@@ -145,6 +147,7 @@ type Daemon struct {
 	disks   map[string]*disk // by path
 	touched map[string]bool  // paths that a uevent named
 	rescan  bool             // all are to be probed again
+	anew    bool             // all are to be looked at as if for the first time
 	hinted  bool             // the debounce timer runs
 
 	arrays    []api.Array // that the engine has
@@ -237,6 +240,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		case <-alive:
 			d.cfg.Notify(daemon.SdNotifyWatchdog)
 		case <-slow.C:
+			d.anew = true
 			d.probeSuspects()
 			d.look()
 		}
@@ -314,7 +318,7 @@ func (d *Daemon) look() {
 		d.looked = time.Now()
 	}
 
-	disks, err := d.cfg.Host.Disks()
+	disks, err := d.cfg.Host.Disks(func(path string) bool { return d.anew || d.rescan || d.touched[path] })
 	if err != nil {
 		d.cfg.Warn(fmt.Sprintf("the devices cannot be listed: %v", err))
 		d.after(retryMin, d.hint)

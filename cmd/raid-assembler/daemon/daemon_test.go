@@ -457,6 +457,10 @@ func TestArrivalsCostWhatArrives(t *testing.T) {
 			t.Errorf("the devices were listed %d times for %d disks", w.lists, disks)
 		}
 
+		if w.anew != 0 {
+			t.Errorf("%d times there was news of what nobody had spoken of", w.anew)
+		}
+
 		// A shelf that is switched on is one occasion.
 		before := w.lists
 		w.plug(w.set("shelf", raid.Level5, disks/2, 0)...)
@@ -464,6 +468,20 @@ func TestArrivalsCostWhatArrives(t *testing.T) {
 
 		if n := w.lists - before; n > 5 {
 			t.Errorf("the devices were listed %d times for one shelf", n)
+		}
+
+		// Whether anything is heard or not, nothing is held for known for long.
+		w.pass(rescanEvery)
+
+		if w.anew != 1 {
+			t.Errorf("%d looks at everything anew within %v, want 1", w.anew, rescanEvery)
+		}
+
+		w.events <- uevent.Event{Action: uevent.ActionRescan}
+		w.pass(second)
+
+		if w.anew != 2 {
+			t.Errorf("%d looks at everything anew, want another when uevents were lost", w.anew)
 		}
 	})
 }

@@ -91,7 +91,7 @@ func (d *Daemon) update(disks []Disk) {
 		}
 	}
 
-	d.rescan = false
+	d.rescan, d.anew = false, false
 	clear(d.touched)
 }
 

@@ -53,6 +53,7 @@ type world struct {
 	refuse   string            // why it starts nothing
 	starts   int               // requests to start
 	lists    int               // of the devices
+	anew     int               // of those, that were to hold nothing for known
 	noGrowth string            // why it starts nothing that is to grow
 	asked    []string          // other requests, but for members
 	answer   error             // to those
@@ -334,13 +335,17 @@ func (w *world) history() string {
 }
 
 // Disks implements [Host].
-func (w *world) Disks() ([]Disk, error) {
+func (w *world) Disks(news func(string) bool) ([]Disk, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
 	var disks []Disk
 
 	w.lists++
+
+	if news("/dev/none") {
+		w.anew++
+	}
 
 	for _, f := range w.disks {
 		if f.plugged {

@@ -20,27 +20,43 @@ import (
 
 // realHost is the devices of this host.
 type realHost struct {
-	tree sysfs.Tree
-	proc fs.FS
+	tree  sysfs.Tree
+	proc  fs.FS
+	known map[string]sysfs.Device // by name, as they were at the last look
 }
 
-func newHost() realHost {
-	return realHost{tree: sysfs.Host(), proc: os.DirFS("/proc")}
+func newHost() *realHost {
+	return &realHost{tree: sysfs.Host(), proc: os.DirFS("/proc")}
+}
+
+// read reads a device, or of one that is known only what may have changed.
+func (h *realHost) read(name string, news func(path string) bool) (sysfs.Device, error) {
+	if dev, ok := h.known[name]; ok && !news(dev.Node) && (dev.Parent == "" || !news("/dev/"+dev.Parent)) {
+		if dev, ok = sysfs.Again(h.tree, dev); ok {
+			return dev, nil
+		}
+	}
+
+	return sysfs.Read(h.tree, name)
 }
 
 // Disks implements [Host].
-func (h realHost) Disks() ([]Disk, error) {
-	entries, err := os.ReadDir("/sys/class/block")
+func (h *realHost) Disks(news func(path string) bool) ([]Disk, error) {
+	entries, err := fs.ReadDir(h.tree.Sys, "class/block")
 	if err != nil {
 		return nil, err
 	}
 
 	users := sysfs.ReadUsers(h.proc)
+	seen := make(map[string]sysfs.Device, len(entries))
 
 	var disks []Disk
 
 	for _, entry := range entries {
-		dev, err := sysfs.Read(h.tree, entry.Name())
+		dev, err := h.read(entry.Name(), news)
+		if err == nil {
+			seen[entry.Name()] = dev
+		}
 
 		switch {
 		case errors.Is(err, sysfs.ErrGone):
@@ -56,6 +72,8 @@ func (h realHost) Disks() ([]Disk, error) {
 			})
 		}
 	}
+
+	h.known = seen
 
 	return disks, nil
 }
@@ -80,7 +98,7 @@ func claimedBy(dev sysfs.Device, users sysfs.Users) string {
 }
 
 // Probe implements [Host].
-func (h realHost) Probe(disk Disk) Finding {
+func (h *realHost) Probe(disk Disk) Finding {
 	r, err := openDirect(disk.Path, unix.O_RDONLY|unix.O_NONBLOCK, disk.Size)
 	if err != nil {
 		return Finding{Unreadable: err.Error()}
@@ -129,7 +147,7 @@ func finding(result scan.Result) Finding {
 var foreign = []string{"md superblock of another device", "md 0.90", "ddf", "imsm"}
 
 // Claim implements [Host].
-func (h realHost) Claim(disk Disk) (Claimed, error) {
+func (h *realHost) Claim(disk Disk) (Claimed, error) {
 	r, err := openDirect(disk.Path, unix.O_RDWR|unix.O_EXCL, disk.Size)
 	if errors.Is(err, unix.EBUSY) {
 		return nil, errors.New("somebody else has it open for himself")
@@ -157,7 +175,7 @@ func (h realHost) Claim(disk Disk) (Claimed, error) {
 }
 
 // SetReadOnly implements [Host].
-func (h realHost) SetReadOnly(device string, on bool) error {
+func (h *realHost) SetReadOnly(device string, on bool) error {
 	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", device, err)

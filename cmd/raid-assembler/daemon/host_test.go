@@ -4,9 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"testing/fstest"
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
@@ -47,7 +50,7 @@ func TestProbeUnreadable(t *testing.T) {
 	}
 
 	disk := Disk{Path: path, Size: 1 << 15, Block: 512}
-	if f := (realHost{}).Probe(disk); f.Unreadable == "" {
+	if f := (&realHost{}).Probe(disk); f.Unreadable == "" {
 		t.Errorf("Probe of what cannot be read = %+v", f)
 	}
 
@@ -55,7 +58,7 @@ func TestProbeUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if f := (realHost{}).Probe(disk); f.Unreadable != "" || f.Superblock != nil {
+	if f := (&realHost{}).Probe(disk); f.Unreadable != "" || f.Superblock != nil {
 		t.Errorf("Probe of zeros = %+v", f)
 	}
 }
@@ -107,5 +110,83 @@ func TestForeign(t *testing.T) {
 
 	if f := finding(scan.Scan(set[0].source(), scan.Formats()...)); f.Foreign != "" {
 		t.Errorf("finding = %+v, want nothing but a partition table", f)
+	}
+}
+
+// counted counts the files that are opened.
+type counted struct {
+	fstest.MapFS
+
+	files int
+}
+
+func (c *counted) Open(name string) (fs.File, error) {
+	c.files++
+
+	return c.MapFS.Open(name)
+}
+
+// TestDisksCost checks that a look at many disks reads little of those of which
+// there is no news, and sees all that it must.
+func TestDisksCost(t *testing.T) {
+	sys := &counted{MapFS: fstest.MapFS{}}
+	h := &realHost{tree: sysfs.Tree{Sys: sys}, proc: fstest.MapFS{}}
+	plug := func(i int) string {
+		dir := fmt.Sprintf("devices/host0/block/sd%d/", i)
+		for name, text := range map[string]string{
+			"dev": fmt.Sprintf("8:%d", i), "size": "4096", "diskseq": fmt.Sprint(i + 1), "device/model": "old",
+		} {
+			sys.MapFS[dir+name] = &fstest.MapFile{Data: []byte(text)}
+		}
+
+		sys.MapFS[fmt.Sprintf("class/block/sd%d", i)] = &fstest.MapFile{Mode: fs.ModeSymlink, Data: []byte("../../" + dir[:len(dir)-1])}
+
+		return dir
+	}
+	look := func(news ...string) (disks []Disk, files int) {
+		before := sys.files
+
+		disks, err := h.Disks(func(path string) bool { return slices.Contains(news, path) })
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		return disks, sys.files - before
+	}
+
+	const many = 40
+	for i := range many {
+		plug(i)
+	}
+
+	_, all := look()
+	dir := plug(many)
+
+	disks, few := look("/dev/sd40")
+	if one := all / many; len(disks) != many+1 || few > 4*(many+2)+one {
+		t.Errorf("%d files opened at first and %d when a disk came, at %d disks", all, few, len(disks))
+	}
+
+	// What the kernel does not tell, and what it does.
+	sys.MapFS[dir+"holders/dm-0/dev"] = &fstest.MapFile{}
+	sys.MapFS[dir+"device/vpd_pg80"] = &fstest.MapFile{Data: []byte("\x00\x80\x00\x03one")}
+
+	disks, _ = look()
+	if last := disks[slices.IndexFunc(disks, func(d Disk) bool { return d.Path == "/dev/sd40" })]; last.Claimed != "dm-0" || last.Serial != "" {
+		t.Errorf("without news: %+v", last)
+	}
+
+	disks, _ = look("/dev/sd40")
+	if last := disks[slices.IndexFunc(disks, func(d Disk) bool { return d.Path == "/dev/sd40" })]; last.Claimed != "dm-0" || last.Serial != "one" {
+		t.Errorf("with news: %+v", last)
+	}
+
+	// Another disk of the same name.
+	sys.MapFS[dir+"diskseq"].Data = []byte("99")
+	sys.MapFS[dir+"device/vpd_pg80"].Data = []byte("\x00\x80\x00\x03two")
+
+	disks, _ = look()
+	if last := disks[slices.IndexFunc(disks, func(d Disk) bool { return d.Path == "/dev/sd40" })]; last.Serial != "two" || last.Seq != 99 {
+		t.Errorf("another disk: %+v", last)
 	}
 }

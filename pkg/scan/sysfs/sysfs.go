@@ -177,6 +177,34 @@ func read(t Tree, name string) (Device, error) {
 	return d, nil
 }
 
+// Again returns d with what may change without a uevent of the device read anew:
+// its holders, and those of its partitions. What else there is, which is most, it
+// takes for what it was.
+//
+// Returns false if the device is gone or another one, or its size has changed, or
+// nothing tells whether it is still the same.
+func Again(t Tree, d Device) (Device, bool) {
+	own := dir{t.Sys, strings.TrimPrefix(d.Path, "/")}
+
+	whole := own
+	if d.Parent != "" {
+		whole.path = path.Dir(own.path)
+	}
+
+	if seq, _, err := whole.number("diskseq"); err != nil || seq == 0 || uint64(seq) != d.DiskSeq {
+		return Device{}, false
+	}
+
+	if size, ok, err := own.number("size"); err != nil || !ok || raid.Sectors(size) != d.Sectors {
+		return Device{}, false
+	}
+
+	d.Partitions, d.Holders = nil, nil
+	d.readRelatives(own)
+
+	return d, true
+}
+
 // readNumbers reads what has a number for a value. The queue, the medium and
 // the sequence number are those of the whole device.
 func (d *Device) readNumbers(own, whole dir) error {

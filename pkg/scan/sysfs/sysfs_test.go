@@ -437,3 +437,73 @@ func FuzzIdentity(f *testing.F) {
 		}
 	})
 }
+
+// TestAgain checks that a device is what it was but for who holds it, unless it is
+// another.
+func TestAgain(t *testing.T) {
+	const sda = "devices/pci0/ata1/block/sda/"
+
+	for _, tt := range []struct {
+		name    string
+		change  func(sys fstest.MapFS)
+		same    bool
+		holders string
+	}{
+		{"nothing", func(fstest.MapFS) {}, true, "[dm-0 md127]"},
+		{"a holder more", func(sys fstest.MapFS) {
+			sys[sda+"sda2/holders/dm-7/dev"] = &fstest.MapFile{}
+		}, true, "[dm-0 dm-7 md127]"},
+		{"a partition less", func(sys fstest.MapFS) {
+			for name := range sys {
+				if strings.HasPrefix(name, sda+"sda1/") {
+					delete(sys, name)
+				}
+			}
+		}, true, "[dm-0]"},
+		{"another disk", func(sys fstest.MapFS) { sys[sda+"diskseq"].Data = []byte("8\n") }, false, ""},
+		{"none that says so", func(sys fstest.MapFS) { delete(sys, sda+"diskseq") }, false, ""},
+		{"larger", func(sys fstest.MapFS) { sys[sda+"size"].Data = []byte("2000409272\n") }, false, ""},
+		{"gone", func(sys fstest.MapFS) {
+			for name := range sys {
+				if strings.HasPrefix(name, sda) {
+					delete(sys, name)
+				}
+			}
+		}, false, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sys, udev := host()
+			tree := Tree{Sys: sys, Udev: udev}
+
+			before, err := Read(tree, "sda")
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			tt.change(sys)
+
+			got, same := Again(tree, before)
+			if same != tt.same || same && fmt.Sprint(got.Holders) != tt.holders {
+				t.Errorf("Again() = %v, %v", got.Holders, same)
+			}
+
+			if want, err := Read(tree, "sda"); same && (err != nil || !cmp.Equal(want, got)) {
+				t.Errorf("Again() is not what Read() is: %s", cmp.Diff(want, got))
+			}
+		})
+	}
+
+	// A partition is the same as long as its disk is.
+	sys, udev := host()
+
+	before, err := Read(Tree{Sys: sys, Udev: udev}, "sda2")
+	if got, same := Again(Tree{Sys: sys}, before); err != nil || !same || !cmp.Equal(before, got) {
+		t.Errorf("Again(sda2) = %+v, %v, %v", got, same, err)
+	}
+
+	sys[sda+"diskseq"].Data = []byte("8\n")
+
+	if _, same := Again(Tree{Sys: sys}, before); same {
+		t.Error("a partition of another disk is the same")
+	}
+}
