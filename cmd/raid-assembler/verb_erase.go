@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -95,8 +96,14 @@ func (p *program) erase(paths []string, opts eraseOptions) (exitCode, error) {
 	reports := make([]eraseReport, len(paths))
 	defer func() {
 		for _, r := range reports {
-			if r.file != nil {
-				_ = r.file.Close() // what was written is synced
+			if r.file == nil {
+				continue
+			}
+
+			_ = r.file.Close() // what was written is synced
+
+			if r.Erased {
+				announce(r.Path)
 			}
 		}
 	}()
@@ -172,6 +179,20 @@ func (r *eraseReport) look(formats []metadata.Format, opts eraseOptions) error {
 	}
 
 	return nil
+}
+
+// announce has udev look at a device again, which does not watch members.
+func announce(path string) {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().IsRegular() {
+		return
+	}
+
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		major, minor := deviceNumber(stat.Rdev)
+		// It is done all the same if nobody hears of it.
+		_ = os.WriteFile(fmt.Sprintf("/sys/dev/block/%d:%d/uevent", major, minor), []byte("change"), 0)
+	}
 }
 
 // member says of which array a device is a member, or may be; or nothing.

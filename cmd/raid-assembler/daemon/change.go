@@ -23,6 +23,8 @@ func (d *Daemon) refresh(ctx context.Context) error {
 	var changed chan struct{}
 
 	err := d.do(ctx, func() {
+		d.anew = true
+		d.probeSuspects() // udev does not watch members
 		d.look()
 		changed = d.changed
 	})

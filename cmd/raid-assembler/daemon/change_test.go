@@ -524,3 +524,31 @@ func TestStopAssemble(t *testing.T) {
 		w.mustBe("data 0:data0:in-sync 1:data1:faulty 2:data2:in-sync")
 	})
 }
+
+// TestCreateLooksAnew checks that a member which somebody erased is free to be used
+// at once: udev does not watch members, and tells nothing of it.
+func TestCreateLooksAnew(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		set := w.set("old", raid.Level5, 3, 0)
+		w.plug(set[:2]...)
+		w.run()
+		w.pass(time.Second)
+
+		p := api.CreateParameters{Name: "new", Level: "raid1", Disks: 2, Devices: []string{"old0", "old1"}}
+
+		_, err := w.daemon.create(t.Context(), p)
+		mustRefuse(t, err, `holds a member of the array "old"`)
+
+		w.mu.Lock()
+		clear(set[0].image)
+		clear(set[1].image)
+		w.mu.Unlock()
+
+		if _, err := w.daemon.create(t.Context(), p); err != nil {
+			t.Error(err)
+		}
+
+		w.pass(time.Second)
+		w.mustBe("new 0:old0:in-sync 1:old1:in-sync")
+	})
+}
