@@ -315,6 +315,14 @@ func (k *keeper) Forget(id metadata.MemberID) {
 	k.members[id] = nil
 }
 
+// Leave implements [metadata.Sharing]. What its disks are stays as it was recorded.
+func (k *keeper) Leave() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	k.keepers = slices.DeleteFunc(k.keepers, func(other *keeper) bool { return other == k })
+}
+
 // Events implements [metadata.Keeper].
 func (k *keeper) Events() uint64 {
 	k.mu.Lock()

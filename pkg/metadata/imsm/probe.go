@@ -10,7 +10,10 @@ import (
 // Format is the metadata module for IMSM.
 type Format struct{}
 
-var _ metadata.Format = Format{}
+var (
+	_ metadata.Format  = Format{}
+	_ metadata.Sharing = (*keeper)(nil)
+)
 
 // Name implements [metadata.Format].
 func (Format) Name() string { return version }

@@ -203,6 +203,31 @@ func fillBoth(t *testing.T, all []conformance.Disk, a, b metadata.Keeper, one, o
 	}
 }
 
+// TestLeave: a volume that has stopped has no disks any more, as far as the others
+// know, and one whose start came to nothing neither.
+func TestLeave(t *testing.T) {
+	all, one, other := two(t, raid.Geometry{Level: raid.Level1, Disks: 2}, 512)
+	a := keep(t, one, all[:2])
+	b := keep(t, other, all[:2], a)
+
+	if _, _, _, err := a.Add(all[2].Source(), raid.UUID{1}); err != nil {
+		t.Fatal(err)
+	}
+
+	shared := b.(*keeper).container
+	serial := SerialOf(all[2].Serial)
+
+	if shared.attached(serial) == nil {
+		t.Fatal("what one volume has the other does not know of")
+	}
+
+	a.(metadata.Sharing).Leave()
+
+	if shared.attached(serial) != nil || shared.attached(SerialOf(all[0].Serial)) == nil {
+		t.Error("a volume that has left has disks, or one that has not has none")
+	}
+}
+
 // TestTablePlaces: a disk takes the place of one that failed only if an earlier
 // record said so: else a crash could leave the failed one with the number of the
 // new one, and no older than policy allows.
