@@ -179,6 +179,7 @@ type Superblock struct {
 	Roles  []raid.Role // of every device, by number
 	Events uint64
 
+	DataOffset     raid.Sectors // of the data, from the start of the device
 	DataSize       raid.Sectors
 	ResyncOffset   raid.Sectors // MaxSectors if redundancy is right everywhere
 	RecoveryOffset raid.Sectors // MaxSectors if this device's data is right everywhere
@@ -188,7 +189,8 @@ type Superblock struct {
 	Log            bool         // partial parity is logged, so that parity can be made right
 	Unsupported    string       // why such arrays cannot be run, or empty
 	// Container is the set of devices whose metadata this is part of, zero if there
-	// is none. A spare of it is of no array.
+	// is none. A spare of it is of no array. One of no container either is a spare
+	// of every container of its format.
 	Container raid.UUID
 }
 
@@ -226,6 +228,7 @@ type Running struct {
 	Name      string
 	Level     raid.Level
 	State     raid.ArrayState
+	Format    string    // of the metadata, as people call it
 	Container raid.UUID // zero if there is none
 	Members   []RunningMember
 }
@@ -379,7 +382,7 @@ func Decide(v View, cfg Config) []Decision {
 func share(d *Device, tenders map[raid.UUID]*tender) Decision {
 	for _, uuid := range sortedKeys(tenders) {
 		if t := tenders[uuid]; t.lacks(d) {
-			return t.give(d, fmt.Sprintf("it is a spare of the same container, and %s %s vacant",
+			return t.give(d, fmt.Sprintf("it is a spare of %s, and %s %s vacant", d.home(),
 				slotNames(t.vacant()), are(t.vacant())))
 		}
 	}
@@ -393,7 +396,16 @@ func share(d *Device, tenders map[raid.UUID]*tender) Decision {
 	}
 
 	return leave(d, because(Unneeded,
-		"it is a spare of a container of which no array needs it: raid-assembler add gives it to one"))
+		"it is a spare of %s, and no array needs it: raid-assembler add gives it to one", d.home()))
+}
+
+// home is the set of devices that a spare which is of no array belongs to.
+func (d *Device) home() string {
+	if d.Superblock.Container.IsZero() {
+		return "any container of its format"
+	}
+
+	return "its container"
 }
 
 // sorted returns the devices by path, for the order in which they turned up

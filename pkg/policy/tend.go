@@ -13,10 +13,19 @@ type tender struct {
 	array    *Running
 	attached map[int]*Device // by index into array.Members; those that are here
 	given    int             // spares given by this round of decisions
+	reach    raid.Sectors    // where the data of all arrays of its container ends
 }
 
 func newTender(r *Running, all []Device) *tender {
-	return &tender{array: r, attached: attached(r, all)}
+	t := &tender{array: r, attached: attached(r, all)}
+
+	for _, d := range all {
+		if sb := d.Superblock; sb != nil && sb.Container == r.Container && !sb.Array.IsZero() {
+			t.reach = max(t.reach, sb.DataOffset+sb.DataSize)
+		}
+	}
+
+	return t
 }
 
 // tend decides which of the array's members are gone, and what to do with
@@ -129,10 +138,27 @@ func (t *tender) excluded(d *Device) why {
 	}
 }
 
-// lacks reports whether d is a spare of the array's container, and needed by it.
+// lacks reports whether d is a spare that is of no array, and needed by this one.
 func (t *tender) lacks(d *Device) bool {
-	return d.of(raid.UUID{}) && !t.array.Container.IsZero() && d.Superblock.Container == t.array.Container &&
-		d.Superblock.DataSize >= t.size() && t.excluded(d) == (why{}) && t.ready() < len(t.vacant())
+	return d.of(raid.UUID{}) && !t.array.Container.IsZero() && t.admits(d) && t.excluded(d) == (why{}) &&
+		t.ready() < len(t.vacant())
+}
+
+// admits reports whether a spare is of the array's container, or of any and fits
+// into this one: there data lies at the same place on all devices.
+func (t *tender) admits(d *Device) bool {
+	sb := d.Superblock
+	if !sb.Container.IsZero() {
+		return sb.Container == t.array.Container && sb.DataSize >= t.size()
+	}
+
+	for _, a := range t.attached {
+		if a.Block != d.Block {
+			return false
+		}
+	}
+
+	return sb.Format == t.array.Format && sb.DataSize >= t.reach
 }
 
 // size returns how much of each member the array uses, as far as they tell.

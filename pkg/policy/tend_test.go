@@ -269,28 +269,36 @@ func TestSpareOfAContainer(t *testing.T) {
 func TestSpareOfAContainerIsGiven(t *testing.T) {
 	one, two, container := raid.UUID{1}, raid.UUID{2}, raid.UUID{7}
 	running := func(uuid raid.UUID, state raid.MemberState) Running {
-		return Running{UUID: uuid, Container: container, Level: raid.Level1, State: raid.Clean, Members: []RunningMember{
-			{Path: "x", Serial: "x", Slot: 0, State: raid.InSync}, {Slot: 1, State: state},
-		}}
+		return Running{
+			UUID: uuid, Format: "kind", Container: container, Level: raid.Level1, State: raid.Clean,
+			Members: []RunningMember{
+				{Path: "x", Serial: "x", Slot: 0, State: raid.InSync}, {Slot: 1, State: state},
+			},
+		}
 	}
-	member := Device{Path: "x", Serial: "x", Superblock: &Superblock{
-		Array: two, Device: raid.UUID{8}, Container: container, Geometry: raid.Geometry{Size: 100},
+	member := Device{Path: "x", Serial: "x", Block: 512, Superblock: &Superblock{
+		Format: "kind", Array: two, Device: raid.UUID{8}, Container: container, Geometry: raid.Geometry{Size: 100},
+		DataOffset: 20, DataSize: 100,
 	}}
 
 	for name, tt := range map[string]struct {
 		spare Superblock
+		block int
 		array raid.UUID
 	}{
-		"given":               {Superblock{Container: container, DataSize: 100}, two},
-		"too small":           {Superblock{Container: container, DataSize: 99}, raid.UUID{}},
-		"another container":   {Superblock{Container: raid.UUID{6}, DataSize: 100}, raid.UUID{}},
-		"of no container":     {Superblock{DataSize: 100}, raid.UUID{}},
-		"failed in container": {Superblock{Container: container, DataSize: 100, Unsupported: "it failed"}, raid.UUID{}},
+		"given":               {Superblock{Container: container, DataSize: 100}, 512, two},
+		"too small":           {Superblock{Container: container, DataSize: 99}, 512, raid.UUID{}},
+		"another container":   {Superblock{Container: raid.UUID{6}, DataSize: 100}, 512, raid.UUID{}},
+		"failed in container": {Superblock{Container: container, DataSize: 100, Unsupported: "it failed"}, 512, raid.UUID{}},
+		"of any container":    {Superblock{Format: "kind", DataSize: 120}, 512, two},
+		"of any, too small":   {Superblock{Format: "kind", DataSize: 119}, 512, raid.UUID{}},
+		"of another format":   {Superblock{Format: "other", DataSize: 120}, 512, raid.UUID{}},
+		"of any, but 4Kn":     {Superblock{Format: "kind", DataSize: 120}, 4096, raid.UUID{}},
 	} {
 		tt.spare.Device = raid.UUID{9}
 		v := View{
 			Running: []Running{running(one, raid.Recovering), running(two, raid.Missing)},
-			Devices: []Device{{Path: "b", Superblock: &tt.spare}, member, {Path: "c", Superblock: &Superblock{
+			Devices: []Device{{Path: "b", Block: tt.block, Superblock: &tt.spare}, member, {Path: "c", Superblock: &Superblock{
 				Container: container, Device: raid.UUID{10}, DataSize: 100, Unsupported: "it failed as well",
 			}}},
 		}

@@ -90,7 +90,7 @@ func superblock(sb *metadata.Superblock) *policy.Superblock {
 
 	return &policy.Superblock{
 		Array: sb.Array, Device: sb.Device, Name: sb.Name, Format: sb.Format, Host: sb.Host, Geometry: sb.Geometry,
-		Number: sb.Number, Roles: sb.Roles, Events: sb.Events, DataSize: sb.DataSize,
+		Number: sb.Number, Roles: sb.Roles, Events: sb.Events, DataOffset: sb.DataOffset, DataSize: sb.DataSize,
 		ResyncOffset: sb.ResyncOffset, RecoveryOffset: sb.RecoveryOffset, Unsupported: sb.Unsupported,
 		Log: sb.PPL != nil, Container: sb.Container,
 		Replacement: sb.Replacement, WriteMostly: sb.WriteMostly, Bad: length(sb.BadBlocks),
@@ -118,7 +118,7 @@ func (d *Daemon) runs(a api.Array) (policy.Running, error) {
 		return policy.Running{}, err
 	}
 
-	r := policy.Running{UUID: uuid, Name: a.Name, Level: level, State: raid.ArrayState(a.State)}
+	r := policy.Running{UUID: uuid, Name: a.Name, Level: level, State: raid.ArrayState(a.State), Format: a.Metadata}
 
 	if a.Container != "" {
 		if r.Container, err = raid.ParseUUID(a.Container); err != nil {
