@@ -140,6 +140,9 @@ type Superblock struct {
 	// a container is no member of any array: Array is zero, and so is Container if
 	// any container of the format may have it.
 	Container raid.UUID
+	// Everywhere says that each member of an array of the container is to be one of
+	// all of them.
+	Everywhere bool
 	// Others are what the metadata says of the further arrays of the container
 	// that this device is a member of. They have no Others.
 	Others []*Superblock

@@ -191,7 +191,8 @@ type Superblock struct {
 	// Container is the set of devices whose metadata this is part of, zero if there
 	// is none. A spare of it is of no array. One of no container either is a spare
 	// of every container of its format.
-	Container raid.UUID
+	Container  raid.UUID
+	Everywhere bool // a member of one array of the container is to be one of all
 }
 
 // of reports whether d is a member of an array by its own word.
@@ -372,6 +373,12 @@ func Decide(v View, cfg Config) []Decision {
 
 	for _, d := range strays {
 		ds = append(ds, share(d, tenders))
+	}
+
+	for _, uuid := range sortedKeys(tenders) {
+		for _, other := range sortedKeys(tenders) {
+			ds = append(ds, tenders[uuid].follow(tenders[other])...)
+		}
 	}
 
 	return ds

@@ -14,6 +14,7 @@ type tender struct {
 	attached map[int]*Device // by index into array.Members; those that are here
 	given    int             // spares given by this round of decisions
 	reach    raid.Sectors    // where the data of all arrays of its container ends
+	members  []string        // paths of those that say that they are members
 }
 
 func newTender(r *Running, all []Device) *tender {
@@ -22,6 +23,10 @@ func newTender(r *Running, all []Device) *tender {
 	for _, d := range all {
 		if sb := d.Superblock; sb != nil && sb.Container == r.Container && !sb.Array.IsZero() {
 			t.reach = max(t.reach, sb.DataOffset+sb.DataSize)
+		}
+
+		if d.of(r.UUID) {
+			t.members = append(t.members, d.Path)
 		}
 	}
 
@@ -142,6 +147,37 @@ func (t *tender) excluded(d *Device) why {
 func (t *tender) lacks(d *Device) bool {
 	return d.of(raid.UUID{}) && !t.array.Container.IsZero() && t.admits(d) && t.excluded(d) == (why{}) &&
 		t.ready() < len(t.vacant())
+}
+
+// follow decides to give the array members that another of its container has got
+// and it has not, while it did not run, where they are to have the same.
+func (t *tender) follow(other *tender) []Decision {
+	var ds []Decision
+
+	if other == t || t.array.Container.IsZero() || other.array.Container != t.array.Container ||
+		!other.array.Level.HasRedundancy() { // it has no members that came later
+		return nil
+	}
+
+	for i, m := range other.array.Members {
+		d := other.attached[i]
+		if d == nil || !d.of(other.array.UUID) || m.State != raid.InSync && m.State != raid.Recovering {
+			continue
+		}
+
+		if d.Superblock.Everywhere && !t.knows(d) && t.excluded(d) == (why{}) && t.ready() < len(t.vacant()) {
+			ds = append(ds, t.give(d, fmt.Sprintf("it is a member of %q, of the same container, and %s %s vacant",
+				d.Superblock.Name, slotNames(t.vacant()), are(t.vacant()))))
+		}
+	}
+
+	return ds
+}
+
+// knows reports whether the array has a device, or that says that it is a member.
+func (t *tender) knows(d *Device) bool {
+	return slices.Contains(t.members, d.Path) ||
+		slices.ContainsFunc(t.array.Members, func(m RunningMember) bool { return m.Path == d.Path })
 }
 
 // admits reports whether a spare is of the array's container, or of any and fits

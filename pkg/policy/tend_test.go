@@ -315,3 +315,48 @@ func TestSpareOfAContainerIsGiven(t *testing.T) {
 		}
 	}
 }
+
+// TestFollow gives an array what another of its container has got that is to have the
+// same members, unless it had that, or has no use for it.
+func TestFollow(t *testing.T) {
+	one, two, container := raid.UUID{1}, raid.UUID{2}, raid.UUID{7}
+
+	for name, tt := range map[string]struct {
+		change func(v *View)
+		given  bool
+	}{
+		"given":             {func(*View) {}, true},
+		"not to be of both": {func(v *View) { v.Devices[1].Superblock.Everywhere = false }, false},
+		"another container": {func(v *View) { v.Running[1].Container = raid.UUID{8} }, false},
+		"failed there":      {func(v *View) { v.Running[0].Members[1].State = raid.Faulty }, false},
+		"failed here":       {func(v *View) { v.Running[1].Members[1].Path = "new" }, false},
+		"of no use":         {func(v *View) { v.Running[1].Members[1] = RunningMember{Slot: 1, State: raid.Recovering} }, false},
+		"held":              {func(v *View) { v.Devices[1].Shunned = "it was removed by hand" }, false},
+		"was one before": {func(v *View) {
+			v.Devices = append(v.Devices, Device{Path: "new", Superblock: &Superblock{
+				Array: two, Container: container, Roles: []raid.Role{raid.RoleFaulty},
+			}})
+		}, false},
+	} {
+		sb := func(device byte) *Superblock {
+			return &Superblock{Array: one, Device: raid.UUID{device}, Name: "one", Container: container, Everywhere: true}
+		}
+		v := View{
+			Running: []Running{
+				{UUID: one, Container: container, Level: raid.Level1, State: raid.Clean, Members: []RunningMember{
+					{Path: "old", Slot: 0, State: raid.InSync}, {Path: "new", Slot: 1, State: raid.Recovering},
+				}},
+				{UUID: two, Container: container, Level: raid.Level1, State: raid.Clean, Members: []RunningMember{
+					{Path: "old", Slot: 0, State: raid.InSync}, {Slot: 1, State: raid.Missing},
+				}},
+			},
+			Devices: []Device{{Path: "old", Superblock: sb(8)}, {Path: "new", Superblock: sb(9)}},
+		}
+		tt.change(&v)
+
+		ds := slices.DeleteFunc(Decide(v, DefaultConfig()), func(d Decision) bool { return d.Action != AddSpare })
+		if given := len(ds) == 1 && ds[0].Array == two && ds[0].Device == "new"; given != tt.given || !given && len(ds) > 0 {
+			t.Errorf("%s: decided %v", name, ds)
+		}
+	}
+}

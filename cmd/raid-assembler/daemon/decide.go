@@ -92,7 +92,7 @@ func superblock(sb *metadata.Superblock) *policy.Superblock {
 		Array: sb.Array, Device: sb.Device, Name: sb.Name, Format: sb.Format, Host: sb.Host, Geometry: sb.Geometry,
 		Number: sb.Number, Roles: sb.Roles, Events: sb.Events, DataOffset: sb.DataOffset, DataSize: sb.DataSize,
 		ResyncOffset: sb.ResyncOffset, RecoveryOffset: sb.RecoveryOffset, Unsupported: sb.Unsupported,
-		Log: sb.PPL != nil, Container: sb.Container,
+		Log: sb.PPL != nil, Container: sb.Container, Everywhere: sb.Everywhere,
 		Replacement: sb.Replacement, WriteMostly: sb.WriteMostly, Bad: length(sb.BadBlocks),
 	}
 }

@@ -330,7 +330,7 @@ func (h *Host) Add(array, device, cause string) error {
 		return errors.Join(err, d.Close()) // else it came with another array of the container
 	}
 
-	if neighbour != nil {
+	if neighbour != nil && neighbour.container != r.container {
 		return errors.Join(fmt.Errorf("%s is in use by array %s: %w", path, neighbour.name, ErrRefused), d.Close())
 	}
 

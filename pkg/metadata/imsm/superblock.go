@@ -141,6 +141,7 @@ func (r *Raw) strange() []string {
 func (r *Raw) member(index int) (*metadata.Superblock, raid.Range, error) {
 	v, sb := &r.Volumes[index], r.common()
 	sb.Array, sb.Name, sb.DataOffset = r.array(index), v.Name, raid.Sectors(v.Maps[0].Start)
+	sb.Everywhere = true
 
 	var (
 		run, read []string // what keeps it from being run, and from being read
