@@ -133,11 +133,17 @@ func (d *Daemon) vanished(dk *disk) {
 		return
 	}
 
-	d.cfg.Log(journal.Event{
-		Kind: journal.DeviceVanished, Array: d.nameOf(sb.Array), UUID: sb.Array.String(),
-		Member: dk.Path, Serial: dk.Serial,
-		Message: fmt.Sprintf("%s went away, a member of %s", diskName(dk.Disk), d.nameOf(sb.Array)),
-	})
+	ev := journal.Event{
+		Kind: journal.DeviceVanished, Member: dk.Path, Serial: dk.Serial,
+		Message: diskName(dk.Disk) + " went away, which was of no array",
+	}
+
+	if !sb.Array.IsZero() {
+		ev.Array, ev.UUID = d.nameOf(sb.Array), sb.Array.String()
+		ev.Message = fmt.Sprintf("%s went away, a member of %s", diskName(dk.Disk), ev.Array)
+	}
+
+	d.cfg.Log(ev)
 }
 
 // probe starts to read what is on dk.
@@ -204,10 +210,14 @@ func (d *Daemon) tellFound(dk *disk, found Finding) {
 
 	role := sb.Role(sb.Number)
 	ev := journal.Event{
-		Kind: journal.SuperblockFound, Array: d.nameOf(sb.Array), UUID: sb.Array.String(),
-		Member: dk.Path, Serial: dk.Serial,
-		Message: fmt.Sprintf("%s is %v of an array called %q (%v, %v of %d, metadata %s) at event %d",
-			diskName(dk.Disk), role, sb.Name, sb.Array, sb.Level, sb.Disks, sb.Format, sb.Events),
+		Kind: journal.SuperblockFound, Member: dk.Path, Serial: dk.Serial,
+		Message: fmt.Sprintf("%s is of no array yet (metadata %s)", diskName(dk.Disk), sb.Format),
+	}
+
+	if !sb.Array.IsZero() {
+		ev.Array, ev.UUID = d.nameOf(sb.Array), sb.Array.String()
+		ev.Message = fmt.Sprintf("%s is %v of an array called %q (%v, %v of %d, metadata %s) at event %d",
+			diskName(dk.Disk), role, sb.Name, sb.Array, sb.Level, sb.Disks, sb.Format, sb.Events)
 	}
 
 	if slot, ok := role.Slot(); ok {
