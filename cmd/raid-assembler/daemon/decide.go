@@ -267,7 +267,7 @@ func (d *Daemon) performed(uuid raid.UUID, what string, err error) {
 
 	// What the engine was asked for may rest on an old look at the devices.
 	for _, dk := range d.disks {
-		if dk.of(uuid) != nil && dk.attached == "" {
+		if sb := dk.of(uuid); sb != nil && (dk.attached == "" || !sb.Container.IsZero()) {
 			d.probe(dk)
 		}
 	}

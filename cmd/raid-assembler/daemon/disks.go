@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"raid-assembler/pkg/api"
@@ -25,6 +26,7 @@ type disk struct {
 	again    bool      // probe once more after it
 	slow     bool      // it has taken longer than decisions wait
 	attached string    // how the engine has it; empty if it does not
+	beside   string    // how the engine has all that is in its container
 	told     raid.UUID // of the member that the journal knows it as
 }
 
@@ -253,8 +255,10 @@ func (d *Daemon) probeSuspects() {
 
 // attach notes which devices the engine has. When that changes, so has what is
 // on the device, and udev does not tell: the engine's writes are no news to it.
+// In a container it has on all devices when it does for one.
 func (d *Daemon) attach() {
-	how := make(map[string]string)
+	how, all := make(map[string]string), make(map[string]string)
+	container := make(map[string]string)
 	seqs := make(map[string]uint64)
 
 	for _, a := range d.arrays {
@@ -268,16 +272,23 @@ func (d *Daemon) attach() {
 				slot = *m.Slot
 			}
 
-			how[m.Device] = fmt.Sprintf("%s %d %s", a.UUID, slot, m.State)
+			is := fmt.Sprintf("%s %d %s", a.UUID, slot, m.State)
+			how[m.Device] = strings.TrimPrefix(how[m.Device]+", "+is, ", ")
 			seqs[memberKey(a, m)] = d.memberSeq(a, m)
+
+			if a.Container != "" {
+				container[m.Device] = a.Container
+				all[a.Container] += m.Device + " " + is + "\n"
+			}
 		}
 	}
 
 	d.seqs = seqs
 
 	for path, dk := range d.disks {
-		if dk.attached != how[path] {
-			dk.attached = how[path]
+		beside := all[container[path]]
+		if dk.attached != how[path] || dk.beside != beside {
+			dk.attached, dk.beside = how[path], beside
 
 			if dk.Ignored == "" {
 				d.probe(dk)

@@ -131,7 +131,7 @@ func (d *Daemon) seqsOf(uuid raid.UUID) []uint64 {
 	var seqs []uint64
 
 	for _, dk := range d.sortedDisks() {
-		attached := strings.HasPrefix(dk.attached, uuid.String()+" ")
+		attached := strings.Contains(dk.attached, uuid.String()+" ")
 		if attached || dk.of(uuid) != nil {
 			seqs = append(seqs, dk.Seq)
 		}

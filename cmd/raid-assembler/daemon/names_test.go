@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"raid-assembler/pkg/api"
@@ -35,5 +37,46 @@ func TestNamesInContainers(t *testing.T) {
 	if of, err := d.targets(api.ChangeParameters{Devices: []string{"/dev/a"}}); err != nil ||
 		!slices.Equal(of, []raid.UUID{{1}, {2}, {3}}) {
 		t.Errorf("targets() = %v, %v", of, err)
+	}
+}
+
+// TestAttachInContainers checks that all devices of a container are probed again when
+// the engine has one of them in another way, for the metadata of all says so.
+func TestAttachInContainers(t *testing.T) {
+	slot := 0
+	array := func(uuid, container, device string, state raid.MemberState) api.Array {
+		return api.Array{UUID: uuid, Container: container, Members: []api.Member{
+			{Device: device, Slot: &slot, State: string(state)},
+		}}
+	}
+
+	d := &Daemon{disks: map[string]*disk{}}
+	for _, path := range []string{"/dev/a", "/dev/b", "/dev/c"} {
+		d.disks[path] = &disk{running: true} // so that it is only noted
+	}
+
+	for i, tt := range []struct {
+		state raid.MemberState
+		want  string
+	}{{raid.InSync, "/dev/a /dev/b /dev/c"}, {raid.InSync, ""}, {raid.Faulty, "/dev/a /dev/b"}} {
+		d.arrays = []api.Array{
+			array("one", "all", "/dev/a", tt.state), array("two", "all", "/dev/b", raid.InSync),
+			array("three", "", "/dev/c", raid.InSync),
+		}
+		d.attach()
+
+		var again []string
+
+		for _, path := range slices.Sorted(maps.Keys(d.disks)) {
+			if d.disks[path].again {
+				again = append(again, path)
+			}
+
+			d.disks[path].again = false
+		}
+
+		if got := strings.Join(again, " "); got != tt.want {
+			t.Errorf("%d: %q are probed again, want %q", i, got, tt.want)
+		}
 	}
 }
