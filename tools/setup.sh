@@ -23,6 +23,11 @@ need qemu-img qemu-utils
 need mmdebstrap mmdebstrap
 need mkfs.ext4 e2fsprogs
 
+# The judge of Adaptec's metadata; Debian 13 has no package of it any more.
+if grep -q '^VERSION_ID="12"' /etc/os-release; then
+	need dmraid dmraid
+fi
+
 for package; do
 	dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
 done
