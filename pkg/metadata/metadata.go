@@ -173,6 +173,14 @@ func (sb *Superblock) Role(number int) raid.Role {
 	return sb.Roles[number]
 }
 
+// Holds reports whether the member has room for what best, of the same array, says
+// that each of them holds. One that is a record behind, and holds less by its own
+// word, has not heard that the array grew: that it has room was seen before that was
+// recorded.
+func (sb *Superblock) Holds(best *Superblock) bool {
+	return sb.DataSize >= best.Size || sb.Size < best.Size && sb.Events+1 == best.Events
+}
+
 // Clean reports whether redundancy is right everywhere.
 func (sb *Superblock) Clean() bool { return sb.ResyncOffset == raid.MaxSectors }
 

@@ -298,7 +298,7 @@ func (j *judgement) members() []Member {
 
 	for _, d := range j.spares {
 		known := j.best.Superblock.role(d.Superblock.Number) == raid.RoleSpare
-		if known && d.Shunned == "" && d.fits() {
+		if known && d.Shunned == "" && d.fits(j.best.Superblock.Size) {
 			ms = append(ms, Member{Path: d.Path, Serial: d.Serial, Slot: raid.NoSlot})
 		}
 	}
@@ -306,5 +306,6 @@ func (j *judgement) members() []Member {
 	return ms
 }
 
-// fits reports whether d has room for what each member of its array holds.
-func (d *Device) fits() bool { return d.Superblock.DataSize >= d.Superblock.Size }
+// fits reports whether d has room for what each member of its array holds, by the
+// superblock that is believed: it may have been away when the array grew.
+func (d *Device) fits(size raid.Sectors) bool { return d.Superblock.DataSize >= size }

@@ -54,14 +54,7 @@ func newSet(t *testing.T, level raid.Level, disks, spares int) *set {
 
 	s.write(stages, func(int) bool { return true })
 
-	var attachments []metadata.Attachment
-	for _, im := range s.images {
-		attachments = append(attachments, metadata.Attachment{Superblock: probe(t, im), Source: im.source()})
-	}
-
-	if s.keeper, err = (md1.Format{}).Keep(attachments); err != nil {
-		t.Fatal(err)
-	}
+	s.keep(t)
 
 	s.state = metadata.State{
 		ResyncOffset: raid.MaxSectors, Members: make(map[metadata.MemberID]metadata.MemberRecord),
@@ -78,6 +71,21 @@ func newSet(t *testing.T, level raid.Level, disks, spares int) *set {
 	}
 
 	return s
+}
+
+// keep starts to keep the array.
+func (s *set) keep(t *testing.T) {
+	t.Helper()
+
+	var attachments []metadata.Attachment
+	for _, im := range s.images {
+		attachments = append(attachments, metadata.Attachment{Superblock: probe(t, im), Source: im.source()})
+	}
+
+	var err error
+	if s.keeper, err = (md1.Format{}).Keep(attachments); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func probe(t *testing.T, im image) *metadata.Superblock {
@@ -194,6 +202,23 @@ func TestKeeper(t *testing.T) {
 			s.mark(3, metadata.MemberRecord{State: raid.InSync, Slot: 2})
 			s.record(0, 1)
 		}, "0a 1b 2d", "1 of them not recovered yet", "calls faulty"},
+		{"grown without a spare that was away", func(s *set) {
+			s.record()
+
+			for i := range s.images {
+				s.images[i] = append(s.images[i], make(image, 1<<20)...)
+			}
+
+			s.keep(t)
+			delete(s.state.Members, 3)
+			s.keeper.Forget(3)
+
+			if _, err := s.keeper.Grow(0); err != nil {
+				t.Fatal(err)
+			}
+
+			s.record()
+		}, "0a 1b 2c", "all 3 members are here", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSet(t, raid.Level5, 3, 1)

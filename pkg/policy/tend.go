@@ -135,7 +135,7 @@ func (t *tender) excluded(d *Device) why {
 		return because(InUse, "the array is %s and takes no member: stop it and assemble it again", state)
 	case d.Shunned != "":
 		return because(Held, "%s", d.Shunned)
-	case !d.fits():
+	case !d.fits(d.Superblock.Size):
 		return because(Unneeded, "it is too small: %d sectors for data, %d needed",
 			d.Superblock.DataSize, d.Superblock.Size)
 	default:

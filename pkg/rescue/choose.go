@@ -275,7 +275,7 @@ func sameShape(m, best Member) error {
 		return fmt.Errorf("%s says %v layout %d chunk %d of %d slots, %s says %v layout %d chunk %d of %d: %w",
 			m.Name, a.Level, a.Layout, a.Chunk, a.Disks,
 			best.Name, b.Level, b.Layout, b.Chunk, b.Disks, ErrAmbiguous)
-	case b.Size > a.DataSize:
+	case !a.Holds(b):
 		return fmt.Errorf("%s has room for %d sectors of data, %s says %d: %w",
 			m.Name, a.DataSize, best.Name, b.Size, ErrAmbiguous)
 	default:

@@ -365,7 +365,7 @@ func place(setup *engine.Setup, best *metadata.Superblock, c candidate, id engin
 			who, role, ErrRefused)
 	}
 
-	if c.sb.DataSize < best.Size {
+	if !c.sb.Holds(best) {
 		return fmt.Errorf("%s has room for %d sectors, the array uses %d: %w",
 			who, c.sb.DataSize, best.Size, ErrRefused)
 	}

@@ -52,6 +52,12 @@ func (c candidate) sized(size raid.Sectors) candidate {
 	return c
 }
 
+func (c candidate) using(size raid.Sectors) candidate {
+	c.sb.Size = size
+
+	return c
+}
+
 const (
 	spare  = raid.RoleSpare
 	faulty = raid.RoleFaulty
@@ -98,6 +104,19 @@ func TestPlace(t *testing.T) {
 		},
 		{
 			name: "a spare that is too small", c: device(3, 9, table...).sized(testSize - 1),
+			want: "has room for 999 sectors, the array uses 1000",
+		},
+		{
+			name: "one behind: it has not heard that the array grew",
+			c:    device(1, 8, 0, 1, 2).asSlot(1).sized(testSize - 1).using(testSize / 2), slot: 1,
+			got: engine.Member{Device: 4, State: raid.InSync},
+		},
+		{
+			name: "one behind, and too small by its own word", c: device(1, 8, 0, 1, 2).asSlot(1).sized(testSize - 1),
+			want: "has room for 999 sectors, the array uses 1000",
+		},
+		{
+			name: "too small for what the array grew to", c: device(1, 9, table...).asSlot(1).sized(testSize - 1).using(testSize / 2),
 			want: "has room for 999 sectors, the array uses 1000",
 		},
 		{name: "no such slot", c: device(4, 9, table...).asSlot(7), want: "claims slot 7 of 3"},

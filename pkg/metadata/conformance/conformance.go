@@ -70,6 +70,8 @@ func Run(t *testing.T, format metadata.Format, arrays ...Array) {
 	t.Run("blank", func(t *testing.T) { testBlank(t, format) })
 	t.Run("garbage", func(t *testing.T) { testGarbage(t, format) })
 
+	tried, grown := 0, 0
+
 	for _, a := range arrays {
 		t.Run(a.Name, func(t *testing.T) {
 			t.Run("unreadable", func(t *testing.T) { testUnreadable(t, format, a) })
@@ -78,7 +80,16 @@ func Run(t *testing.T, format metadata.Format, arrays ...Array) {
 			t.Run("life", func(t *testing.T) { testLife(t, format, a) })
 			t.Run("no memory", func(t *testing.T) { testAllocates(t, format, a) })
 			t.Run("refusals", func(t *testing.T) { testRefusals(t, format, a) })
+			t.Run("growth", func(t *testing.T) {
+				if tried++; testGrow(t, format, a) {
+					grown++
+				}
+			})
 		})
+	}
+
+	if tried == len(arrays) && grown == 0 {
+		t.Error("no array grew")
 	}
 }
 

@@ -22,7 +22,7 @@ func geometries() []raid.Geometry {
 		{Level: raid.LevelLinear, Disks: 2},
 		{Level: raid.Level0, Disks: 3, Chunk: 128},
 		{Level: raid.Level1, Disks: 2},
-		{Level: raid.Level1, Disks: 3},
+		{Level: raid.Level1, Disks: 3, Size: 2048},
 		{Level: raid.Level4, Disks: 3, Chunk: 16},
 		{Level: raid.Level5, Layout: raid.LeftAsymmetric, Disks: 3, Chunk: 128},
 		{Level: raid.Level5, Layout: raid.RightAsymmetric, Disks: 4, Chunk: 128},

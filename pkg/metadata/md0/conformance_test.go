@@ -17,7 +17,7 @@ func geometries() []raid.Geometry {
 	return []raid.Geometry{
 		{Level: raid.LevelLinear, Disks: 2},
 		{Level: raid.Level0, Disks: 3, Chunk: 24},
-		{Level: raid.Level1, Disks: 2},
+		{Level: raid.Level1, Disks: 2, Size: 512},
 		{Level: raid.Level4, Disks: 3, Chunk: 16},
 		{Level: raid.Level5, Layout: raid.LeftSymmetric, Disks: 3, Chunk: 128},
 		{Level: raid.Level6, Layout: raid.RightAsymmetric, Disks: 4, Chunk: 128},

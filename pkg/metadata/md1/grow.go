@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
 
@@ -71,13 +72,38 @@ func (k *keeper) Grow(size raid.Sectors) (raid.Sectors, error) {
 
 	k.like.Size = grown.Size
 
-	for _, m := range k.members {
+	for i, m := range k.members {
 		if m != nil && size > raid.Sectors(binary.LittleEndian.Uint64(m.image[offDataSize:])) {
-			binary.LittleEndian.PutUint64(m.image[offDataSize:], uint64(m.room))
+			m.widen(metadata.MemberID(i))
 		}
 	}
 
 	return size, nil
+}
+
+// widen has the superblock of a member say how much data it may have by now, and
+// nothing else that is new, before any says that the array uses more: else a power
+// cut could leave some that use more than others say there is room for.
+func (m *member) widen(id metadata.MemberID) {
+	le := binary.LittleEndian
+	le.PutUint64(m.image[offDataSize:], uint64(m.room))
+
+	if m.size == 0 {
+		return // it has none yet
+	}
+
+	super := make([]byte, blockSize)
+	copy(super, m.image)
+
+	if m.found != nil {
+		raw := *m.found
+		raw.DataSize = uint64(m.room)
+		copy(super, raw.Encode())
+	} else {
+		putChecksum(super[:superSize(int(le.Uint32(super[offMaxDev:])))])
+	}
+
+	m.first = append(m.first, metadata.Write{Member: id, Sector: m.at, Data: super[:max(m.block, raid.SectorSize)]})
 }
 
 // room returns how much data every attached device may have.

@@ -64,6 +64,7 @@ type member struct {
 	log    *badLog             // nil if it has none
 	size   int                 // bytes of its superblock on disk; 0 if it has none
 	room   raid.Sectors        // that its data may have
+	found  *Raw                // its superblock as it is on disk; nil if there is none, or image is it
 
 	slotted    bool // by the last Record
 	hasBitmap  bool // the same as all
@@ -161,18 +162,13 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 	}
 
 	if raw.FeatureMap&FeatureBitmapOffset != 0 {
-		b, err := readBitmap(raw, a.Source)
-		if err != nil {
-			// It can be ahead by one write.
-			k.events = max(k.events, raw.Events+1)
-		} else {
-			k.events = max(k.events, b.events())
+		k.findBitmap(raw, a.Source)
+	}
 
-			sectors := syncSectors(k.like)
-			if k.bitmap == nil || k.bitmap.valid(sectors) != nil && b.valid(sectors) == nil {
-				k.bitmap = b
-			}
-		}
+	// It failed, perhaps, as it was to say what room it has, and has come back.
+	room := dataRoom(raw, k.minor, a.Source.Size)
+	if used := raid.Sectors(k.like.Size); raid.Sectors(raw.DataSize) < used && room < used {
+		return nil, fmt.Errorf("room for %d sectors of data, the array uses %d", room, used)
 	}
 
 	number := int(raw.DevNumber)
@@ -182,7 +178,7 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 		k.absent[number] = false
 	}
 
-	k.members = append(k.members, &member{
+	m := &member{
 		image:  image(raw, k.like),
 		number: number,
 		block:  a.Source.Block,
@@ -192,10 +188,36 @@ func (k *keeper) attach(a metadata.Attachment) (*Raw, error) {
 		below:  raid.Sectors(min(raw.RecoveryOffset, uint64(raid.MaxSectors))),
 		log:    newBadLog(raw, a.Source, raw.badEntries),
 		size:   written(int(raw.MaxDev), a.Source.Block),
-		room:   dataRoom(raw, k.minor, a.Source.Size),
-	})
+		room:   room,
+		found:  raw,
+	}
+
+	if raw.DataSize < k.like.Size {
+		binary.LittleEndian.PutUint64(m.image[offDataSize:], uint64(room))
+	}
+
+	k.members = append(k.members, m)
 
 	return raw, nil
+}
+
+// findBitmap takes what the bitmap of a member says of events, and its superblock
+// if that is the first one to be of use.
+func (k *keeper) findBitmap(raw *Raw, src metadata.Source) {
+	b, err := readBitmap(raw, src)
+	if err != nil {
+		// It can be ahead by one write.
+		k.events = max(k.events, raw.Events+1)
+
+		return
+	}
+
+	k.events = max(k.events, b.events())
+
+	sectors := syncSectors(k.like)
+	if k.bitmap == nil || k.bitmap.valid(sectors) != nil && b.valid(sectors) == nil {
+		k.bitmap = b
+	}
 }
 
 // inArray returns raw with the bitmap that the array has by now.
@@ -339,7 +361,7 @@ func (k *keeper) recordMember(id metadata.MemberID, record metadata.MemberRecord
 		k.late[i] = append(k.late[i], m.late[i]...)
 	}
 
-	m.first, m.late, m.known = nil, [2][]metadata.Write{}, true
+	m.first, m.late, m.known, m.found = nil, [2][]metadata.Write{}, true, nil
 
 	if m.log != nil && record.BadBlocks != nil {
 		for i, image := range m.log.set(record.BadBlocks) {
