@@ -187,6 +187,8 @@ func (m *machine) pump() {
 
 // witnessed takes what is known once a record is durable.
 func (m *machine) witnessed() {
+	m.w.growth.durable = m.w.growth.to > 0
+
 	if m.array.State() == raid.Broken {
 		return
 	}

@@ -66,9 +66,10 @@ type events map[string]int
 
 // expected are the events that must have happened in a long run.
 var expected = []string{
-	"add", "bad-blocks", "bad-sector", "broken", "check", "check-done", "cut", "cut-in-closing", "cut-in-record", "discard", "fail", "fail-by-hand",
-	"flush", "fua", "hang", "late-flush", "late-read", "late-write", "logs-degraded", "logs-resync", "logs-untold", "logs-whole",
-	"lost-in-cut", "memory-replaced", "not-started", "read", "readd",
+	"add", "bad-blocks", "bad-sector", "broken", "check", "check-done", "cut", "cut-in-closing", "cut-in-growth",
+	"cut-in-record", "discard", "fail", "fail-by-hand",
+	"flush", "fua", "grow", "grown", "hang", "late-flush", "late-read", "late-write", "logs-degraded", "logs-resync", "logs-untold", "logs-whole",
+	"lost-in-cut", "memory-replaced", "not-grown", "not-started", "read", "readd",
 	"rechunk", "recover-done", "remove", "repair", "repair-done", "replace", "replace-done", "replace-failed", "resync-done",
 	"returned", "stopped-hanging", "two-at-once", "wake", "with-bitmap", "with-logs", "worn-sector", "write", "write-zeroes",
 }

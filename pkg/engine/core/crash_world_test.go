@@ -64,6 +64,8 @@ type world struct {
 
 	m        *machine
 	logs     logs
+	growth   growth
+	stopped  bool // as it should be, after the last life
 	degraded bool // at some time in this life
 	failed   bool // something did, just now
 	lost     bool // some content is nowhere any more, and that is known
@@ -121,6 +123,7 @@ func (w *world) run() {
 	w.verify()
 	w.checked()
 	w.stop()
+	w.stopped = true
 
 	if !w.boot() {
 		w.wrong("not started again after it was stopped")
@@ -256,10 +259,8 @@ func (w *world) scan() []found {
 // choose gives each drive the place that the freshest superblock gives it.
 func (w *world) choose(all []found) (use []found, setup engine.Setup) {
 	best := all[0]
-	setup = engine.Setup{Level: best.Level, Layout: best.Layout, Size: best.Size, Resynced: best.ResyncOffset}
-
-	if best.Level.HasParity() || best.Level == raid.Level10 {
-		setup.Size -= setup.Size % best.Chunk
+	setup = engine.Setup{
+		Level: best.Level, Layout: best.Layout, Size: w.used(best.Size), Resynced: best.ResyncOffset,
 	}
 
 	for range best.Disks {
@@ -269,7 +270,9 @@ func (w *world) choose(all []found) (use []found, setup engine.Setup) {
 	for _, f := range all {
 		// Its own word and the freshest superblock must agree.
 		_, slotted := f.holds()
-		if best.Role(f.Number) == f.Role(f.Number) && (!slotted || f.Events+1 >= best.Events) {
+		current := slotted && f.Events+1 >= best.Events || !slotted && f.Holds(best.Superblock)
+
+		if best.Role(f.Number) == f.Role(f.Number) && current {
 			w.place(&setup, best, f, engine.DeviceID(len(use)))
 			use = append(use, f)
 		}
@@ -284,6 +287,10 @@ func (w *world) choose(all []found) (use []found, setup engine.Setup) {
 }
 
 func (w *world) place(setup *engine.Setup, best, f found, id engine.DeviceID) {
+	if !f.Holds(best.Superblock) {
+		w.wrong("drive %d has room for %d sectors, the array uses %d", f.name, f.DataSize, best.Size)
+	}
+
 	slot, slotted := f.holds()
 	if !slotted {
 		setup.Spares = append(setup.Spares, id)
@@ -374,12 +381,15 @@ func (w *world) boot() bool {
 		return false
 	}
 
+	w.resize(use[0])
+
 	if w.logs.on {
 		if ok, again := w.closeHole(use, &setup); !ok {
 			return again && w.boot()
 		}
 	}
 
+	grows := w.mayGrow(use[0], setup)
 	drives := make(map[engine.DeviceID]*drive)
 	cfg := Config{Geometry: w.g, Setup: setup, Chunk: w.geo.Chunk}
 	attachments := make([]metadata.Attachment, 0, len(use))
@@ -401,6 +411,10 @@ func (w *world) boot() bool {
 	var err error
 	if cfg.Keeper, err = (md1.Format{}).Keep(attachments); err != nil {
 		w.wrong("%v", err)
+	}
+
+	if grows {
+		w.grow(&cfg, use)
 	}
 
 	w.forget(use[0].Events)
@@ -598,7 +612,12 @@ func (w *world) check(who string, s raid.Sectors, data []byte) {
 // live is one life: random events until the power is cut, which it likes to be
 // soon after a failure, and while a record is under way.
 func (w *world) live() {
-	for n := w.rng.IntN(600); n > 0; n-- {
+	n := w.rng.IntN(600)
+	if w.growth.to > 0 && !w.growth.durable && w.rng.IntN(2) == 0 {
+		n /= 10
+	}
+
+	for ; n > 0; n-- {
 		if !w.happens() {
 			continue
 		}
@@ -629,6 +648,10 @@ func (w *world) cut() {
 
 	if w.m.recorder.active {
 		w.saw("cut-in-record")
+	}
+
+	if w.growth.to > 0 && !w.growth.durable {
+		w.saw("cut-in-growth")
 	}
 
 	w.say("the power is cut: %v", w.m)
