@@ -5,6 +5,7 @@ DESTDIR ?=
 PREFIX  ?= /usr
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 CACHE   := $(abspath .cache)
+LONG    := TestLevels|TestHandOver|TestPowerCuts|TestPowerCutDuringARecord|TestPowerCutTakesAMember|TestPowerCutWhileMaking
 LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
 
 export CGO_ENABLED := 0
@@ -43,13 +44,13 @@ test-fuzz: ## Fuzz the decoders of what lies on disks
 test-vm: build ## The tests in the guest
 	$(GO) test -json -short -timeout 80m -p 1 ./lab/... | $(GO) run ./tools/report tools/skips.txt
 
-test-long: setup image build ## What else is to be run in the guest, and takes long
-	$(GO) test -count 1 -v -timeout 60m -run 'TestPowerCutDuringARecord|TestPowerCutTakesAMember' ./lab/tests
+test-long: setup image build ## What takes longer in the guest: more arrays, more power cuts
+	$(GO) test -count 1 -v -timeout 120m -run '$(LONG)' ./lab/tests
 
 test-kernels: setup build ## The tests in the guest, on each kernel of the lab
 	for kernel in stock backports; do \
 		RAID_LAB_KERNEL=$$kernel $(GO) run ./lab/cmd/labimage && \
-		RAID_LAB_KERNEL=$$kernel $(GO) test -count 1 -timeout 60m -p 1 ./lab/... || exit 1; \
+		RAID_LAB_KERNEL=$$kernel $(GO) test -count 1 -short -timeout 80m -p 1 ./lab/... || exit 1; \
 	done
 
 soak: ## Power cuts and faults over all levels, from a new seed on (DURATION)

@@ -74,6 +74,13 @@ func (f *fleet) each(script string) string {
 func (f *fleet) eachOf(which func(kind) bool, script string) string {
 	f.t.Helper()
 
+	return f.at(2, which, script)
+}
+
+// at is eachOf for so many at once, for those that wait more than they compute.
+func (f *fleet) at(once int, which func(kind) bool, script string) string {
+	f.t.Helper()
+
 	began := time.Now()
 
 	var todo strings.Builder
@@ -93,7 +100,7 @@ func (f *fleet) eachOf(which func(kind) bool, script string) string {
 		"there() { for i in $(seq 600); do [ -b $1 ] && return; sleep 0.1; done; false; }\n"+
 		"trap 'echo \"$A: $BASH_COMMAND\" >&2' ERR\n"+script+"\n", 0o600)
 
-	out := f.MustGo("xargs -a /run/todo -P 2 -I @ bash /run/script @").MustWait(2 * patience)
+	out := f.MustGo(fmt.Sprintf("xargs -a /run/todo -P %d -I @ bash /run/script @", once)).MustWait(2 * patience)
 	f.t.Logf("%v for: %s", time.Since(began).Round(100*time.Millisecond), strings.TrimSpace(script))
 
 	return out

@@ -23,7 +23,7 @@ var handed = []kind{
 // TestHandOver has md and the engine take arrays from each other while they are
 // dirty, and in the middle of a recovery.
 func TestHandOver(t *testing.T) {
-	f := newFleet(t, handed, false)
+	f := newFleet(t, sample(handed, "four", "six-ddf", "ten-offset"), false)
 	f.keepModels()
 	f.create()
 

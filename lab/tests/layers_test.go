@@ -73,7 +73,7 @@ func TestSlowAndLossyMembers(t *testing.T) {
 
 	for _, slow := range []string{"$d 2048 300 $d 2048 0", "$d 2048 0 $d 2048 300"} {
 		f.relay("0 18432 delay " + slow)
-		f.each("exercise run -model $M -mix random -ops 120 -seed 51 /dev/raid/$A")
+		f.at(len(f.kinds), redundant, "exercise run -model $M -mix random -ops 60 -seed 51 /dev/raid/$A")
 
 		for _, k := range f.kinds {
 			if a, _ := f.array(k.name); a.Degraded != 0 {
@@ -114,7 +114,7 @@ blockdev --setrw /dev/mapper/$A.1`)
 	f.heal()
 
 	t.Log("a member that never answers again")
-	f.each(`dmsetup suspend --nolockfs --noflush $A.1
+	f.at(len(f.kinds), redundant, `dmsetup suspend --nolockfs --noflush $A.1
 timeout 100 exercise run -model $M -mix random -ops 60 -seed 53 /dev/raid/$A`)
 	f.awaitAll("rid of a member that does not answer", degradedBy(1))
 	f.each("dmsetup resume $A.1\nexercise check -model $M /dev/raid/$A")

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"raid-assembler/pkg/policy"
@@ -67,13 +68,40 @@ var families = map[string][]kind{
 	},
 }
 
+// alike are arrays whose layouts are those of others but for a direction, or for the
+// number of members: "make test" leaves them to "make test-long".
+var alike = []string{
+	"one-2", "ten-n2-4", "ten-f2-4", "ten-o2-4", "five-ra", "five-ls", "five-last", "six-ra", "six-ls", "six-last",
+	"six-ra-6", "six-ls-6",
+}
+
+// sample returns kinds without those named, for which "make test" has no time, or
+// all of them if it need not be short.
+func sample(kinds []kind, without ...string) []kind {
+	if !testing.Short() {
+		return kinds
+	}
+
+	return slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return slices.Contains(without, k.name) })
+}
+
 // TestLevels has mdadm make arrays of all levels and layouts and md fill them.
 // The engine runs them, whole, degraded and during recovery; md takes them back,
 // finds every byte and nothing that its check would mend.
 func TestLevels(t *testing.T) {
-	for _, family := range []string{"mirrors", "parity", "six", "six-others"} {
-		t.Run(family, func(t *testing.T) {
-			f := newFleet(t, families[family], false)
+	guests := [][]string{{"mirrors"}, {"parity"}, {"six"}, {"six-others"}}
+	if testing.Short() {
+		guests = [][]string{{"mirrors"}, {"parity", "six"}, {"six-others"}}
+	}
+
+	for _, guest := range guests {
+		t.Run(strings.Join(guest, " and "), func(t *testing.T) {
+			var kinds []kind
+			for _, family := range guest {
+				kinds = append(kinds, families[family]...)
+			}
+
+			f := newFleet(t, sample(kinds, alike...), false)
 			f.create()
 			f.engineStarts()
 			f.each("exercise check -model $M /dev/raid/$A")

@@ -27,9 +27,13 @@ var workloads = []string{"sequential", "random", "unaligned", "fua", "discard"}
 // TestPowerCuts cuts the power of arrays of all levels, each under another
 // workload at every cut. What was flushed is there, nothing is there that was
 // never written, and md finds redundancy whole in the end. RAID_LAB_CUTS is how
-// many cuts there are, 2 by default; with 5 each array has met each workload.
+// many cuts there are: by default as many as there are workloads, so that each array
+// meets each of them, and one in "make test".
 func TestPowerCuts(t *testing.T) {
-	rounds := 2
+	rounds := len(workloads)
+	if testing.Short() {
+		rounds = 1
+	}
 
 	if text := os.Getenv("RAID_LAB_CUTS"); text != "" {
 		var err error
