@@ -1,0 +1,318 @@
+// Package roster is what a host knows of its arrays from when they last ran:
+// which disk had which slot, so that a member that is not here can be named.
+//
+// It is advice and no more. Nobody needs it to start an array, and nothing that
+// the metadata on the disks says is doubted because of it.
+package roster
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"raid-assembler/pkg/raid"
+)
+
+// version is the version of the form of what [Roster.Encode] returns.
+const version = 1
+
+// The bounds of a roster. Of arrays, those that were not seen for the longest
+// time are left out; the others are more than any host has.
+const (
+	BytesMax  = 4 << 20
+	arraysMax = 256
+	slotsMax  = 256
+	textMax   = 256 // of bytes
+)
+
+// refresh is how old it may be when an array was last seen before that alone is
+// worth writing it down.
+const refresh = time.Hour
+
+// Roster is the arrays that were seen. The zero value knows none.
+type Roster struct {
+	Arrays []Array // by UUID
+}
+
+// Array is an array as it was when it last ran.
+type Array struct {
+	UUID       raid.UUID
+	Name       string
+	Metadata   string
+	Generation uint64    // of its superblocks
+	Seen       time.Time // when it last ran
+	Members    []Member  // by slot
+}
+
+// Member is the disk that last was in sync in a slot. What is not known of it is
+// empty.
+type Member struct {
+	Slot   raid.Slot `json:"slot"`
+	Serial string    `json:"serial"`
+	Model  string    `json:"model"`
+	WWN    string    `json:"wwn"`
+	Port   string    `json:"port"` // where it was plugged in, as in /dev/disk/by-path
+	Seen   time.Time `json:"seen"` // when it last was in sync
+}
+
+// String names a disk for people.
+func (m Member) String() string {
+	var words []string
+
+	for _, field := range []struct{ what, value string }{
+		{"serial ", m.Serial}, {"", m.Model}, {"WWN ", m.WWN}, {"last at ", m.Port},
+	} {
+		if field.value != "" {
+			words = append(words, field.what+field.value)
+		}
+	}
+
+	return strings.Join(words, ", ")
+}
+
+// known reports whether anything is known of a disk.
+func (m Member) known() bool { return m.Serial != "" || m.WWN != "" || m.Port != "" }
+
+// same reports whether m is the disk that other is, in the same place.
+func (m Member) same(other Member) bool {
+	m.Seen = other.Seen
+
+	return m == other
+}
+
+// Find returns what is known of an array, or nil.
+func (r *Roster) Find(uuid raid.UUID) *Array {
+	if i := r.index(uuid); i >= 0 {
+		return &r.Arrays[i]
+	}
+
+	return nil
+}
+
+// FindNamed returns what is known of the array with a name or a UUID, or nil. Of
+// several with one name it is the one that was seen last.
+func (r *Roster) FindNamed(name string) *Array {
+	if uuid, err := raid.ParseUUID(name); err == nil && r.index(uuid) >= 0 {
+		return r.Find(uuid)
+	}
+
+	var found *Array
+
+	for i := range r.Arrays {
+		if a := &r.Arrays[i]; a.Name == name && (found == nil || a.Seen.After(found.Seen)) {
+			found = a
+		}
+	}
+
+	return found
+}
+
+func (r *Roster) index(uuid raid.UUID) int {
+	return slices.IndexFunc(r.Arrays, func(a Array) bool { return a.UUID == uuid })
+}
+
+// Member returns the disk that last had a slot, or nil.
+func (a *Array) Member(slot raid.Slot) *Member {
+	i := slices.IndexFunc(a.Members, func(m Member) bool { return m.Slot == slot })
+	if i < 0 {
+		return nil
+	}
+
+	return &a.Members[i]
+}
+
+// Note takes in an array that runs, with the members that are in sync. What it
+// says of a slot takes the place of what was known. It reports whether that is
+// worth writing down.
+func (r *Roster) Note(a Array) bool {
+	a.Members = slices.DeleteFunc(slices.Clone(a.Members), func(m Member) bool { return !m.known() })
+	a.clean()
+
+	old := r.Find(a.UUID)
+	if old == nil {
+		r.Arrays = append(r.Arrays, a)
+		r.bound()
+
+		return true
+	}
+
+	news := old.Name != a.Name || old.Metadata != a.Metadata || a.Seen.Sub(old.Seen) >= refresh
+	old.Name, old.Metadata = a.Name, a.Metadata
+
+	for _, m := range a.Members {
+		switch had := old.Member(m.Slot); {
+		case had == nil:
+			old.Members = append(old.Members, m)
+			news = true
+		case !had.same(m):
+			*had = m
+			news = true
+		}
+	}
+
+	if news {
+		old.Seen, old.Generation = a.Seen, a.Generation
+		for _, m := range a.Members {
+			old.Member(m.Slot).Seen = m.Seen
+		}
+	}
+
+	old.sort()
+
+	return news
+}
+
+// Merge takes in what was written down before, where nothing newer is known.
+func (r *Roster) Merge(before Roster) {
+	for _, a := range before.Arrays {
+		now := r.Find(a.UUID)
+		if now == nil {
+			r.Arrays = append(r.Arrays, a)
+
+			continue
+		}
+
+		for _, m := range a.Members {
+			if now.Member(m.Slot) == nil {
+				now.Members = append(now.Members, m)
+			}
+		}
+
+		now.sort()
+	}
+
+	r.bound()
+}
+
+// bound leaves out what is too much, and sorts.
+func (r *Roster) bound() {
+	slices.SortFunc(r.Arrays, func(a, b Array) int { return b.Seen.Compare(a.Seen) })
+	r.Arrays = r.Arrays[:min(len(r.Arrays), arraysMax)]
+	slices.SortFunc(r.Arrays, func(a, b Array) int { return slices.Compare(a.UUID[:], b.UUID[:]) })
+}
+
+func (a *Array) sort() {
+	slices.SortFunc(a.Members, func(m, n Member) int { return cmp.Compare(m.Slot, n.Slot) })
+}
+
+// clean bounds texts that come from disks, and has them print.
+func (a *Array) clean() {
+	texts := []*string{&a.Name, &a.Metadata}
+
+	for i := range a.Members {
+		m := &a.Members[i]
+		texts = append(texts, &m.Serial, &m.Model, &m.WWN, &m.Port)
+	}
+
+	for _, text := range texts {
+		*text = strings.Map(func(c rune) rune {
+			if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
+				return '?'
+			}
+
+			return c
+		}, *text)
+
+		for len(*text) > textMax {
+			cut := []rune(*text)
+			*text = string(cut[:len(cut)-1-(len(*text)-textMax)/5])
+		}
+	}
+
+	a.sort()
+}
+
+// written is a roster as it is written down.
+type written struct {
+	Version int            `json:"version"`
+	Arrays  []writtenArray `json:"arrays"`
+}
+
+type writtenArray struct {
+	UUID       string    `json:"uuid"`
+	Name       string    `json:"name"`
+	Metadata   string    `json:"metadata"`
+	Generation uint64    `json:"generation"`
+	Seen       time.Time `json:"seen"`
+	Members    []Member  `json:"members"`
+}
+
+// Encode returns r as text.
+func (r *Roster) Encode() ([]byte, error) {
+	w := written{version, []writtenArray{}}
+
+	for _, a := range r.Arrays {
+		w.Arrays = append(w.Arrays, writtenArray{a.UUID.String(), a.Name, a.Metadata, a.Generation, a.Seen, a.Members})
+	}
+
+	text, err := json.MarshalIndent(w, "", " ")
+
+	return append(text, '\n'), err
+}
+
+// Decode reads what Encode returned. What else there is is not trusted: it
+// returns either a roster that is sound or an error.
+func Decode(text []byte) (Roster, error) {
+	var w written
+
+	if len(text) > BytesMax {
+		return Roster{}, fmt.Errorf("roster: more than %d bytes", BytesMax)
+	}
+
+	if err := json.Unmarshal(text, &w); err != nil {
+		return Roster{}, fmt.Errorf("roster: %w", err)
+	}
+
+	if w.Version != version {
+		return Roster{}, fmt.Errorf("roster: it is of version %d, and only %d is known", w.Version, version)
+	}
+
+	if len(w.Arrays) > arraysMax {
+		return Roster{}, fmt.Errorf("roster: %d arrays, and at most %d are known", len(w.Arrays), arraysMax)
+	}
+
+	var r Roster
+
+	for _, wa := range w.Arrays {
+		uuid, err := raid.ParseUUID(wa.UUID)
+		if err == nil && r.index(uuid) >= 0 {
+			err = errors.New("it is there twice")
+		}
+
+		if err == nil {
+			err = sound(wa.Members)
+		}
+
+		if err != nil {
+			return Roster{}, fmt.Errorf("roster: array %q: %w", wa.UUID, err)
+		}
+
+		a := Array{uuid, wa.Name, wa.Metadata, wa.Generation, wa.Seen, wa.Members}
+		a.clean()
+		r.Arrays = append(r.Arrays, a)
+	}
+
+	r.bound()
+
+	return r, nil
+}
+
+// sound says what is wrong with members.
+func sound(members []Member) error {
+	seen := make(map[raid.Slot]bool)
+
+	for _, m := range members {
+		if m.Slot < 0 || m.Slot >= slotsMax || seen[m.Slot] {
+			return fmt.Errorf("slot %d, which is there twice or cannot be", m.Slot)
+		}
+
+		seen[m.Slot] = true
+	}
+
+	return nil
+}

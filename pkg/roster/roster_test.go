@@ -1,0 +1,170 @@
+package roster
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"raid-assembler/pkg/raid"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var start = time.Unix(1e9, 0).UTC()
+
+func data(after time.Duration, serials ...string) Array {
+	a := Array{UUID: raid.UUID{1}, Name: "data", Metadata: "1.2", Generation: 7, Seen: start.Add(after)}
+
+	for slot, serial := range serials {
+		a.Members = append(a.Members, Member{Slot: raid.Slot(slot), Serial: serial, Seen: a.Seen})
+	}
+
+	return a
+}
+
+// brief is the slots of the array of data.
+func brief(r *Roster) string {
+	var words []string
+
+	for _, m := range r.Find(raid.UUID{1}).Members {
+		words = append(words, fmt.Sprintf("%d:%s@%v", m.Slot, m.Serial, m.Seen.Sub(start)))
+	}
+
+	return strings.Join(words, " ")
+}
+
+// TestNote checks what is worth writing down, and that a member that is gone is
+// known until another has its slot.
+func TestNote(t *testing.T) {
+	var r Roster
+
+	for _, step := range []struct {
+		array Array
+		news  bool
+		want  string
+	}{
+		{data(0, "a", "b", "c"), true, "0:a@0s 1:b@0s 2:c@0s"},
+		{data(time.Minute, "a", "b", "c"), false, "0:a@0s 1:b@0s 2:c@0s"},
+		{data(time.Hour, "a", "", "c"), true, "0:a@1h0m0s 1:b@0s 2:c@1h0m0s"},
+		{data(time.Hour+time.Minute, "a", "x", "c"), true, "0:a@1h1m0s 1:x@1h1m0s 2:c@1h1m0s"},
+		{data(time.Hour+time.Minute, "x", "a", "c", "d"), true, "0:x@1h1m0s 1:a@1h1m0s 2:c@1h1m0s 3:d@1h1m0s"},
+	} {
+		if news := r.Note(step.array); news != step.news || brief(&r) != step.want {
+			t.Errorf("Note(%+v) = %v, %s, want %v, %s", step.array, news, brief(&r), step.news, step.want)
+		}
+	}
+
+	renamed := data(time.Hour+time.Minute, "x")
+	renamed.Name = "other"
+
+	if !r.Note(renamed) || r.FindNamed("other") == nil || r.FindNamed("data") != nil {
+		t.Errorf("after a new name: %+v", r)
+	}
+}
+
+// TestMerge checks that what was written down fills in what is not known, and
+// changes nothing else.
+func TestMerge(t *testing.T) {
+	var now Roster
+
+	now.Note(data(time.Hour, "a", "", "x"))
+
+	other := data(0, "o")
+	other.UUID, other.Name = raid.UUID{2}, "other"
+	now.Merge(Roster{Arrays: []Array{other, data(0, "a", "b", "c")}})
+
+	if got := brief(&now); got != "0:a@1h0m0s 1:b@0s 2:x@1h0m0s" || now.FindNamed("other") == nil || len(now.Arrays) != 2 {
+		t.Errorf("merged: %s, %+v", got, now)
+	}
+}
+
+// TestBounds checks that a roster does not grow without bound, whatever is seen.
+func TestBounds(t *testing.T) {
+	var r Roster
+
+	for i := range 2 * arraysMax {
+		a := data(time.Duration(i)*time.Second, strings.Repeat("ä\x00", 5000))
+		a.UUID = raid.UUID{byte(i >> 8), byte(i)}
+		r.Note(a)
+	}
+
+	if len(r.Arrays) != arraysMax || r.Find(raid.UUID{0, 1}) != nil || r.Find(raid.UUID{1, 255}) == nil {
+		t.Errorf("%d arrays, want the last %d", len(r.Arrays), arraysMax)
+	}
+
+	for i := range r.Arrays {
+		serial := r.Arrays[i].Members[0].Serial
+		if len(serial) > textMax || len(serial) < textMax/2 || strings.Contains(serial, "\x00") {
+			t.Fatalf("serial %q of %d bytes", serial, len(serial))
+		}
+	}
+
+	text, err := r.Encode()
+	if err != nil || len(text) > BytesMax {
+		t.Errorf("Encode() = %d bytes, %v", len(text), err)
+	}
+}
+
+// TestDecode checks that what is not sound is an error.
+func TestDecode(t *testing.T) {
+	const array = `{"uuid": "01000000:00000000:00000000:00000000", "members": [%s]}`
+
+	for text, want := range map[string]string{
+		"":                               "unexpected end",
+		"{}":                             "version 0, and only 1 is known",
+		`{"version": 2}`:                 "version 2",
+		`{"version": 1, "arrays": [{}]}`: `array "": raid: "" is not a UUID`,
+		`{"version": 1, "arrays": [` + fmt.Sprintf(array, "") + "," + fmt.Sprintf(array, "") + `]}`: "it is there twice",
+		`{"version": 1, "arrays": [` + fmt.Sprintf(array, `{"slot": -1}`) + `]}`:                    "slot -1",
+		`{"version": 1, "arrays": [` + fmt.Sprintf(array, `{"slot": 2}, {"slot": 2}`) + `]}`:        "slot 2",
+		strings.Repeat(" ", BytesMax+1): "more than",
+	} {
+		if r, err := Decode([]byte(text)); err == nil || !strings.Contains(err.Error(), want) || len(r.Arrays) > 0 {
+			t.Errorf("Decode(%.40q) = %v, %v, want %q", text, r, err, want)
+		}
+	}
+}
+
+// TestString names a disk by what is known of it.
+func TestString(t *testing.T) {
+	m := Member{Serial: "S1", Model: "ACME 12", WWN: "0x5", Port: "pci-1"}
+	if got := m.String(); got != "serial S1, ACME 12, WWN 0x5, last at pci-1" {
+		t.Errorf("String() = %q", got)
+	}
+
+	if got := (Member{Port: "pci-1"}).String(); got != "last at pci-1" {
+		t.Errorf("String() = %q", got)
+	}
+}
+
+// FuzzDecode: whatever is in the file, it is a roster or an error, and a roster
+// is written and read without a change.
+func FuzzDecode(f *testing.F) {
+	var r Roster
+
+	r.Note(data(0, "a", "b"))
+
+	text, err := r.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+
+	f.Add(text)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, err := Decode(text)
+		if err != nil {
+			return
+		}
+
+		again, err := r.Encode()
+		if err != nil {
+			return // a time that JSON has no words for
+		}
+
+		back, err := Decode(again)
+		if diff := cmp.Diff(r, back); err != nil || diff != "" {
+			t.Errorf("%s: %v (-want +got):\n%s", again, err, diff)
+		}
+	})
+}
