@@ -30,6 +30,9 @@ for shell in bash zsh fish; do
 	chmod 644 "$file"
 done
 
+# What is known of members that may be gone is kept there.
+install -d -m 755 "$1/var/lib/raid-assembler"
+
 # So that it starts at boot without a step that can be forgotten.
 install -d -m 755 "$dest/lib/systemd/system/sysinit.target.wants" "$dest/lib/systemd/system/sockets.target.wants"
 ln -sf ../raid-assembler.service "$dest/lib/systemd/system/sysinit.target.wants/"

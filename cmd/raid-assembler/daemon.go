@@ -13,12 +13,17 @@ import (
 // no boot.
 const daemonStateDir = "/run/raid-assembler"
 
+// daemonRoster is where the daemon writes down what it knows of members that may
+// be gone: that is to survive a boot.
+const daemonRoster = "/var/lib/raid-assembler/roster.json"
+
 // daemonOptions are what the daemon can be told on its command line. What is
 // left empty is as on any host.
 type daemonOptions struct {
 	engineSocket    string
 	assemblerSocket string
 	stateDir        string
+	roster          string
 	deadline        time.Duration // how long arrays may lack members; 0 for the default
 }
 
@@ -26,7 +31,7 @@ type daemonOptions struct {
 func runDaemon(ctx context.Context, opts daemonOptions) error {
 	o := daemon.Options{
 		Version: version, EngineSocket: opts.engineSocket, AssemblerSocket: opts.assemblerSocket,
-		StateDir: opts.stateDir, Deadline: opts.deadline,
+		StateDir: opts.stateDir, Roster: opts.roster, Deadline: opts.deadline,
 	}
 
 	if o.EngineSocket == "" {
@@ -39,6 +44,10 @@ func runDaemon(ctx context.Context, opts daemonOptions) error {
 
 	if o.StateDir == "" {
 		o.StateDir = daemonStateDir
+	}
+
+	if o.Roster == "" {
+		o.Roster = daemonRoster
 	}
 
 	if o.Deadline == 0 {

@@ -32,11 +32,30 @@ func statusText(s api.Status) string {
 	idleText(&b, "spare", s.Spares)
 	idleText(&b, "unused", s.Unused)
 
+	for _, m := range s.Absent {
+		fmt.Fprintf(&b, "absent  %s %d: %s\n", word(m.Array), m.Slot, absentText(m))
+	}
+
 	if b.Len() == 0 {
 		return "no arrays\n"
 	}
 
 	return b.String()
+}
+
+// absentText names a disk that is not here.
+func absentText(m api.Absent) string {
+	var words []string
+
+	for _, field := range []struct{ what, value string }{
+		{"serial ", m.Serial}, {"", m.Model}, {"WWN ", m.WWN}, {"last at ", m.Port}, {"in sync on ", m.LastSeen},
+	} {
+		if field.value != "" {
+			words = append(words, field.what+word(field.value))
+		}
+	}
+
+	return strings.Join(words, ", ")
 }
 
 func arrayText(b *strings.Builder, a api.Array) {

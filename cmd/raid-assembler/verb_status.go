@@ -49,7 +49,9 @@ one that has the slot, "write_mostly", "bad_blocks": ranges) and "reason".
 
 Spares and unused devices have "device", "serial", "array" and "reason"; what is
 waited for has "name", "uuid", "present", "needed", "seconds_left" (-1 if no
-deadline will start it) and "reason".`,
+deadline will start it) and "reason". If disks are not here that last were in
+sync in slots which nobody has now, they are in "absent": "array", "uuid", "slot",
+"serial", "model", "wwn", "port" and "last_seen".`,
 		Args: cobra.NoArgs,
 		RunE: verb(p.status),
 	}

@@ -171,6 +171,21 @@ type Status struct {
 	Spares  []Idle    `json:"spares"`
 	Waiting []Waiting `json:"waiting"`
 	Unused  []Idle    `json:"unused"`
+	// Absent are the disks that last were in sync in slots that nobody has now, as
+	// far as the daemon remembers. Nothing is decided by it.
+	Absent []Absent `json:"absent,omitempty"`
+}
+
+// Absent is a disk that is not here.
+type Absent struct {
+	Array    string `json:"array"`
+	UUID     string `json:"uuid"` // of the array
+	Slot     int    `json:"slot"` // that it had
+	Serial   string `json:"serial"`
+	Model    string `json:"model"`
+	WWN      string `json:"wwn"`
+	Port     string `json:"port"`      // where it was plugged in, as in /dev/disk/by-path
+	LastSeen string `json:"last_seen"` // when it last was in sync, as in RFC 3339
 }
 
 // StatusVersion is the version of the form of [Status].

@@ -111,6 +111,26 @@ type count struct {
 	lost    int         // slots without a device in sync
 	missing []raid.Slot // slots that the freshest superblock fills, and nobody here
 	vacant  []raid.Slot // slots that the freshest superblock leaves empty
+
+	known map[raid.Slot]string // who last had slots
+}
+
+// absent names the slots that nobody here has, and who had them.
+func (c count) absent() string {
+	words := make([]string, len(c.missing))
+
+	for i, slot := range c.missing {
+		words[i] = fmt.Sprint(int(slot))
+		if who := c.known[slot]; who != "" {
+			words[i] += fmt.Sprintf(" (%s)", who)
+		}
+	}
+
+	if len(words) == 1 {
+		return "slot " + words[0] + " is"
+	}
+
+	return "slots " + list(words) + " are"
 }
 
 func (j *judgement) count() count {
@@ -172,6 +192,7 @@ func (j *judgement) verdict(dec *Decision, v View, choice Choice) {
 	}
 
 	c, best := j.count(), j.best.Superblock
+	c.known = v.Known[dec.Array]
 	survives := best.Geometry.Survives(func(slot raid.Slot) bool { return j.use[slot] != nil && j.use[slot].inSync() })
 	left := choice.Deadline - v.Waited[dec.Array]
 	accepted := v.LossAccepted[dec.Array]
@@ -185,8 +206,8 @@ func (j *judgement) verdict(dec *Decision, v View, choice Choice) {
 		dec.Action, dec.Cause, dec.Reason = Refuse, Missing, c.brokenFor(best.Geometry)
 	case !survives:
 		dec.Action, dec.Left, dec.Cause = Wait, -1, Missing
-		dec.Reason = fmt.Sprintf("%s %s missing: %d of %d members are here, and %s",
-			slotNames(c.missing), are(c.missing), c.present, c.disks, tolerance(best.Geometry))
+		dec.Reason = fmt.Sprintf("%s missing: %d of %d members are here, and %s",
+			c.absent(), c.present, c.disks, tolerance(best.Geometry))
 	case len(c.missing) > 0 && left > 0 && !forced:
 		dec.Action, dec.Left, dec.Cause = Wait, choice.shown(left), Missing
 		dec.Reason = c.waitFor(choice)
@@ -235,8 +256,7 @@ func (c Choice) shown(left time.Duration) time.Duration {
 
 // waitFor says whom an array waits for.
 func (c count) waitFor(choice Choice) string {
-	here := fmt.Sprintf("%s %s missing: %d of %d members are here",
-		slotNames(c.missing), are(c.missing), c.present, c.disks)
+	here := fmt.Sprintf("%s missing: %d of %d members are here", c.absent(), c.present, c.disks)
 
 	if choice.Deadline == Never {
 		return fmt.Sprintf("%s, and it is not started without the rest: Deadline in %s", here, choice.DeadlineBy)
@@ -266,10 +286,9 @@ func (c count) holeFor(best *Device) string {
 func (c count) startFor(best *Device, forced bool, choice Choice) string {
 	switch {
 	case len(c.missing) > 0 && forced:
-		return fmt.Sprintf("%s %s missing, and it was asked for", slotNames(c.missing), are(c.missing))
+		return fmt.Sprintf("%s missing, and it was asked for", c.absent())
 	case len(c.missing) > 0:
-		return fmt.Sprintf("%s %s still missing %s after the first member",
-			slotNames(c.missing), are(c.missing), choice.deadline())
+		return fmt.Sprintf("%s still missing %s after the first member", c.absent(), choice.deadline())
 	case len(c.vacant) > 0:
 		return fmt.Sprintf("all %d members are here that %s calls working; %s %s recorded as missing",
 			c.working, best.Path, slotNames(c.vacant), are(c.vacant))

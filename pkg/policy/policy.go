@@ -138,6 +138,9 @@ type View struct {
 	// Asked are the arrays that the operator wants started, whatever was chosen
 	// for them.
 	Asked map[raid.UUID]bool
+	// Known says who last had the slots of each array, as far as somebody
+	// remembers. Reasons name them; nothing is decided by it.
+	Known map[raid.UUID]map[raid.Slot]string
 	// Writable are the arrays that could be written to when they ran last, and
 	// were not stopped: the operator may have wanted that.
 	Writable map[raid.UUID]bool

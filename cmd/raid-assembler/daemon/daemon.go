@@ -123,6 +123,9 @@ type Config struct {
 	Events <-chan uevent.Event
 	// HeldDir is where it is written down which arrays the operator stopped.
 	HeldDir string
+	// Roster is the file of what is known of members that may be gone; empty for
+	// none.
+	Roster string
 	// Hostname goes into the metadata of new arrays.
 	Hostname string
 
@@ -165,6 +168,8 @@ type Daemon struct {
 
 	first map[raid.UUID]time.Time // when the first member was seen
 	held  holds
+
+	members members
 
 	settings config.Config
 	policy   policy.Config      // as settings has it

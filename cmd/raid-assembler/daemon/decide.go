@@ -25,6 +25,7 @@ func (d *Daemon) decide() {
 	now := time.Now()
 
 	d.released()
+	d.noteMembers(now)
 	d.decisions, d.decided = policy.Decide(d.view(now), d.policy), now
 
 	d.tell()
@@ -44,7 +45,9 @@ func (d *Daemon) decide() {
 
 // view translates what is known into what policy asks for.
 func (d *Daemon) view(now time.Time) policy.View {
-	v := policy.View{Waited: d.clocks(now), Held: make(map[raid.UUID]bool), Writable: d.writable}
+	v := policy.View{
+		Waited: d.clocks(now), Held: make(map[raid.UUID]bool), Writable: d.writable, Known: d.members.known(),
+	}
 
 	for uuid := range d.held.arrays {
 		v.Held[uuid] = true

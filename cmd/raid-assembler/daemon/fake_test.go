@@ -69,6 +69,7 @@ type world struct {
 	heldDir  string
 	watchdog time.Duration
 	settings config.Config
+	roster   string
 }
 
 func newWorld(t *testing.T) *world {
@@ -237,7 +238,7 @@ func (w *world) run() {
 
 	d, err := New(Config{
 		Policy: policy.DefaultConfig(), Host: w, Engine: engine, Events: w.events, HeldDir: w.heldDir, Hostname: "host", Watchdog: w.watchdog,
-		Settings: w.settings,
+		Settings: w.settings, Roster: w.roster,
 		Log: func(ev journal.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

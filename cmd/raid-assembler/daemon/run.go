@@ -23,6 +23,7 @@ type Options struct {
 	EngineSocket    string        // where the engine listens
 	AssemblerSocket string        // where to listen
 	StateDir        string        // for what must survive a restart, and no boot
+	Roster          string        // the file of what is known of members that may be gone
 	Deadline        time.Duration // how long arrays may lack members, where the configuration does not say
 }
 
@@ -57,6 +58,7 @@ func Run(ctx context.Context, opts Options) error {
 	}
 	cfg.Policy.Deadline = opts.Deadline
 	cfg.Settings = config.Read(os.DirFS("/"))
+	cfg.Roster = opts.Roster
 	cfg.Hostname, _ = os.Hostname() // without a host in it a name is a name all the same
 
 	if cfg.Watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {

@@ -57,6 +57,7 @@ func (d *Daemon) addIdle(st *api.Status) {
 	}
 
 	d.addSpares(st)
+	d.addAbsent(st)
 }
 
 // addSpares adds the spares that no array has.
@@ -227,6 +228,13 @@ func (d *Daemon) explainNow(what string) ([]string, error) {
 	uuid, err := d.find(what)
 	if err != nil {
 		dk, diskErr := d.findDisk(what)
+		if gone := d.members.roster.FindNamed(what); diskErr != nil && gone != nil {
+			lines := []string{fmt.Sprintf("%s is the array %v. No member of it is here; it last ran on %s.",
+				gone.Name, gone.UUID, gone.Seen.UTC().Format(time.RFC3339))}
+
+			return append(lines, explainAbsent(gone, func(raid.Slot) bool { return true })...), nil
+		}
+
 		if diskErr != nil {
 			return nil, fmt.Errorf("neither an array nor a device is called %q: %w", what, errNotFound)
 		}
@@ -245,6 +253,7 @@ func (d *Daemon) explainNow(what string) ([]string, error) {
 
 	lines := []string{fmt.Sprintf("%s is the array %v.", d.nameOf(uuid), uuid)}
 	lines = append(lines, policy.Explain(d.view(now), d.policy, uuid)...)
+	lines = append(lines, d.explainMissing(uuid, now)...)
 
 	if tried := d.retry[uuid]; tried != nil {
 		lines = append(lines, fmt.Sprintf("The engine refused: %s. It is asked again in %v.",

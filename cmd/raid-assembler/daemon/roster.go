@@ -1,0 +1,282 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/policy"
+	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/roster"
+)
+
+// members is what the daemon knows of members that may be gone, and how far that
+// is written down. The file may lie on a file system that is not mounted yet, or
+// that waits for an array: others read and write it, and nobody waits for them.
+type members struct {
+	roster roster.Roster
+	news   bool // that are not written down
+	read   bool // what was written down by those before
+	busy   bool // somebody reads or writes
+	bad    string
+}
+
+// noteMembers takes in what runs, and has it written down if that is worth it.
+func (d *Daemon) noteMembers(now time.Time) {
+	for _, a := range d.arrays {
+		if known, ok := d.asKnown(a, now); ok && d.members.roster.Note(known) {
+			d.members.news = true
+		}
+	}
+
+	d.syncMembers()
+}
+
+// asKnown translates an array that runs, with its members that are in sync.
+func (d *Daemon) asKnown(a api.Array, now time.Time) (roster.Array, bool) {
+	uuid, err := raid.ParseUUID(a.UUID)
+	known := roster.Array{UUID: uuid, Name: a.Name, Metadata: a.Metadata, Seen: now.UTC().Truncate(time.Second)}
+
+	for _, m := range a.Members {
+		dk := d.disks[m.Device]
+		if dk == nil || m.Slot == nil || m.State != string(raid.InSync) || dk.Serial != m.Serial {
+			continue
+		}
+
+		if sb := dk.of(uuid); sb != nil {
+			known.Generation = max(known.Generation, sb.Events)
+		}
+
+		known.Members = append(known.Members, roster.Member{
+			Slot: raid.Slot(*m.Slot), Serial: dk.Serial, Model: dk.Model, WWN: dk.WWN, Port: dk.Port, Seen: known.Seen,
+		})
+	}
+
+	return known, err == nil
+}
+
+// syncMembers reads what was written down, as soon as that is there, and writes
+// what is new.
+func (d *Daemon) syncMembers() {
+	m := &d.members
+	if d.cfg.Roster == "" || m.busy || m.read && !m.news {
+		return
+	}
+
+	m.busy = true
+	write := m.read
+
+	text, err := m.roster.Encode()
+	if write && err == nil {
+		m.news = false
+	}
+
+	go func() {
+		var before roster.Roster
+
+		if write {
+			err = errors.Join(err, writeRoster(d.cfg.Roster, text))
+		} else {
+			before, err = readRoster(d.cfg.Roster)
+		}
+
+		d.post(func() { d.membersSynced(write, before, err) })
+	}()
+}
+
+// membersSynced takes in how that went. Nothing depends on it.
+func (d *Daemon) membersSynced(write bool, before roster.Roster, err error) {
+	m := &d.members
+	m.busy = false
+
+	// Without the directory above there is no file system yet to read it from.
+	absent := errors.Is(err, fs.ErrNotExist)
+
+	switch {
+	case write && err != nil:
+		m.news = true
+	case !write && !absent:
+		m.roster.Merge(before)
+
+		m.read = true
+
+		if len(before.Arrays) > 0 {
+			d.hint() // whoever is missing has a name now
+		}
+	}
+
+	if err != nil && !absent && m.bad != err.Error() {
+		d.cfg.Warn(fmt.Sprintf("what was known of members that may be gone is left out: %v", err))
+	}
+
+	m.bad = ""
+	if err != nil {
+		m.bad = err.Error()
+	} else if m.news {
+		d.syncMembers()
+	}
+}
+
+// readRoster returns what was written down. If nothing was, and could be, there is
+// nothing to know; if nothing can be, it returns an error wrapping
+// [fs.ErrNotExist].
+func readRoster(file string) (roster.Roster, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = os.Stat(filepath.Dir(filepath.Dir(file)))
+
+		return roster.Roster{}, err
+	}
+
+	if err != nil {
+		return roster.Roster{}, err
+	}
+
+	text, err := io.ReadAll(io.LimitReader(f, roster.BytesMax+1))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return roster.Roster{}, err
+	}
+
+	return roster.Decode(text)
+}
+
+// writeRoster replaces the file at once, or not at all. It makes no directory but
+// the last: if that above is not there, its file system is not mounted yet.
+func writeRoster(file string, text []byte) error {
+	dir := filepath.Dir(file)
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+
+	f, err := os.Create(file + ".new")
+	if err != nil {
+		return err
+	}
+
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+
+	if err := os.Rename(file+".new", file); err != nil {
+		return err
+	}
+
+	above, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+
+	return errors.Join(above.Sync(), above.Close())
+}
+
+// known returns who last had the slots of each array, in words.
+func (m *members) known() map[raid.UUID]map[raid.Slot]string {
+	known := make(map[raid.UUID]map[raid.Slot]string)
+
+	for _, a := range m.roster.Arrays {
+		known[a.UUID] = make(map[raid.Slot]string)
+		for _, member := range a.Members {
+			known[a.UUID][member.Slot] = member.String()
+		}
+	}
+
+	return known
+}
+
+// addAbsent adds who is not here of the arrays that run or wait.
+func (d *Daemon) addAbsent(st *api.Status) {
+	for _, a := range st.Arrays {
+		for _, m := range a.Members {
+			if m.State == string(raid.Missing) && m.Slot != nil {
+				d.addAbsentMember(st, a.Name, a.UUID, raid.Slot(*m.Slot))
+			}
+		}
+	}
+
+	for _, dec := range d.decisions {
+		uuid := dec.Array.String()
+		if dec.Device != "" || byUUID(st.Arrays, dec.Array) != nil {
+			continue
+		}
+
+		for _, slot := range dec.Missing {
+			d.addAbsentMember(st, d.nameOf(dec.Array), uuid, slot)
+		}
+	}
+}
+
+func (d *Daemon) addAbsentMember(st *api.Status, name, uuid string, slot raid.Slot) {
+	parsed, err := raid.ParseUUID(uuid)
+	if err != nil {
+		return
+	}
+
+	known := d.members.roster.Find(parsed)
+	if known == nil {
+		return
+	}
+
+	if m := known.Member(slot); m != nil {
+		st.Absent = append(st.Absent, api.Absent{
+			Array: name, UUID: uuid, Slot: int(slot), Serial: m.Serial, Model: m.Model, WWN: m.WWN, Port: m.Port,
+			LastSeen: m.Seen.UTC().Format(time.RFC3339),
+		})
+	}
+}
+
+// explainMissing says who is missing of an array, and until when it waits.
+func (d *Daemon) explainMissing(uuid raid.UUID, now time.Time) []string {
+	var lines []string
+
+	missing := make(map[raid.Slot]bool)
+
+	for _, dec := range d.decisions {
+		if dec.Array != uuid || dec.Device != "" {
+			continue
+		}
+
+		for _, slot := range dec.Missing {
+			missing[slot] = true
+		}
+
+		if dec.Action == policy.Wait && dec.Left >= 0 {
+			left := max(0, dec.Left-now.Sub(d.decided))
+			lines = append(lines, fmt.Sprintf("It waits until %s, for %v more.",
+				now.Add(left).UTC().Format(time.RFC3339), left.Round(time.Second)))
+		}
+	}
+
+	if a := d.running(uuid); a != nil {
+		for _, m := range a.Members {
+			if m.State == string(raid.Missing) && m.Slot != nil {
+				missing[raid.Slot(*m.Slot)] = true
+			}
+		}
+	}
+
+	if known := d.members.roster.Find(uuid); known != nil {
+		lines = append(lines, explainAbsent(known, func(slot raid.Slot) bool { return missing[slot] })...)
+	}
+
+	return lines
+}
+
+// explainAbsent says who last had the slots that are missing.
+func explainAbsent(a *roster.Array, missing func(raid.Slot) bool) []string {
+	var lines []string
+
+	for _, m := range a.Members {
+		if missing(m.Slot) {
+			lines = append(lines, fmt.Sprintf("Slot %d was last held by the disk with %s, in sync on %s.",
+				m.Slot, m, m.Seen.UTC().Format(time.RFC3339)))
+		}
+	}
+
+	return lines
+}
