@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -311,4 +312,35 @@ func FuzzScan(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLastPartitionOfTheDisk checks that a superblock of version 1.0, which lies at the
+// end, is the partition's where disk and last partition end together: it says where
+// it belongs, whatever the table says of it.
+func TestLastPartitionOfTheDisk(t *testing.T) {
+	const start = 2048
+
+	part := member(t, blank(), 0)
+	behind := append(make([]byte, start*raid.SectorSize), part...)
+
+	for _, tt := range []struct {
+		name   string
+		image  []byte
+		module string
+		stray  bool
+	}{
+		{"the partition", part, "md1", false},
+		{"the disk", putMBR(bytes.Clone(behind), partition{0xfd, start, uint32(deviceSize)}), "", true},
+		{"the disk, without its table", behind, "", true},
+		{"a disk that is a member itself", member(t, bytes.Clone(behind), 0), "md1", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := Scan(source(tt.image), Formats()...)
+			stray := slices.ContainsFunc(r.Signatures, func(s Signature) bool { return s.Kind == kindStray })
+
+			if r.Err != nil || r.Module != tt.module || stray != tt.stray || len(r.Conflicts) > 0 {
+				t.Errorf("Scan() = %+v, want the module %q", r, tt.module)
+			}
+		})
+	}
 }
