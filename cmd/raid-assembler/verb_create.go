@@ -46,6 +46,11 @@ neither bitmaps nor logs, and of the layouts original at level 0, la, ra and ls
 at level 5, the three of ddf at level 6, and n2 and f2 at level 10. Level 1 has
 2 or 3 members.
 
+With metadata imsm, too, the devices form a container of their own. They need
+serial numbers. There are levels 0, 1 with 2 members, 5 and 10, each in one layout
+(left-asymmetric at level 5, n2 at level 10, with an even number of members), in
+chunks of 4K to 1M, and no bitmaps. The name has at most 16 characters.
+
 A RAID5 may have partial parity logs instead. With them a power cut changes
 nothing that was not being written even while a member is missing, and each
 write of a part of a row costs one more.` + changeJSON,
@@ -72,7 +77,7 @@ write of a part of a row costs one more.` + changeJSON,
 	flags.IntVar(&opts.spares, "spares", 0, "how many spares")
 	flags.StringVar(&in.Layout, "layout", "", "how data is laid out (default original, left-symmetric or n2)")
 	flags.StringVar(&opts.chunk, "chunk", "", "chunk size, such as 64K (default 512K)")
-	flags.StringVar(&in.Metadata, "metadata", "", "1.0, 1.1, 1.2, 0.90, ddf or asr (default 1.2)")
+	flags.StringVar(&in.Metadata, "metadata", "", "1.0, 1.1, 1.2, 0.90, ddf, imsm or asr (default 1.2)")
 	flags.StringVar(&opts.size, "size", "", "how much of each member to use, such as 20G (default all)")
 	flags.StringVar(&in.Bitmap, "bitmap", "", "none or internal (default internal above 100 MiB)")
 	flags.BoolVar(&in.PPL, "ppl", false, "keep partial parity logs instead of a bitmap (raid5)")

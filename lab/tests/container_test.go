@@ -1,10 +1,13 @@
 package tests
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,10 +18,27 @@ import (
 
 var memberUUID = regexp.MustCompile(`MD_UUID=(\S+)`)
 
+// consistentDDF and consistentIMSM are what mdadm says of a container that is whole,
+// as a script that reads it.
+const (
+	consistentDDF  = `grep -q 'state\[0\] : Optimal, Consistent'`
+	consistentIMSM = `[ "$(sed -n 's/.* State : //p' | sort -u | tr '\n' ' ')" = "active clean idle normal " ]`
+)
+
 // TestGoldenDDF runs the golden images of DDF, which md made: what was there is
 // read, a member that fails is replaced by a new disk, and md, which runs them
 // afterwards, finds all that was written and no difference.
 func TestGoldenDDF(t *testing.T) {
+	runGolden(t, consistentDDF, golden.Sets(t, "ddf"))
+}
+
+// TestGoldenIMSM is TestGoldenDDF for those of IMSM.
+func TestGoldenIMSM(t *testing.T) { runGolden(t, consistentIMSM, golden.Sets(t, "imsm")) }
+
+// runGolden runs golden images, and has md judge what becomes of them.
+func runGolden(t *testing.T, consistent string, sets []golden.Set) {
+	t.Helper()
+
 	f := &fleet{box: start(t), disks: make(map[string][]*lab.GuestDisk), models: "/dev/shm"}
 	f.MustInstall(tools)
 
@@ -26,7 +46,7 @@ func TestGoldenDDF(t *testing.T) {
 
 	script := ""
 
-	for _, set := range golden.Sets(t, "ddf") {
+	for _, set := range sets {
 		text, err := os.ReadFile(filepath.Join(golden.Dir(), set.Name, "detail.txt"))
 		if err != nil {
 			t.Fatal(err)
@@ -38,8 +58,12 @@ func TestGoldenDDF(t *testing.T) {
 		}
 
 		for i, path := range set.Extract(t, dir) {
+			if set.Metadata == "imsm" {
+				nameDisks(t, path, set.Name+".")
+			}
+
 			all = append(all, lab.Disk{
-				Serial: fmt.Sprintf("%s.%d", set.Name, i), Image: path, SectorSize: set.Sector,
+				Serial: fmt.Sprintf("%s.m%d", set.Name, i), Image: path, SectorSize: set.Sector,
 			})
 		}
 
@@ -72,9 +96,51 @@ exercise run -model $M -mix mixed -ops 150 -seed 53 /dev/disk/by-id/raid-uuid-$U
 raid-assembler wait $U >/dev/null
 exercise check -model $M /dev/disk/by-id/raid-uuid-$U
 raid-assembler stop $U >/dev/null
+one=$1
 shift 2
-echo "D='${D%% *} $N $@'" >>/run/$A.is`)
-	f.mdChecksContainers()
+echo "D='$one $N $@'" >>/run/$A.is`)
+	f.mdChecksContainers(consistent)
+}
+
+// nameDisks puts a prefix before the serial numbers that the metadata of IMSM in an
+// image knows disks by: those of each golden set are m0 and on.
+func nameDisks(t *testing.T, path, prefix string) {
+	t.Helper()
+
+	const (
+		block, sum, size, disks, table, entry, serial = 512, 32, 36, 56, 216, 48, 16
+		behind                                        = 2 * block // where the first block of the record begins
+	)
+
+	image, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	first := image[len(image)-behind:][:block]
+	length := int(binary.LittleEndian.Uint32(first[size:]))
+	rest := image[len(image)-behind-(length-1)/block*block : len(image)-behind]
+	record := slices.Concat(first, rest)
+
+	for i := range int(record[disks]) {
+		field := record[table+i*entry:][:serial]
+		copy(field, prefix+string(bytes.TrimRight(field, "\x00")))
+	}
+
+	var total uint32
+	for i := 0; i < length; i += 4 {
+		if i != sum {
+			total += binary.LittleEndian.Uint32(record[i:])
+		}
+	}
+
+	binary.LittleEndian.PutUint32(record[sum:], total)
+	copy(first, record)
+	copy(rest, record[block:])
+
+	if err := os.WriteFile(path, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestCreateDDF makes arrays of DDF, one of each level that md has words for: mdadm
@@ -96,7 +162,7 @@ udevadm info --query property /dev/raid/$A | sed -n 's/^RAID_UUID=/U=/p' >>/run/
 exercise fill -model $M /dev/raid/$A
 raid-assembler wait $A >/dev/null
 raid-assembler stop $A >/dev/null`)
-	f.mdChecksContainers()
+	f.mdChecksContainers(consistentDDF)
 }
 
 // TestContainerSpare has mdadm make two arrays in one container, and a spare: both
@@ -146,20 +212,30 @@ done`)
 	}
 }
 
-// mdChecksContainers is mdChecks for arrays of containers. mdadm 4.3 and 4.4 cannot
-// assemble one of DDF from a list of disks: it calls a function that it has not got.
-// So they come one by one, as they do by its rules.
-func (f *fleet) mdChecksContainers() {
+// mdChecksContainers is mdChecks for arrays of containers, of each of which mdadm has
+// to say that it is consistent. mdadm 4.3 and 4.4 cannot assemble one of DDF from a
+// list of disks: it calls a function that it has not got. So they come one by one,
+// as they do by its rules.
+func (f *fleet) mdChecksContainers(consistent string) {
 	f.t.Helper()
 	f.MustShell("systemctl stop raid-assembler.service")
-	f.each(`for d in $D; do
+	f.withoutPlatform()
+	f.each(fmt.Sprintf(`for d in $D; do
 	mdadm --examine $d >/run/$A.examined
-	grep -q 'state\[0\] : Optimal, Consistent' /run/$A.examined
+	{ %s; } </run/$A.examined
 	flock -o /run/create mdadm --incremental --quiet $d
 done
 there /dev/disk/by-id/md-uuid-$U
 mkdir -p /dev/md
 ln -sf $(readlink -f /dev/disk/by-id/md-uuid-$U) /dev/md/$A
-exercise check -model $M /dev/md/$A`)
+exercise check -model $M /dev/md/$A`, consistent))
 	f.mdIsContent()
+}
+
+// withoutPlatform has mdadm take disks of IMSM on a machine without Intel's firmware
+// when udev or systemd runs it, as scripts of each do.
+func (f *fleet) withoutPlatform() {
+	f.t.Helper()
+	f.MustShell(`systemctl set-environment IMSM_NO_PLATFORM=1
+udevadm control --property IMSM_NO_PLATFORM=1`)
 }
