@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -193,14 +194,24 @@ func (g *Guest) plug(disks []*GuestDisk) error {
 	return g.appeared(disks)
 }
 
-// appeared waits until udev in the guest has dealt with disks that are new.
+// appeared waits until udev in the guest has dealt with disks that are new: not for
+// all at once, for many take longer than one command may.
 func (g *Guest) appeared(disks []*GuestDisk) error {
-	if len(disks) == 0 || g.m == nil {
+	const some = 8
+
+	if g.m == nil {
 		return nil
 	}
 
-	return g.onTargets(disks, `
+	for part := range slices.Chunk(disks, some) {
+		err := g.onTargets(part, `
 until set -- $disk && [ -b "/dev/${1##*/}" ] && [ -e "/run/udev/data/b$(cat "$1/dev")" ]; do sleep 0.02; done`)
+		if err != nil {
+			return err
+		}
+	}
+
+	return nil
 }
 
 // onTargets runs a shell loop for each disk. In it, $disk is a pattern that
