@@ -17,7 +17,9 @@ import (
 var arrayUUID = regexp.MustCompile(`UUID : (\S+)`)
 
 // TestGolden runs the golden images, which md made, and writes to them: what was
-// there is read, and md's check finds nothing afterwards.
+// there is read, a member of each array with redundancy fails and is recovered anew,
+// and md's check finds nothing afterwards. The short test has only members of 0.90
+// fail, which has no record of a recovery but when it is done.
 func TestGolden(t *testing.T) {
 	f := &fleet{box: start(t), disks: make(map[string][]*lab.GuestDisk), models: "/dev/shm"}
 	f.MustInstall(tools)
@@ -26,10 +28,13 @@ func TestGolden(t *testing.T) {
 	var all []lab.Disk
 
 	script := ""
+	fails := func(k kind) bool {
+		return k.level.HasRedundancy() && (!testing.Short() || strings.HasPrefix(k.name, "md090-"))
+	}
 
 	for _, set := range golden.Sets(t, "md1", "md090-") {
 		k := kind{name: set.Name, level: raid.Level(set.Level), members: make([]int, len(set.Members))}
-		if k.level.HasRedundancy() && len(set.Failed) == 0 {
+		if k.level.HasRedundancy() && (len(set.Failed) == 0 || fails(k)) {
 			k.loses = 1
 		}
 
@@ -50,7 +55,8 @@ func TestGolden(t *testing.T) {
 		}
 
 		f.kinds = append(f.kinds, k)
-		script += fmt.Sprintf("echo \"U=%s P=%d\" >/run/%s.golden\n", arrayUUID.FindSubmatch(text)[1], set.Seed, set.Name)
+		script += fmt.Sprintf("echo \"U=%s P=%d F='%s'\" >/run/%s.golden\n",
+			arrayUUID.FindSubmatch(text)[1], set.Seed, strings.Trim(fmt.Sprint(set.Failed), "[]"), set.Name)
 	}
 
 	plugged := f.MustPlugAll(all...)
@@ -67,13 +73,16 @@ there /dev/disk/by-id/raid-uuid-$U || {
 }
 exercise fill -pattern $P -model $M /dev/disk/by-id/raid-uuid-$U
 exercise check -model $M /dev/disk/by-id/raid-uuid-$U`)
-	// A member of each array of 0.90 fails and is recovered, of which that has
-	// no record but when it is done.
-	f.eachOf(func(k kind) bool { return strings.HasPrefix(k.name, "md090-") }, `. /run/$A.golden
+	// What was a member comes back as a new one. Of what had failed before nothing is
+	// left to fail.
+	f.eachOf(fails, `. /run/$A.golden
 set -- $D
-raid-assembler fail $U $1 >/dev/null
-exercise run -model $M -mix unaligned -ops 150 -seed 42 /dev/disk/by-id/raid-uuid-$U
-raid-assembler remove $U $1 >/dev/null
+shift ${F:-0}
+if [ -z "$F" ]; then
+	raid-assembler fail $U $1 >/dev/null
+	exercise run -model $M -mix unaligned -ops 150 -seed 42 /dev/disk/by-id/raid-uuid-$U
+	raid-assembler remove $U $1 >/dev/null
+fi
 raid-assembler add --force $U $1 >/dev/null
 raid-assembler wait $U`)
 	f.each(`. /run/$A.golden
