@@ -110,9 +110,9 @@ func (s supplied) WriteDurably(p []byte, at raid.Sectors) error {
 // closeHole closes the write hole before an array is started, which may be cut off
 // as well. Reports whether it can be started, and if not, whether it has to be tried
 // again with what is there then.
-func (w *world) closeHole(use []found, setup *engine.Setup) (ok, again bool) {
+func (w *world) closeHole(use []found, setup *engine.Setup, grows bool) (ok, again bool) {
 	best := use[0]
-	h := &Hole{Geometry: w.g, Setup: setup, Resynced: best.ResyncOffset}
+	h := &Hole{Geometry: w.g, Setup: setup, Resynced: best.ResyncOffset, Growing: grows}
 
 	for _, f := range use {
 		log := *f.PPL

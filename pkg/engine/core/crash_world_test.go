@@ -383,13 +383,14 @@ func (w *world) boot() bool {
 
 	w.resize(use[0])
 
+	grows := w.mayGrow(use[0], setup)
+
 	if w.logs.on {
-		if ok, again := w.closeHole(use, &setup); !ok {
+		if ok, again := w.closeHole(use, &setup, grows); !ok {
 			return again && w.boot()
 		}
 	}
 
-	grows := w.mayGrow(use[0], setup)
 	drives := make(map[engine.DeviceID]*drive)
 	cfg := Config{Geometry: w.g, Setup: setup, Chunk: w.geo.Chunk}
 	attachments := make([]metadata.Attachment, 0, len(use))
