@@ -100,7 +100,7 @@ func (w *world) resize(best found) {
 		g.seen = true
 	case best.Size != g.from:
 		w.wrong("%d sectors of each member, of an array that grew from %d to %d", best.Size, g.from, g.to)
-	case g.durable || g.seen:
+	case g.durable:
 		w.wrong("%d sectors of each member, and it was recorded that it grew to %d", g.from, g.to)
 	default:
 		w.saw("not-grown")
