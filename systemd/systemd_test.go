@@ -114,6 +114,24 @@ func TestVerifyFindsFaults(t *testing.T) {
 	}
 }
 
+// TestExposure: what systemd would let a conquered service do, from 0 (nothing)
+// to 100.
+func TestExposure(t *testing.T) {
+	const threshold = "20"
+
+	for _, unit := range units(t) {
+		if filepath.Ext(unit) != ".service" {
+			continue
+		}
+
+		out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--no-pager",
+			"--threshold="+threshold, unit).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", unit, err, out)
+		}
+	}
+}
+
 // TestEngineOutlivesUmount: whatever stops the engine at shutdown stops it
 // before the file systems on its arrays are unmounted.
 func TestEngineOutlivesUmount(t *testing.T) {

@@ -28,11 +28,6 @@ const (
 	listenerFD = 4
 )
 
-// ioNice is the priority of the engine, which is that of the kernel's own threads
-// for I/O. At the usual one each answer has its client take the processor before
-// the next is given, and whoever computes at length delays all who wait for disks.
-const ioNice = -20
-
 // An engine that dies this often within a while is not started again: whatever
 // kills it will kill the next one, and somebody must look.
 const (
@@ -51,11 +46,6 @@ func guard(runDir string) error {
 	// never found by writing to a disk that only they can serve.
 	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0, 0); errno != 0 {
 		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: without protection from memory reclaim: %v\n", errno)
-	}
-
-	nice := ioNice
-	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, uintptr(nice)); errno != 0 {
-		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: without priority over those who wait for it: %v\n", errno)
 	}
 
 	controller, err := ublk.NewController()

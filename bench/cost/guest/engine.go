@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/api/varlink"
@@ -29,9 +32,16 @@ func startEngine() (*engine, error) {
 	cmd := exec.Command("/run/raid-engine.bin")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 
-	if err := cmd.Start(); err != nil {
+	// As its unit does; a child has the priority of the thread that starts it.
+	runtime.LockOSThread()
+
+	if err := errors.Join(
+		unix.Setpriority(unix.PRIO_PROCESS, 0, -20), cmd.Start(), unix.Setpriority(unix.PRIO_PROCESS, 0, 0),
+	); err != nil {
 		return nil, err
 	}
+
+	runtime.UnlockOSThread()
 
 	e := &engine{}
 
