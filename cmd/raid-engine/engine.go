@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"raid-assembler/pkg/api/varlink"
+	"raid-assembler/pkg/engine/crashlog"
 	"raid-assembler/pkg/engine/host"
 	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/journal"
@@ -35,7 +36,7 @@ func init() {
 }
 
 // serve is the engine: it runs arrays until it is told to end.
-func serve(runDir string) error {
+func serve(runDir string, left []string) error {
 	runtime.GOMAXPROCS(processors)
 	debug.SetTraceback("none") // a reader that has stopped must not keep a dying process alive
 
@@ -45,7 +46,7 @@ func serve(runDir string) error {
 		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: memory is not locked: %v\n", err)
 	}
 
-	control, listener, err := inherited()
+	control, keep, listener, err := inherited()
 	if err != nil {
 		return err
 	}
@@ -56,6 +57,7 @@ func serve(runDir string) error {
 	h := host.New(host.Config{
 		Control: ublk.Control{Commander: ublk.NewClient(control)},
 		Formats: scan.Formats(), RunDir: runDir, Tell: log.Log,
+		Logs: crashlog.NewKeeper(keep), Left: inheritedLogs(left, leftFD),
 	})
 
 	server, err := varlink.NewServer(varlink.Service{
@@ -112,16 +114,17 @@ func stop(h *host.Host, log *journal.Logger) error {
 }
 
 // inherited returns the sockets that the guardian gives its engine.
-func inherited() (control net.Conn, listener net.Listener, err error) {
-	file := os.NewFile(controlFD, "control")
+func inherited() (control, keep *net.UnixConn, listener net.Listener, err error) {
+	if control, err = unixConn(os.NewFile(controlFD, "control")); err != nil {
+		return nil, nil, nil, fmt.Errorf("this is for raid-engine itself to run: %w", err)
+	}
 
-	control, err = net.FileConn(file)
-	if err != nil {
-		return nil, nil, fmt.Errorf("this is for raid-engine itself to run: %w", err)
+	if keep, err = unixConn(os.NewFile(logsFD, "logs")); err != nil {
+		return nil, nil, nil, fmt.Errorf("this is for raid-engine itself to run: %w", err)
 	}
 
 	socket := os.NewFile(listenerFD, "varlink")
 	listener, err = net.FileListener(socket)
 
-	return control, listener, errors.Join(err, file.Close(), socket.Close())
+	return control, keep, listener, errors.Join(err, socket.Close())
 }

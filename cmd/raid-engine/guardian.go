@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/api/varlink"
+	"raid-assembler/pkg/engine/crashlog"
 	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/journal"
 )
@@ -26,21 +28,29 @@ import (
 const (
 	controlFD  = 3
 	listenerFD = 4
+	logsFD     = 5 // where crash logs are kept
+	leftFD     = 6 // the first of those that are, in the order of the arguments
 )
 
-// An engine that dies this often within a while is not started again: whatever
-// kills it will kill the next one, and somebody must look.
+// An engine that has died this often within a while is started again after a pause:
+// whatever kills it may kill the next one. It never is given up: who waits for its
+// disks has nobody else.
 const (
-	deathsMax = 5
-	deathsIn  = time.Minute
+	deathsMax  = 5
+	deathsIn   = time.Minute
+	deathPause = time.Second
 )
 
 // guard runs engines, one after the other, until one ends as asked.
 func guard(runDir string) error {
-	listener, err := listen(runDir)
+	held := activation.Files(true)
+
+	listener, err := listen(runDir, held)
 	if err != nil {
 		return err
 	}
+
+	logs := newShelf(held)
 
 	// Inherited by the engine and all its threads: memory that they ask for is
 	// never found by writing to a disk that only they can serve.
@@ -62,7 +72,7 @@ func guard(runDir string) error {
 	var deaths []time.Time
 
 	for {
-		asked, err := runEngine(runDir, listener, controller, signals)
+		asked, err := runEngine(runDir, listener, controller, logs, signals)
 		if asked {
 			return err
 		}
@@ -75,15 +85,21 @@ func guard(runDir string) error {
 			Message: fmt.Sprintf("the engine died: %v; the next one takes its arrays over", err),
 		})
 
-		if len(deaths) >= deathsMax && now.Sub(deaths[len(deaths)-deathsMax]) < deathsIn {
-			return fmt.Errorf("the engine died %d times within %v: %w", deathsMax, deathsIn, err)
+		if deaths = deaths[max(0, len(deaths)-deathsMax):]; len(deaths) < deathsMax || now.Sub(deaths[0]) > deathsIn {
+			continue
+		}
+
+		select {
+		case <-time.After(deathPause):
+		case <-signals:
+			return err
 		}
 	}
 }
 
 // listen returns the socket that systemd made, or makes it.
-func listen(runDir string) (*os.File, error) {
-	l, err := varlink.ActivationListener(activation.Files(true), "varlink")
+func listen(runDir string, held []*os.File) (*os.File, error) {
+	l, err := varlink.ActivationListener(held, "varlink")
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(runDir, 0o755); err != nil {
 			return nil, err
@@ -107,34 +123,38 @@ func listen(runDir string) (*os.File, error) {
 // runEngine runs one engine, carries its control commands out and passes
 // signals on. Reports whether its end was asked for.
 func runEngine(
-	runDir string, listener *os.File, controller *ublk.Controller, signals <-chan os.Signal,
+	runDir string, listener *os.File, controller *ublk.Controller, logs *shelf, signals <-chan os.Signal,
 ) (asked bool, err error) {
-	ours, theirs, err := socketPair()
+	control, theirControl, err := socketPair(unix.SOCK_STREAM)
 	if err != nil {
 		return true, err
 	}
 
-	cmd := exec.Command("/proc/self/exe", "--run-dir", runDir, "serve")
-	cmd.Args[0] = "raid-engine"
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{theirs, listener}
-
-	if err := cmd.Start(); err != nil {
-		return true, errors.Join(err, ours.Close(), theirs.Close())
+	keep, theirKeep, err := socketPair(unix.SOCK_SEQPACKET)
+	if err != nil {
+		return true, errors.Join(err, control.Close(), theirControl.Close())
 	}
 
-	_ = theirs.Close() // the engine has its own
+	names, left := logs.all()
+	cmd := exec.Command("/proc/self/exe", append([]string{"--run-dir", runDir, "serve"}, names...)...)
+	cmd.Args[0] = "raid-engine"
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.ExtraFiles = append([]*os.File{theirControl, listener, theirKeep}, left...)
+
+	if err := cmd.Start(); err != nil {
+		return true, errors.Join(err, control.Close(), theirControl.Close(), keep.Close(), theirKeep.Close())
+	}
+
+	_, _ = theirControl.Close(), theirKeep.Close() // the engine has its own
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
-	served := make(chan struct{})
+	// Their ends are the engine's, which is told below.
+	var serving sync.WaitGroup
 
-	go func() {
-		defer close(served)
-
-		_ = ublk.ServeControl(ctx, ours, controller) // its end is the engine's, which is told below
-	}()
+	serving.Go(func() { _ = ublk.ServeControl(ctx, control, controller) })
+	serving.Go(func() { _ = crashlog.Serve(keep, logs) })
 
 	died := make(chan error, 1)
 
@@ -150,7 +170,7 @@ func runEngine(
 			}
 		case err := <-died:
 			cancel()
-			<-served
+			serving.Wait()
 
 			// An engine ends well only if somebody asked it to, be it behind
 			// the guardian's back.
@@ -160,16 +180,31 @@ func runEngine(
 }
 
 // socketPair returns two connected sockets.
-func socketPair() (ours net.Conn, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+func socketPair(kind int) (ours *net.UnixConn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("socket pair: %w", err)
 	}
 
-	file := os.NewFile(uintptr(fds[0]), "control")
-	theirs = os.NewFile(uintptr(fds[1]), "control")
+	theirs = os.NewFile(uintptr(fds[1]), "engine")
 
-	ours, err = net.FileConn(file)
+	ours, err = unixConn(os.NewFile(uintptr(fds[0]), "guardian"))
 
-	return ours, theirs, errors.Join(err, file.Close())
+	return ours, theirs, err
+}
+
+// unixConn makes a connection of a file, which it closes.
+func unixConn(file *os.File) (*net.UnixConn, error) {
+	conn, err := net.FileConn(file)
+
+	if err = errors.Join(err, file.Close()); err != nil {
+		return nil, err
+	}
+
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("a %T is not a unix socket", conn), conn.Close())
+	}
+
+	return u, nil
 }

@@ -53,8 +53,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		_, err = fmt.Fprintln(stdout, "raid-engine", version)
 	case len(rest) == 0:
 		err = guard(*runDir)
-	case len(rest) == 1 && rest[0] == "serve":
-		err = serve(*runDir)
+	case rest[0] == "serve":
+		err = serve(*runDir, rest[1:])
 	default:
 		flags.Usage()
 

@@ -277,6 +277,9 @@ type ArrayReply struct {
 // ListReply answers List, and each change for Watch.
 type ListReply struct {
 	Arrays []Array `json:"arrays"`
+	// Told has the UUIDs of arrays that do not run, and of which the engine knows
+	// what the one before was writing to them when it died. The assembler has none.
+	Told []string `json:"told,omitempty"`
 }
 
 // ChangeParameters ask the assembler for a change. DryRun says what would be

@@ -211,13 +211,17 @@ func (j *judgement) verdict(dec *Decision, v View, choice Choice) {
 	case len(c.missing) > 0 && left > 0 && !forced:
 		dec.Action, dec.Left, dec.Cause = Wait, choice.shown(left), Missing
 		dec.Reason = c.waitFor(choice)
-	case doubtful && !best.Log && !accepted: // whether a log makes it right is for the engine to see
+	case doubtful && !v.tells(best) && !accepted:
 		dec.Action, dec.Cause, dec.Reason = Refuse, Hole, c.holeFor(j.best)
 	default:
 		dec.Action, dec.Reason = Start, c.startFor(j.best, forced, choice)
 		dec.Members, dec.Loss = j.members(), doubtful && accepted
 	}
 }
+
+// tells reports whether something may make the parity of an array right. Whether it
+// does is for the engine to see.
+func (v View) tells(sb *Superblock) bool { return sb.Log || v.Told[sb.Array] }
 
 // deadline names the deadline, and who chose it, if anybody did.
 func (c Choice) deadline() string {

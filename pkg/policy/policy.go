@@ -129,6 +129,9 @@ type View struct {
 	Waited map[raid.UUID]time.Duration
 	// Held are the arrays that the operator stopped, and wants stopped.
 	Held map[raid.UUID]bool
+	// Told are the arrays of which the engine knows what the one before was writing
+	// to them when it died.
+	Told map[raid.UUID]bool
 	// LossAccepted are the arrays that the operator wants started even where
 	// parity cannot be trusted, and what it stands in for may be wrong.
 	LossAccepted map[raid.UUID]bool

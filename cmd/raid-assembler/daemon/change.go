@@ -367,12 +367,12 @@ func (d *Daemon) consider(uuid raid.UUID, p api.ChangeParameters) (policy.Decisi
 
 // current returns an array as the engine has it now, or nil.
 func (d *Daemon) current(ctx context.Context, uuid raid.UUID) *api.Array {
-	arrays, err := d.cfg.Engine.List(ctx)
+	list, err := d.cfg.Engine.List(ctx)
 	if err != nil {
 		return nil
 	}
 
-	return byUUID(arrays, uuid)
+	return byUUID(list.Arrays, uuid)
 }
 
 // stop stops an array, and keeps it stopped.

@@ -106,7 +106,7 @@ type Claimed interface {
 
 // Engine is what the daemon asks of the engine.
 type Engine interface {
-	List(ctx context.Context) ([]api.Array, error)
+	List(ctx context.Context) (api.ListReply, error)
 	Start(ctx context.Context, p api.StartParameters) error
 	// Request has it carry out any other method that answers nothing.
 	Request(ctx context.Context, method string, parameters any) error
@@ -154,6 +154,7 @@ type Daemon struct {
 	hinted  bool             // the debounce timer runs
 
 	arrays    []api.Array // that the engine has
+	told      []string    // the arrays that do not run, of which it knows what was being written
 	listing   bool
 	listAgain bool
 	fresh     bool // arrays is from after the last look
@@ -351,12 +352,12 @@ func (d *Daemon) list() {
 		ctx, cancel := context.WithTimeout(d.ctx, listMax)
 		defer cancel()
 
-		arrays, err := d.cfg.Engine.List(ctx)
-		d.post(func() { d.listed(arrays, err) })
+		list, err := d.cfg.Engine.List(ctx)
+		d.post(func() { d.listed(list, err) })
 	}()
 }
 
-func (d *Daemon) listed(arrays []api.Array, err error) {
+func (d *Daemon) listed(list api.ListReply, err error) {
 	d.listing = false
 
 	if d.listAgain {
@@ -379,7 +380,7 @@ func (d *Daemon) listed(arrays []api.Array, err error) {
 		return
 	}
 
-	d.engineBad, d.arrays, d.fresh = "", arrays, true
+	d.engineBad, d.arrays, d.told, d.fresh = "", list.Arrays, list.Told, true
 	d.noteWritable()
 	d.attach()
 	d.settle()

@@ -46,11 +46,18 @@ func (d *Daemon) decide() {
 // view translates what is known into what policy asks for.
 func (d *Daemon) view(now time.Time) policy.View {
 	v := policy.View{
-		Waited: d.clocks(now), Held: make(map[raid.UUID]bool), Writable: d.writable, Known: d.members.known(),
+		Waited: d.clocks(now), Held: make(map[raid.UUID]bool), Told: make(map[raid.UUID]bool),
+		Writable: d.writable, Known: d.members.known(),
 	}
 
 	for uuid := range d.held.arrays {
 		v.Held[uuid] = true
+	}
+
+	for _, text := range d.told {
+		if uuid, err := raid.ParseUUID(text); err == nil {
+			v.Told[uuid] = true
+		}
 	}
 
 	// What has not been read yet is there all the same: the engine may have it.

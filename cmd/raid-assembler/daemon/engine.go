@@ -25,14 +25,16 @@ func (e engineClient) call(ctx context.Context, method string, in, out any) erro
 }
 
 // List implements [Engine].
-func (e engineClient) List(ctx context.Context) ([]api.Array, error) {
+func (e engineClient) List(ctx context.Context) (api.ListReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, listMax)
 	defer cancel()
 
 	var out api.ListReply
 	err := e.call(ctx, "List", nil, &out)
 
-	return append([]api.Array{}, out.Arrays...), err
+	out.Arrays = append([]api.Array{}, out.Arrays...)
+
+	return out, err
 }
 
 // Start implements [Engine].

@@ -38,15 +38,15 @@ func refused(format string, args ...any) error {
 }
 
 // List implements [Engine].
-func (w *world) List(context.Context) ([]api.Array, error) {
+func (w *world) List(context.Context) (api.ListReply, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
 	if w.down {
-		return nil, errors.New("connection refused")
+		return api.ListReply{}, errors.New("connection refused")
 	}
 
-	return w.list(), nil
+	return api.ListReply{Arrays: w.list()}, nil
 }
 
 func (w *world) list() []api.Array {
@@ -333,9 +333,7 @@ func (w *world) engineInterface() varlink.Interface {
 		}}
 	}
 	list := func(ctx context.Context, _ *varlink.Call) (any, error) {
-		arrays, err := w.List(ctx)
-
-		return api.ListReply{Arrays: arrays}, err
+		return w.List(ctx)
 	}
 
 	return varlink.Interface{

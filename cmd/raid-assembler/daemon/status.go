@@ -16,14 +16,14 @@ import (
 
 // status tells of all arrays and of the devices that no array uses.
 func (d *Daemon) status(ctx context.Context) (api.Status, error) {
-	arrays, err := d.cfg.Engine.List(ctx)
+	list, err := d.cfg.Engine.List(ctx)
 	if err != nil {
 		return api.Status{}, err
 	}
 
 	st := api.Status{
 		Version: api.StatusVersion,
-		Arrays:  arrays, Spares: []api.Idle{}, Waiting: []api.Waiting{}, Unused: []api.Idle{},
+		Arrays:  list.Arrays, Spares: []api.Idle{}, Waiting: []api.Waiting{}, Unused: []api.Idle{},
 	}
 
 	err = d.do(ctx, func() { d.addIdle(&st) })

@@ -70,6 +70,8 @@ type Config struct {
 	Logs [][]byte
 	// Generation is above that of any log that a member has.
 	Generation uint64
+	// CrashLog is what a successor is left if the process dies; nil if there is none.
+	CrashLog CrashLog
 	// Spares are memory for when a member does not answer. There should be as
 	// much as there is of each kind.
 	Spares    Spares
@@ -84,6 +86,17 @@ type Config struct {
 	Seat *Seat
 	// Notify is called in the midst of a step and must not call back.
 	Notify func(Notice)
+}
+
+// CrashLog is what a process leaves to the one that comes after it, when it has died
+// and the machine has not.
+type CrashLog interface {
+	stripe.CrashLog
+	// Events is called before superblocks with a new event count are written: a
+	// successor that finds another one is not the next to use the devices.
+	Events(n uint64)
+	// Recorded is called when superblocks are on disk.
+	Recorded()
 }
 
 // Operation is something to be done with a device. Whatever is to be done may
@@ -196,6 +209,11 @@ func New(cfg Config) (*Core, error) {
 	if cfg.Logs != nil {
 		path.Logs, path.Generation = cfg.Logs, cfg.Generation
 		path.Signature = cfg.Keeper.Log(metadata.MemberID(cfg.Devices[0].ID)).Signature
+	}
+
+	if cfg.CrashLog != nil {
+		path.CrashLog = cfg.CrashLog
+		cfg.CrashLog.Events(cfg.Keeper.Events())
 	}
 
 	c.path, err = stripe.New(path)

@@ -112,7 +112,7 @@ func (s supplied) WriteDurably(p []byte, at raid.Sectors) error {
 // again with what is there then.
 func (w *world) closeHole(use []found, setup *engine.Setup, grows bool) (ok, again bool) {
 	best := use[0]
-	h := &Hole{Geometry: w.g, Setup: setup, Resynced: best.ResyncOffset, Growing: grows}
+	h := &Hole{Geometry: w.g, Setup: setup, Resynced: setup.Resynced, Growing: grows}
 
 	for _, f := range use {
 		log := *f.PPL

@@ -34,6 +34,8 @@ type machine struct {
 	slow   bool                        // the operations of records are
 	reqs   [crashDepth]*stripe.Request // by tag, until answered
 
+	memory leftover // that outlives it, if the power does not fail
+
 	chunk raid.Sectors // that a bit of the bitmap is to stand for, once nothing is written; 0: as it is
 
 	hangs    hangs
@@ -100,6 +102,7 @@ func newMachine(w *world, cfg Config, drives map[engine.DeviceID]*drive) *machin
 	cfg.Records = memory(crashRecords, crashPiece)
 	m.hangs.withSpares(&cfg, m.rng)
 	w.logs.withLogs(&cfg, w.event)
+	m.memory.withLog(&cfg, m.hangs.buffers, w.ignored)
 
 	w.m = m
 

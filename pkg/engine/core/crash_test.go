@@ -68,10 +68,11 @@ type events map[string]int
 var expected = []string{
 	"add", "bad-blocks", "bad-sector", "broken", "check", "check-done", "cut", "cut-in-closing", "cut-in-growth",
 	"cut-in-record", "discard", "fail", "fail-by-hand",
-	"flush", "fua", "grow", "grown", "hang", "late-flush", "late-read", "late-write", "logs-degraded", "logs-resync", "logs-untold", "logs-whole",
+	"flush", "fua", "grow", "grown", "hang", "kill", "kill-in-write", "late-flush", "late-read", "late-write",
+	"logs-degraded", "logs-resync", "logs-untold", "logs-whole",
 	"lost-in-cut", "memory-replaced", "not-grown", "not-started", "read", "readd",
 	"rechunk", "recover-done", "remove", "repair", "repair-done", "replace", "replace-done", "replace-failed", "resync-done",
-	"returned", "stopped-hanging", "two-at-once", "wake", "with-bitmap", "with-logs", "worn-sector", "write", "write-zeroes",
+	"returned", "stopped-hanging", "told-degraded", "two-at-once", "wake", "with-bitmap", "with-logs", "worn-sector", "write", "write-zeroes",
 }
 
 // history runs an array through several lives, each but the last of which ends
@@ -196,7 +197,7 @@ func TestRules(t *testing.T) {
 	const seeds = 200
 
 	for rule := ruleDirty; rule < ruleEnd; rule <<= 1 {
-		t.Run(fmt.Sprintf("without %07b", rule), func(t *testing.T) {
+		t.Run(fmt.Sprintf("without %08b", rule), func(t *testing.T) {
 			for seed := range uint64(seeds) {
 				for _, geo := range crashArrays {
 					w := &world{seed: seed, geo: geo, seen: events{}, ignored: rule}

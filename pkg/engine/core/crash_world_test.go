@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/crashlog"
 	"raid-assembler/pkg/engine/geometry"
 	"raid-assembler/pkg/engine/intent"
 	"raid-assembler/pkg/engine/stripe"
@@ -63,6 +64,7 @@ type world struct {
 	cells   []cell
 
 	m        *machine
+	left     *crashlog.Left // by a process that was killed; nil if the power failed
 	logs     logs
 	growth   growth
 	stopped  bool // as it should be, after the last life
@@ -344,7 +346,7 @@ func (w *world) forget(events uint64) {
 
 // startable reports whether there is enough of the array to be started; that there is
 // not is checked to be right.
-func (w *world) startable(setup engine.Setup) bool {
+func (w *world) startable(setup engine.Setup, told bool) bool {
 	inSync := func(slot raid.Slot) bool { return setup.Members[slot].State == raid.InSync }
 	lost := 0
 
@@ -365,7 +367,7 @@ func (w *world) startable(setup engine.Setup) bool {
 	case !w.geo.Survives(inSync):
 		return false
 	case lost > 0 && w.geo.Level.HasParity() && setup.Resynced != raid.MaxSectors:
-		return w.logs.on // else it is the write hole
+		return w.logs.on || told // else it is the write hole
 	}
 
 	return true
@@ -377,11 +379,16 @@ func (w *world) boot() bool {
 	w.happens()
 
 	use, setup := w.choose(w.scan())
-	if !w.startable(setup) {
+	told := w.left != nil && w.left.Tells(use[0].Events)
+	if !w.startable(setup, told) {
 		return false
 	}
 
 	w.resize(use[0])
+
+	if told {
+		w.restore(use, &setup)
+	}
 
 	grows := w.mayGrow(use[0], setup)
 
@@ -640,7 +647,11 @@ func (w *world) live() {
 		}
 	}
 
-	w.cut()
+	if w.geo.Level.HasParity() && w.rng.IntN(3) == 0 {
+		w.kill()
+	} else {
+		w.cut()
+	}
 }
 
 func (w *world) cut() {
@@ -658,7 +669,17 @@ func (w *world) cut() {
 	w.say("the power is cut: %v", w.m)
 	w.logs.end(w.m)
 	w.m.cut(w.drives)
+	w.left = nil
+	w.comeBack()
 
+	for s := range w.cells {
+		c := &w.cells[s]
+		c.acked, c.exact = c.floor, c.floor == len(c.versions)-1
+	}
+}
+
+// comeBack has drives be there, or not, that an array is started from again.
+func (w *world) comeBack() {
 	for _, d := range w.drives {
 		// Those that died come back, perhaps, as they were: with old data.
 		d.dead = d.dead && w.rng.IntN(4) == 0
@@ -667,11 +688,6 @@ func (w *world) cut() {
 	w.reviveCurrent()
 	w.loseOne()
 	w.heal()
-
-	for s := range w.cells {
-		c := &w.cells[s]
-		c.acked, c.exact = c.floor, c.floor == len(c.versions)-1
-	}
 }
 
 // heal makes sectors good whose content is nowhere else, now that what was not

@@ -157,6 +157,11 @@ func (c *Core) flushed() {
 	}
 
 	c.stages = c.cfg.Keeper.Record(c.recorder.state)
+
+	if c.cfg.CrashLog != nil {
+		c.cfg.CrashLog.Events(c.cfg.Keeper.Events())
+	}
+
 	c.nextWrites()
 }
 
@@ -254,6 +259,10 @@ func (c *Core) recordDone(written bool) {
 	}
 
 	if written {
+		if c.cfg.CrashLog != nil {
+			c.cfg.CrashLog.Recorded()
+		}
+
 		c.step(engine.SuperblocksDurable{Seq: seq})
 	}
 

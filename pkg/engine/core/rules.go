@@ -1,7 +1,7 @@
 package core
 
 // rules is a set of the rules about the order of writes.
-type rules uint8
+type rules uint16
 
 // The rules, each with the crash that its absence loses to.
 const (
@@ -26,6 +26,9 @@ const (
 	// ruleLogged: what the partial parity log needs of a row is durable before the
 	// row is changed. Else a crash leaves parity wrong that the log does not tell.
 	ruleLogged
+	// ruleNoted: what is written to a row is in the crash log before it is. Else the
+	// death of the process leaves parity wrong, and nobody knows where.
+	ruleNoted
 	ruleEnd
 )
 

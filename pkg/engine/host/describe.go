@@ -154,10 +154,15 @@ func (h *Host) tellStarted(uuid raid.UUID, r *running, cfg loop.Config) {
 		kind, what = journal.ArrayStartedDegraded, "runs degraded"
 	}
 
+	reason := fmt.Sprintf("%d of %d members in sync, event count %d",
+		len(cfg.Setup.Members)-missing, len(cfg.Setup.Members), r.first.Events)
+	if r.left != nil {
+		reason += fmt.Sprintf("; %d writes to rows were done again that an engine which died had not ended",
+			r.left.Writes())
+	}
+
 	h.cfg.Tell(journal.Event{
-		Kind: kind, Array: r.name, UUID: uuid.String(),
-		Reason: fmt.Sprintf("%d of %d members in sync, event count %d",
-			len(cfg.Setup.Members)-missing, len(cfg.Setup.Members), r.first.Events),
+		Kind: kind, Array: r.name, UUID: uuid.String(), Reason: reason,
 		Message: fmt.Sprintf("%s (%v of %d, %s) %s as %s",
 			r.name, r.first.Level, r.first.Disks, r.first.Format, what, r.loop.Device().BlockPath()),
 	})
@@ -211,6 +216,7 @@ func (h *Host) ended(uuid raid.UUID, r *running) {
 		// The next engine finds the device by its claim.
 	default:
 		_ = h.unclaim(r.loop.Device()) // gone already, or left for udev to find nothing behind
+		h.dropLog(uuid)
 
 		h.cfg.Tell(journal.Event{
 			Kind: journal.ArrayStopped, Array: r.name, UUID: uuid.String(),

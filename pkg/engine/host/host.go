@@ -23,6 +23,7 @@ import (
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/core"
+	"raid-assembler/pkg/engine/crashlog"
 	"raid-assembler/pkg/engine/loop"
 	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/engine/ublk"
@@ -44,6 +45,10 @@ type Config struct {
 	// RunDir is where the Host says which block device is which array, for
 	// udev and for its own successor.
 	RunDir string
+	// Logs is where crash logs are kept for the next engine; nil for nowhere.
+	Logs crashlog.Shelf
+	// Left is what engines that died have left.
+	Left map[raid.UUID]*crashlog.Left
 	// Tell must not block.
 	Tell func(journal.Event)
 }
@@ -73,7 +78,8 @@ type running struct {
 	notices  chan loop.Notice
 	earlier  []*running // that were being started when this was asked for, with a device of its
 	asked    []api.StartMember
-	started  chan struct{} // closed when the start has ended, well or not
+	left     *crashlog.Left // what an engine that died was writing to it, or nil
+	started  chan struct{}  // closed when the start has ended, well or not
 
 	// What follows is of the arrays of containers: set before loop is.
 	container raid.UUID // zero if there is none

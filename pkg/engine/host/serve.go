@@ -30,14 +30,14 @@ func (h *Host) Interface() varlink.Interface {
 }
 
 func (h *Host) serveList(_ context.Context, _ *varlink.Call) (any, error) {
-	return api.ListReply{Arrays: h.List()}, nil
+	return api.ListReply{Arrays: h.List(), Told: h.Told()}, nil
 }
 
 func (h *Host) serveWatch(ctx context.Context, call *varlink.Call) (any, error) {
 	for {
 		changed := h.Changed()
 
-		reply := api.ListReply{Arrays: h.List()}
+		reply := api.ListReply{Arrays: h.List(), Told: h.Told()}
 		if !call.More {
 			return reply, nil
 		}

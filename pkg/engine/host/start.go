@@ -9,6 +9,7 @@ import (
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/crashlog"
 	"raid-assembler/pkg/engine/geometry"
 	"raid-assembler/pkg/engine/loop"
 	"raid-assembler/pkg/engine/member"
@@ -109,6 +110,7 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 		default: // the array must not wait for whoever listens
 		}
 	}
+	cfg.Keep = h.keepLog(uuid)
 	cfg.Claim = h.claimFile(uuid, r.name, cfg.Setup.Level)
 	cfg.Recover = h.abandoned(ctx, uuid)
 	cfg.Turns = h.turnsOf(r)
@@ -138,6 +140,7 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 	h.mu.Unlock()
 
 	h.tellStarted(uuid, r, cfg)
+	h.forgetLeft(uuid)
 
 	go h.watch(uuid, r)
 
@@ -188,7 +191,8 @@ func (h *Host) prepare(
 		return all, loop.Config{}, err
 	}
 
-	cfg, err := h.plan(all, p, beside...)
+	r.left = h.leftOf(uuid, all[0].sb)
+	cfg, err := h.plan(all, p, r.left, beside...)
 	r.keeper = cfg.Keeper
 
 	return all, cfg, err
@@ -268,9 +272,10 @@ func (c candidate) freshness() int64 {
 func byFreshness(a, b candidate) int { return cmp.Compare(b.freshness(), a.freshness()) }
 
 // plan checks the members against each other and against what was asked, and
-// describes the array to be run. beside are the keepers of those of its container.
+// describes the array to be run. left is what an engine that died was writing to it,
+// nil if that is not known; beside are the keepers of those of its container.
 func (h *Host) plan(
-	all []candidate, p api.StartParameters, beside ...metadata.Keeper,
+	all []candidate, p api.StartParameters, left *crashlog.Left, beside ...metadata.Keeper,
 ) (loop.Config, error) {
 	best := all[0].sb
 	setup := engine.Setup{
@@ -302,7 +307,7 @@ func (h *Host) plan(
 		attachments = append(attachments, metadata.Attachment{Superblock: c.sb, Source: c.dev.Source()})
 	}
 
-	if err := complete(&setup, best, p); err != nil {
+	if err := complete(&setup, best, p, left != nil); err != nil {
 		return cfg, err
 	}
 
@@ -329,15 +334,22 @@ func (h *Host) plan(
 
 	cfg.Setup = setup
 
-	return enlarge(all, cfg, g, p)
+	resynced, err := restore(all, &cfg, left)
+	if err != nil {
+		return cfg, err
+	}
+
+	return enlarge(all, cfg, g, p, resynced)
 }
 
 // enlarge has the array use more of each member, if that was asked for. Until it is
 // known that it can, nothing is written: the logs of one that grows are emptied, and
 // would be missed by whoever starts it as it is.
-func enlarge(all []candidate, cfg loop.Config, g raid.Geometry, p api.StartParameters) (loop.Config, error) {
+func enlarge(
+	all []candidate, cfg loop.Config, g raid.Geometry, p api.StartParameters, resynced raid.Sectors,
+) (loop.Config, error) {
 	if p.GrowTo == nil {
-		err := closeHole(all, &cfg, p)
+		err := closeHole(all, &cfg, p, resynced)
 
 		return cfg, err
 	}
@@ -347,7 +359,7 @@ func enlarge(all []candidate, cfg loop.Config, g raid.Geometry, p api.StartParam
 		return cfg, err
 	}
 
-	if err := closeHole(all, &cfg, p); err != nil {
+	if err := closeHole(all, &cfg, p, resynced); err != nil {
 		return cfg, err
 	}
 
@@ -538,12 +550,12 @@ func grown(cfg loop.Config, g raid.Geometry) (loop.Config, error) {
 }
 
 // complete checks that enough is there, and settles what can be settled then.
-func complete(setup *engine.Setup, best *metadata.Superblock, p api.StartParameters) error {
+func complete(setup *engine.Setup, best *metadata.Superblock, p api.StartParameters, told bool) error {
 	if err := succeed(setup, p.Degraded); err != nil {
 		return err
 	}
 
-	if err := startable(*setup, best, p); err != nil {
+	if err := startable(*setup, best, p, told); err != nil {
 		return err
 	}
 
@@ -557,7 +569,7 @@ func complete(setup *engine.Setup, best *metadata.Superblock, p api.StartParamet
 func notInSync(m engine.Member) bool { return m.State != raid.InSync }
 
 // startable says why an array cannot be started from what is there, if so.
-func startable(setup engine.Setup, best *metadata.Superblock, p api.StartParameters) error {
+func startable(setup engine.Setup, best *metadata.Superblock, p api.StartParameters, told bool) error {
 	absent, recovering := 0, 0
 
 	for _, m := range setup.Members {
@@ -582,7 +594,7 @@ func startable(setup engine.Setup, best *metadata.Superblock, p api.StartParamet
 	case absent > 0 && !p.Degraded:
 		return fmt.Errorf("%d of %d members are missing, and a degraded start was not asked for: %w",
 			absent, best.Disks, ErrRefused)
-	case lost > 0 && best.Level.HasParity() && !best.Clean() && best.PPL == nil && !p.AcceptLoss:
+	case lost > 0 && best.Level.HasParity() && !best.Clean() && best.PPL == nil && !told && !p.AcceptLoss:
 		return fmt.Errorf("dirty and degraded: the parity that the missing data would be computed from cannot be "+
 			"trusted; bring the missing member back, or accept the loss with raid-assembler assemble --accept-loss: %w",
 			ErrRefused)

@@ -332,7 +332,7 @@ func TestStartable(t *testing.T) {
 		}
 
 		t.Run(fmt.Sprintf("%v %s dirty=%v", tt.level, tt.members, tt.dirty), func(t *testing.T) {
-			checkRefused(t, startable(setup, best, api.StartParameters{Degraded: tt.degraded}), tt.want)
+			checkRefused(t, startable(setup, best, api.StartParameters{Degraded: tt.degraded}, false), tt.want)
 		})
 	}
 }
@@ -419,7 +419,7 @@ func TestPlan(t *testing.T) {
 	h := New(Config{})
 	all := candidates()
 
-	cfg, err := h.plan(all, api.StartParameters{})
+	cfg, err := h.plan(all, api.StartParameters{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -439,7 +439,7 @@ func TestPlan(t *testing.T) {
 	}
 
 	all[3].format = format{name: "imsm"}
-	_, err = h.plan(all, api.StartParameters{})
+	_, err = h.plan(all, api.StartParameters{}, nil)
 	checkRefused(t, err, "metadata and /dev/sdd has")
 }
 
@@ -474,7 +474,7 @@ func TestPlanBlocks(t *testing.T) {
 			all[1].dev.Block = 4096
 			tt.change(all)
 
-			cfg, err := New(Config{}).plan(all, api.StartParameters{})
+			cfg, err := New(Config{}).plan(all, api.StartParameters{}, nil)
 			checkRefused(t, err, tt.want)
 
 			if err == nil && (cfg.Setup.Size != tt.size || cfg.Setup.Resynced != tt.from || cfg.Block != 4096) {
@@ -528,7 +528,7 @@ func TestGrown(t *testing.T) {
 
 			tt.change(all)
 
-			cfg, err := New(Config{}).plan(all, api.StartParameters{GrowTo: &tt.bytes})
+			cfg, err := New(Config{}).plan(all, api.StartParameters{GrowTo: &tt.bytes}, nil)
 			checkRefused(t, err, tt.want)
 
 			size := raid.Sectors(3 * testSize / testChunk * testChunk)
@@ -568,7 +568,7 @@ func TestAcceptLoss(t *testing.T) {
 
 			tt.change(all)
 
-			cfg, err := New(Config{}).plan(all, api.StartParameters{AcceptLoss: tt.accept})
+			cfg, err := New(Config{}).plan(all, api.StartParameters{AcceptLoss: tt.accept}, nil)
 			checkRefused(t, err, tt.want)
 
 			if err == nil && cfg.Setup.Resynced != tt.from {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -97,6 +98,9 @@ type Config struct {
 	Recover ublk.DeviceID
 	// Claim is called before the kernel announces the device.
 	Claim func(id ublk.DeviceID) error
+	// Keep is given memory that tells the next engine what this one was writing when
+	// it died; nil if nobody is to know.
+	Keep func(*os.File) error
 	// Turns is asked before anything is synced; nil if no device is shared.
 	Turns core.Turns
 	// Container is what the metadata is of; nil if that is of this array alone.

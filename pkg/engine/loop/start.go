@@ -10,7 +10,9 @@ import (
 
 	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/core"
+	"raid-assembler/pkg/engine/crashlog"
 	"raid-assembler/pkg/engine/member"
+	"raid-assembler/pkg/engine/stripe"
 	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/engine/uring"
 	"raid-assembler/pkg/metadata"
@@ -49,21 +51,19 @@ func Start(ctx context.Context, cfg Config) (*Loop, error) {
 // prepare allocates all that the I/O path will use.
 func (l *Loop) prepare() error {
 	scratchPieces := max(pieces, len(l.cfg.Setup.Members)+2)
+	cfg := core.Config{
+		Geometry: l.cfg.Geometry, Setup: l.cfg.Setup, Chunk: l.cfg.Chunk, Keeper: l.cfg.Keeper, Depth: Depth,
+		Notify: l.notice, Turns: l.cfg.Turns,
+	}
 
-	arena, err := uring.NewArena(uring.ArenaConfig{
-		// Everything twice: the spares are touched only when a member does not answer.
-		Size: 2*(Depth*MaxIO+scratchPieces*pieceSize+recordOps*recordSize+
-			len(l.cfg.Setup.Members)*logMax) + 1<<16,
-	})
+	// Everything twice: the spares are touched only when a member does not answer.
+	arena, err := l.newArena(&cfg, 2*(Depth*MaxIO+scratchPieces*pieceSize+recordOps*recordSize+
+		len(l.cfg.Setup.Members)*logMax)+1<<16)
 	if err != nil {
 		return err
 	}
 
 	l.arena = arena
-	cfg := core.Config{
-		Geometry: l.cfg.Geometry, Setup: l.cfg.Setup, Chunk: l.cfg.Chunk, Keeper: l.cfg.Keeper, Depth: Depth,
-		Notify: l.notice, Turns: l.cfg.Turns,
-	}
 
 	for _, d := range l.cfg.Devices {
 		l.disks[d.ID] = d.Member
@@ -114,6 +114,44 @@ func (l *Loop) prepare() error {
 	l.wake, err = uring.NewWake()
 
 	return err
+}
+
+// newArena returns the memory of an array. Where there is parity it outlives the
+// process, and begins with the crash log.
+func (l *Loop) newArena(cfg *core.Config, size int) (*uring.Arena, error) {
+	if l.cfg.Keep == nil || !cfg.Setup.Level.HasParity() {
+		return uring.NewArena(uring.ArenaConfig{Size: size})
+	}
+
+	writes, slots := stripe.Writes(Depth), len(cfg.Setup.Members)
+	head := crashlog.Size(writes, slots)
+
+	file, err := uring.SharedMemory("raid-engine", size+head+1<<16)
+	if err != nil {
+		return nil, err
+	}
+
+	defer func() { _ = file.Close() }() // the memory is mapped by then
+
+	arena, err := uring.NewArena(uring.ArenaConfig{Size: size + head + 1<<16, File: file})
+	if err != nil {
+		return nil, err
+	}
+
+	block, err := arena.Block(head)
+	if err == nil {
+		cfg.CrashLog, err = crashlog.New(block, writes, slots, arena.Offset)
+	}
+
+	if err == nil {
+		err = l.cfg.Keep(file)
+	}
+
+	if err != nil {
+		return nil, errors.Join(err, arena.Close())
+	}
+
+	return arena, nil
 }
 
 // logMax is the most of a partial parity log that is used at a time, as md has

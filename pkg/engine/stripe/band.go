@@ -74,6 +74,7 @@ type band struct {
 
 	holds    *partialLog // that is kept until b has ended
 	unlogged bool        // it changes rows that logs would be for, if redundancy was right
+	noted    bool        // in the crash log
 
 	bufs [][]byte   // scratch, by slot; nil where none is held
 	ios  []transfer // by place
@@ -234,6 +235,11 @@ func (p *Path) done(b *band, ok bool) {
 	j.failed = j.failed || !ok
 	j.bands--
 	p.logReleased(b)
+
+	if b.noted {
+		p.crash.End(int(b.id))
+		b.noted = false
+	}
 
 	for slot := range p.disks {
 		if b.bufs[slot] != nil {

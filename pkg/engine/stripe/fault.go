@@ -142,6 +142,7 @@ func (p *Path) giveUp(m *Member, slot raid.Slot, t *transfer) {
 	m.State = raid.Faulty
 	p.review()
 	p.failures = append(p.failures, Failure{Device: m.Device, Slot: slot, Op: t.op, Sector: t.at})
+	p.trust()
 
 	// What is under way is to find what the array finds as soon as it is told.
 	if slot == p.heir && m != &p.successor && p.successor.Full && p.successor.working() {
@@ -163,6 +164,7 @@ func (p *Path) addBad(m *Member, slot raid.Slot, lo, hi raid.Sectors) bool {
 	p.badBlocks = append(p.badBlocks, BadBlock{
 		Device: m.Device, Slot: slot, Range: raid.Range{From: lo, To: hi},
 	})
+	p.trust()
 
 	return true
 }

@@ -36,6 +36,10 @@ func (p *Path) Move(old, to []byte) {
 	}
 
 	rebase(&p.zeros, old, to)
+
+	if p.crash != nil {
+		p.crash.Move(old, to)
+	}
 }
 
 // rebase has part, if it is in old, be the same part of to.

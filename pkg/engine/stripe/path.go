@@ -41,6 +41,7 @@ package stripe
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"raid-assembler/pkg/engine/geometry"
 	"raid-assembler/pkg/engine/parity"
@@ -92,6 +93,9 @@ type Path struct {
 	views [][]byte // a row's data by exponent, while something is computed
 	parts [][]byte // those of views that are summed, or pieces of them
 	fresh [][]byte // what is written, by slot
+	noted [][]byte // likewise, for the crash log; nil where nothing is
+
+	crash CrashLog
 
 	unsent    []Transfer
 	results   []Result
@@ -139,13 +143,15 @@ func New(cfg Config) (*Path, error) {
 		successor: Member{Device: -1, State: raid.Missing},
 		clients:   make([]client, cfg.Depth),
 		jobs:      make([]job, jobs),
-		bands:     make([]band, cfg.Depth*bandsPerRequest),
+		bands:     make([]band, Writes(cfg.Depth)),
 		scratch:   append([][]byte(nil), cfg.Scratch[:usable]...),
 		zeros:     cfg.Scratch[usable],
 		total:     usable,
 		reading:   make([]int32, cfg.Disks),
 		parts:     make([][]byte, 0, cfg.Disks),
 		fresh:     make([][]byte, cfg.Disks),
+		noted:     make([][]byte, cfg.Disks),
+		crash:     cfg.CrashLog,
 		results:   make([]Result, 0, cfg.Depth),
 		failures:  make([]Failure, 0, cfg.Disks+1),
 		badBlocks: make([]BadBlock, 0, badRoom),
@@ -171,6 +177,7 @@ func New(cfg Config) (*Path, error) {
 	}
 
 	p.review()
+	p.trust()
 
 	if p.level.HasParity() {
 		p.rows = p.rowsOf()
@@ -267,13 +274,33 @@ func (p *Path) SetResynced(upTo raid.Sectors) {
 	}
 
 	p.resynced = upTo
+	p.trust()
 }
+
+// trust tells the crash log whether redundancy is right but for what it has: not
+// while a member has missed something, be it a write that has ended, and this is not
+// recorded.
+func (p *Path) trust() {
+	if p.crash == nil {
+		return
+	}
+
+	missed := slices.ContainsFunc(p.badBlocks, func(b BadBlock) bool { return !b.Cleared })
+	p.crash.Trust(p.resynced == raid.MaxSectors && p.failuresRecorded() && !missed)
+}
+
+// Writes is the number of writes to rows that there may be at a time, of a path
+// for so many requests.
+func Writes(depth int) int { return depth * bandsPerRequest }
 
 // SetRecorded says whether it is on the members' disks who of them has failed. While
 // it is not, no rows are changed for which there are partial parity logs: after a
 // crash the one that failed is back, with parity that it was not written and a log
 // that does not tell.
-func (p *Path) SetRecorded(recorded bool) { p.recorded = recorded }
+func (p *Path) SetRecorded(recorded bool) {
+	p.recorded = recorded
+	p.trust()
+}
 
 // SetBroken says that it never will be. What waits for it fails.
 func (p *Path) SetBroken() { p.broken = true }

@@ -130,7 +130,7 @@ func (p *Path) slabDone(j *job) {
 	case p.fills():
 		p.target().Recovered = s.slab.To
 	case s.slab.Action == raid.Resync:
-		p.resynced = s.slab.To
+		p.SetResynced(s.slab.To)
 	}
 }
 

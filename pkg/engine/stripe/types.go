@@ -145,6 +145,22 @@ func (m *Member) even(at, n raid.Sectors) raid.Sectors {
 	}
 }
 
+// CrashLog remembers what is being written to rows with parity, for whoever comes
+// after a process that has died: a row of which only a part was written is made
+// right by writing all of it again.
+type CrashLog interface {
+	// Begin is called before a write to rows is handed out, with its number, which
+	// is below [Writes]; with the component sectors that it is for, and with
+	// what each slot is to hold there, nil where that stays as it is.
+	Begin(id int, at raid.Range, data [][]byte)
+	// End is called when all of it has ended, before the memory is used anew.
+	End(id int)
+	// Move says that what is in old is in to now, and that old is used anew.
+	Move(old, to []byte)
+	// Trust says whether redundancy is right but for what is being written.
+	Trust(trusted bool)
+}
+
 // Config sizes a Path.
 type Config struct {
 	Geometry *geometry.Map
@@ -163,8 +179,9 @@ type Config struct {
 	// Logs is memory for the partial parity logs of a RAID5, by slot, or nil if
 	// it has none: as much as a log holds, and 8 KiB or more.
 	Logs       [][]byte
-	Signature  uint32 // of the logs
-	Generation uint64 // no log on a member has a higher one
+	Signature  uint32   // of the logs
+	Generation uint64   // no log on a member has a higher one
+	CrashLog   CrashLog // nil if nobody comes after
 }
 
 // ErrConfig says that a Path cannot be made as asked.

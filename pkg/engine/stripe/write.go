@@ -283,19 +283,30 @@ func (p *Path) writeRow(b *band) {
 // Preconditions: renew was called for b, and for no other since.
 func (p *Path) storeRow(b *band) {
 	r := p.rowOf(b.row)
+	all := b.written | b.parities | b.lost&r.data&b.have
 
-	for set := b.written | b.parities | b.lost&r.data&b.have; set != 0; set = set.rest() {
+	for set := all; set != 0; set = set.rest() {
 		slot := set.first()
-		tr := Transfer{Op: Write, Sector: b.lo, Sectors: b.sectors(), FUA: b.job.fua}
 
 		if b.written.has(slot) {
-			tr.Data = p.fresh[slot]
+			p.noted[slot] = p.fresh[slot]
 		} else {
-			tr.Data = b.buf(slot)
+			p.noted[slot] = b.buf(slot)
 		}
-
-		p.store(b, slot, tr)
 	}
+
+	if b.noted = p.crash != nil; b.noted {
+		p.crash.Begin(int(b.id), raid.Range{From: b.lo, To: b.hi}, p.noted)
+	}
+
+	for set := all; set != 0; set = set.rest() {
+		slot := set.first()
+		p.store(b, slot, Transfer{
+			Op: Write, Sector: b.lo, Sectors: b.sectors(), FUA: b.job.fua, Data: p.noted[slot],
+		})
+	}
+
+	clear(p.noted)
 
 	if b.pending == 0 {
 		p.done(b, false)

@@ -48,6 +48,20 @@ func NewArena(cfg ArenaConfig) (*Arena, error) {
 	return &Arena{mem: mem}, nil
 }
 
+// SharedMemory returns memory that others can be given, as a file without a name: size bytes of zeroes, which take
+// room when they are used.
+func SharedMemory(name string, size int) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("uring: shared memory: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	if err := file.Truncate(int64(size)); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
 // Block returns a block of n bytes that begins on a page of its own. Without a file behind the arena it is zero.
 // Returns an error wrapping [ErrArenaFull] if the room that is left is too small.
 func (a *Arena) Block(n int) ([]byte, error) {
@@ -77,7 +91,7 @@ func (a *Arena) Pages() int { return len(a.mem) / os.Getpagesize() }
 // none of the arena's.
 func (a *Arena) Page(buf []byte) (number int, page []byte) {
 	size := os.Getpagesize()
-	at := a.offset(buf)
+	at := a.Offset(buf)
 	if at < 0 || at%size+len(buf) > size {
 		return 0, nil
 	}
@@ -88,7 +102,7 @@ func (a *Arena) Page(buf []byte) (number int, page []byte) {
 // Holder returns the number of the block that buf is a part of, counted from the first that was handed out, and all
 // pages of the block; nil if there is no such block.
 func (a *Arena) Holder(buf []byte) (number int, block []byte) {
-	at := a.offset(buf)
+	at := a.Offset(buf)
 	next, _ := slices.BinarySearch(a.blocks, at+1)
 	if at < 0 || next == 0 {
 		return 0, nil
@@ -103,8 +117,8 @@ func (a *Arena) Holder(buf []byte) (number int, block []byte) {
 	return next - 1, a.mem[from:to:to]
 }
 
-// offset returns where in the arena buf begins, or -1 if it is empty or not there.
-func (a *Arena) offset(buf []byte) int {
+// Offset returns where in the arena buf begins, or -1 if it is empty or not there.
+func (a *Arena) Offset(buf []byte) int {
 	at := uintptr(unsafe.Pointer(unsafe.SliceData(buf))) - uintptr(unsafe.Pointer(unsafe.SliceData(a.mem)))
 	if len(buf) == 0 || at >= uintptr(len(a.mem)) {
 		return -1

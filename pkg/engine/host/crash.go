@@ -1,0 +1,69 @@
+package host
+
+import (
+	"os"
+	"slices"
+
+	"raid-assembler/pkg/engine/crashlog"
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/raid"
+)
+
+// leftOf returns what an engine that died was writing to an array that has a
+// superblock, or nil if nobody knows, or the array was stopped since.
+func (h *Host) leftOf(uuid raid.UUID, best *metadata.Superblock) *crashlog.Left {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if l := h.cfg.Left[uuid]; l != nil && !best.Clean() && l.Tells(best.Events) {
+		return l
+	}
+
+	return nil
+}
+
+// forgetLeft gives up what an engine that died has left of an array that runs again.
+func (h *Host) forgetLeft(uuid raid.UUID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if l := h.cfg.Left[uuid]; l != nil {
+		delete(h.cfg.Left, uuid)
+		_ = l.Close() // of what was only read
+	}
+}
+
+// Told returns the arrays that do not run, and of which it is known what an engine
+// that died was writing to them.
+func (h *Host) Told() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	told := []string{}
+
+	for uuid, l := range h.cfg.Left {
+		if l.Trusted() {
+			told = append(told, uuid.String())
+		}
+	}
+
+	slices.Sort(told)
+
+	return told
+}
+
+// keepLog returns what has the crash log of an array be kept; nil if nobody does.
+func (h *Host) keepLog(uuid raid.UUID) func(*os.File) error {
+	if h.cfg.Logs == nil {
+		return nil
+	}
+
+	return func(f *os.File) error { return h.cfg.Logs.Keep(uuid.String(), f) }
+}
+
+// dropLog gives up the crash log of an array that was stopped.
+func (h *Host) dropLog(uuid raid.UUID) {
+	if h.cfg.Logs != nil {
+		_ = h.cfg.Logs.Drop(uuid.String()) // it tells of superblocks that are no more
+	}
+}
