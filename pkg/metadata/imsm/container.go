@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"sync"
 
 	"raid-assembler/pkg/metadata"
@@ -480,7 +481,7 @@ func (c *container) build() {
 	order.PutUint32(mpb[offLogSize:], uint32(len(mpb)-size))
 	order.PutUint32(mpb[offSize:], uint32(len(mpb)))
 	mpb[offDiskCount], mpb[offVolCount] = uint8(len(c.table)), uint8(len(c.volumes))
-	putMark(mpb, len(mpb) > c.block)
+	putMark(mpb, len(mpb) > c.block || slices.ContainsFunc(c.volumes, (*volume).migrates))
 	order.PutUint32(mpb[offSum:], sum(mpb))
 
 	whole := recordBlocks(len(mpb), c.block) * c.block

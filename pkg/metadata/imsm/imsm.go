@@ -277,7 +277,8 @@ func sum(mpb []byte) uint32 {
 }
 
 // The mark is in what the format leaves free: 12 bytes of a record that is longer
-// than a block, and may be torn. The checksum of the format is a sum, and does not
+// than a block, and may be torn, or says how far a sync came, which not everybody
+// says only once it is so. The checksum of the format is a sum, and does not
 // tell a flag in one slot from the same in another. Whoever else writes the record
 // leaves a mark of an older generation, which says nothing.
 const (
@@ -303,7 +304,7 @@ func marked(mpb []byte) bool {
 }
 
 // putMark gives a record its mark, or takes it away, unless the place is another's.
-func putMark(mpb []byte, long bool) {
+func putMark(mpb []byte, needed bool) {
 	mark := mpb[offMark:headSize]
 	if order.Uint32(mark) != markMagic && string(mark) != markRoom {
 		return
@@ -311,7 +312,7 @@ func putMark(mpb []byte, long bool) {
 
 	clear(mark)
 
-	if long {
+	if needed {
 		order.PutUint32(mpb[offMark:], markMagic)
 		order.PutUint32(mpb[offMarkOf:], order.Uint32(mpb[offGeneration:]))
 		order.PutUint32(mpb[offMarkSum:], markOf(mpb))

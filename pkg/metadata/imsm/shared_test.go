@@ -286,8 +286,8 @@ func rebuildByMdadm(mpb []byte) []byte {
 	return append(mpb, source...)
 }
 
-// TestContinues: a rebuild that mdadm began goes on from where it was, for whichever
-// unit its writer meant.
+// TestContinues: a rebuild that mdadm began is one, and begins anew; what we say of how
+// far it came is so, for whichever unit is meant.
 func TestContinues(t *testing.T) {
 	all := blanks(2, 512)
 	array := makeArray(t, all, metadata.NewArray{Name: "a", Geometry: raid.Geometry{Level: raid.Level1, Disks: 2}, AssumeClean: true})
@@ -296,9 +296,7 @@ func TestContinues(t *testing.T) {
 		rewrite(t, &all[i], rebuildByMdadm)
 	}
 
-	const done = 3 * 256 // mdadm means twice as much
-
-	for i, want := range []raid.Sectors{raid.MaxSectors, done} {
+	for i, want := range []raid.Sectors{raid.MaxSectors, 0} {
 		if sb := probe(t, &all[i]); sb.RecoveryOffset != want || sb.Unsupported != "" || !sb.Clean() {
 			t.Errorf("device %d: %+v", i, sb)
 		}
@@ -308,6 +306,11 @@ func TestContinues(t *testing.T) {
 	members := inSync(0, 1)
 	members[1] = metadata.MemberRecord{State: raid.Recovering, Slot: 1, Recovered: 5 * 512}
 	apply(all, k.Record(state(raid.MaxSectors, members)))
+
+	const done = 5 * 256 // mdadm means twice as much
+	if sb := probe(t, &all[1]); sb.RecoveryOffset != done {
+		t.Errorf("recovered to %d, want %d", sb.RecoveryOffset, done)
+	}
 
 	r := probe(t, &all[0]).Raw.(*Raw)
 	if v := r.Volumes[0]; v.Migrating != 1 || v.Migration != migrationRebuild || v.Unit != 5 || v.Dirty != 0 ||

@@ -289,7 +289,9 @@ func (r *Raw) protect(sb *metadata.Superblock, v *Volume, why *[]string) raid.Se
 	return max(end, at+size)
 }
 
-// progress sets what is in sync.
+// progress sets what is in sync. How far a sync came counts only if we said so:
+// mdmon notes it before what was written is out of the caches of disks, which lose
+// that with the power.
 func (r *Raw) progress(sb *metadata.Superblock, v *Volume) {
 	if !sb.Level.HasRedundancy() {
 		return
@@ -301,7 +303,10 @@ func (r *Raw) progress(sb *metadata.Superblock, v *Volume) {
 	case v.Dirty&volDirty != 0:
 		sb.ResyncOffset = 0
 	case v.Migrating != 0 && (v.Migration == migrationInit || repair):
-		sb.ResyncOffset = v.Maps[0].resyncPace(sb.Level).done(v.Unit, sb.Size)
+		sb.ResyncOffset = 0
+		if marked(r.mpb) {
+			sb.ResyncOffset = v.Maps[0].resyncPace(sb.Level).done(v.Unit, sb.Size)
+		}
 	case v.current().State == stateUninitialized:
 		sb.ResyncOffset = 0
 	}
@@ -317,7 +322,7 @@ func (r *Raw) progress(sb *metadata.Superblock, v *Volume) {
 
 	sb.RecoveryOffset = 0
 
-	if v.Migrating != 0 && v.Migration == migrationRebuild && r.filled(v) == 1 {
+	if v.Migrating != 0 && v.Migration == migrationRebuild && r.filled(v) == 1 && marked(r.mpb) {
 		sb.RecoveryOffset = v.Maps[1].rebuildPace(sb.Level).done(v.Unit, sb.Size)
 	}
 }
