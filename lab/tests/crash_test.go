@@ -32,6 +32,16 @@ func TestKilledDegraded(t *testing.T) {
 	f.eachOf(short, `set -- $D
 for d in ${@:1:$L}; do raid-assembler fail $A $d >/dev/null; raid-assembler remove $A $d >/dev/null; done`)
 
+	// On slow disks hardly ever nothing is under way.
+	throttle := func(speed lab.Speed) {
+		for _, k := range f.kinds {
+			for _, d := range f.disks[k.name] {
+				d.MustThrottle(speed)
+			}
+		}
+	}
+	throttle(lab.Speed{IOPS: 100})
+
 	var loads []*lab.Job
 	for i, k := range f.kinds {
 		loads = append(loads, f.MustGo(fmt.Sprintf("exercise run -model /dev/shm/%[1]s.model -mix random -for %[2]ds "+
@@ -43,6 +53,8 @@ for d in ${@:1:$L}; do raid-assembler fail $A $d >/dev/null; raid-assembler remo
 		time.Sleep(rand.N(1500 * time.Millisecond))
 		f.MustShell("pkill -9 -f '^raid-engine .*serve'")
 	}
+
+	throttle(lab.Speed{})
 
 	for _, load := range loads {
 		load.MustWait(patience)
