@@ -92,6 +92,10 @@ func (w *world) kill() {
 	}
 
 	w.comeBack()
+
+	if w.m.powerless {
+		w.forgetUnflushed()
+	}
 }
 
 // restore does again what a process that was killed was writing. Then parity is right,

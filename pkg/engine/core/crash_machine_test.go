@@ -38,7 +38,10 @@ type machine struct {
 
 	chunk raid.Sectors // that a bit of the bitmap is to stand for, once nothing is written; 0: as it is
 
-	hangs    hangs
+	hangs hangs
+	// powerless is that a drive was without, and is not known on disk to have failed.
+	powerless bool
+
 	hurt     bool                 // something that goes on has met a sector that cannot be read
 	recorded map[*drive]bool      // that it failed
 	failed   map[*drive]bool      // and the array was not broken by that

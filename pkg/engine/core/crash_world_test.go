@@ -671,7 +671,11 @@ func (w *world) cut() {
 	w.m.cut(w.drives)
 	w.left = nil
 	w.comeBack()
+	w.forgetUnflushed()
+}
 
+// forgetUnflushed has what was acknowledged and not flushed be there, or not.
+func (w *world) forgetUnflushed() {
 	for s := range w.cells {
 		c := &w.cells[s]
 		c.acked, c.exact = c.floor, c.floor == len(c.versions)-1
@@ -1018,6 +1022,7 @@ func (w *world) remove() {
 		d.dead = false
 		d.repair()
 		d.cut(w.rng, []int{0, 50, 100}[w.rng.IntN(3)]) // it had no power for a while
+		w.m.powerless = w.m.powerless || !w.m.recorded[d]
 
 		w.saw("remove")
 		w.say("device %d, drive %d, is removed", id, d.name)
