@@ -133,7 +133,9 @@ type Loop struct {
 	wakeMu     sync.Mutex
 	wakeClosed bool // by wakeMu
 
-	frozen  bool // being handed over: what comes is for the next engine
+	frozen  bool      // being handed over: what comes is for the next engine
+	quiet   time.Time // since when nothing has come, if so
+	now     time.Time // when the thread woke up
 	ticking [2]bool
 	leaving bool // the wake is not to be armed again
 	asleep  bool // and it has completed
@@ -228,7 +230,7 @@ func (l *Loop) Stop(ctx context.Context) error {
 // finished, those that come wait in the kernel for the next engine, and the
 // superblocks say clean.
 func (l *Loop) HandOver(ctx context.Context) error {
-	if err := l.Do(func() { l.frozen = true; l.core.Close() }); err != nil {
+	if err := l.Do(func() { l.frozen, l.quiet = true, l.now; l.core.Close() }); err != nil {
 		return err
 	}
 
@@ -292,11 +294,11 @@ func (l *Loop) serve() error {
 			return err
 		}
 
-		now := time.Now()
-		l.core.SetTime(now)
+		l.now = time.Now()
+		l.core.SetTime(l.now)
 
-		if now.Sub(yielded) >= yieldEvery {
-			yielded = now
+		if l.now.Sub(yielded) >= yieldEvery {
+			yielded = l.now
 
 			runtime.Gosched()
 		}
@@ -329,7 +331,7 @@ func (l *Loop) serve() error {
 // finished reports whether the thread may end, and sees to it that it soon
 // may when the array has stopped.
 func (l *Loop) finished() bool {
-	if !l.core.Stopped() || (!l.queue.Stopped() && !l.frozen) {
+	if !l.core.Stopped() || (!l.queue.Stopped() && !l.abandonable()) {
 		return false
 	}
 
@@ -342,13 +344,36 @@ func (l *Loop) finished() bool {
 	return l.asleep
 }
 
+// quietMin is how long nothing is to come before a device is left to the next engine.
+const quietMin = 100 * time.Millisecond
+
+// abandonable reports whether the device may be left without a server. A request that
+// the kernel is just about to give to the thread, as this ends, is lost on 6.12: the
+// driver waits for its end for ever, and the device can neither be taken over nor be
+// stopped. There is no such request when nothing comes any more, which is so in a
+// while, since none is answered.
+func (l *Loop) abandonable() bool {
+	if !l.frozen {
+		return false
+	}
+
+	left := quietMin - l.now.Sub(l.quiet)
+	if left > 0 {
+		l.armTick(1, left)
+	}
+
+	return left <= 0
+}
+
 func (l *Loop) tearDown() error {
 	var errs []error
 
 	if l.frozen && !l.queue.Stopped() {
-		// The queue's commands end with the ring, and the device finds itself
-		// without a server, which is what handing over means.
-		return l.ring.Close()
+		// The queue's commands end with the thread, and the device finds itself
+		// without a server, which is what handing over means. The ring is left to
+		// the end of the process: closed, it would be ended by another thread while
+		// this one takes what the kernel has for it.
+		return nil
 	}
 
 	errs = append(errs, l.queue.Close(), l.ring.Close(), l.closeWake())

@@ -11,6 +11,8 @@ import (
 // arrived takes a request from the queue.
 func (l *Loop) arrived(req ublk.Request) error {
 	if l.frozen {
+		l.quiet = l.now
+
 		return nil
 	}
 
