@@ -12,9 +12,9 @@ import (
 )
 
 // closeHole makes the parity of a RAID5 that was not stopped right by its
-// partial parity logs, and says in cfg that it is. Below resynced it is already. Returns an error wrapping
-// [ErrRefused], with nothing written, if the logs do not tell and the array is
-// degraded.
+// partial parity logs, and says in cfg that it is. Below resynced it is already.
+// Returns an error wrapping [ErrRefused], with nothing written, if the logs do not
+// tell and the array is degraded.
 func closeHole(all []candidate, cfg *loop.Config, p api.StartParameters, resynced raid.Sectors) error {
 	best := all[0].sb
 	if best.Level != raid.Level5 || best.PPL == nil {
@@ -23,9 +23,8 @@ func closeHole(all []candidate, cfg *loop.Config, p api.StartParameters, resynce
 
 	hole := core.Hole{
 		Geometry: cfg.Geometry, Setup: &cfg.Setup, Resynced: resynced,
-		AcceptLoss: p.AcceptLoss, Growing: p.GrowTo != nil,
+		AcceptLoss: p.AcceptLoss, Growing: p.GrowTo != nil, Devices: logged(all),
 	}
-	hole.Devices = logged(all)
 
 	err := hole.Close()
 	if errors.Is(err, core.ErrUntold) {

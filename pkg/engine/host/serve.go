@@ -30,14 +30,17 @@ func (h *Host) Interface() varlink.Interface {
 }
 
 func (h *Host) serveList(_ context.Context, _ *varlink.Call) (any, error) {
-	return api.ListReply{Arrays: h.List(), Told: h.Told()}, nil
+	return h.reply(), nil
 }
+
+// reply is what List and Watch answer.
+func (h *Host) reply() api.ListReply { return api.ListReply{Arrays: h.List(), Told: h.Told()} }
 
 func (h *Host) serveWatch(ctx context.Context, call *varlink.Call) (any, error) {
 	for {
 		changed := h.Changed()
 
-		reply := api.ListReply{Arrays: h.List(), Told: h.Told()}
+		reply := h.reply()
 		if !call.More {
 			return reply, nil
 		}
