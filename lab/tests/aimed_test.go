@@ -37,11 +37,9 @@ func (f *fleet) superOf(d *lab.GuestDisk) super {
 
 // held is an array in the middle of whose next record the power is to be cut.
 type held struct {
-	name   string
-	disks  []*lab.GuestDisk // that get the record
-	of     func(super) any  // what the record changes
-	skip   int              // records before it
-	within bool             // one of them
+	name  string
+	disks []*lab.GuestDisk // that get the record
+	of    func(super) any  // what the record changes
 }
 
 // differ reports whether a record is on some of the disks but not on all.
@@ -60,7 +58,7 @@ func (f *fleet) hold(what string, all []*held, trigger func()) {
 
 	for _, h := range all {
 		for _, d := range h.disks[1:] {
-			d.MustThrottle(lab.Speed{IOPS: 4})
+			d.MustThrottle(lab.Speed{IOPS: 24})
 		}
 	}
 
@@ -72,14 +70,7 @@ func (f *fleet) hold(what string, all []*held, trigger func()) {
 		}
 
 		all = slices.DeleteFunc(all, func(h *held) bool {
-			before := h.within
-			h.within = f.differ(h)
-
-			if h.skip > 0 && before && !h.within {
-				h.skip--
-			}
-
-			if h.skip > 0 || !h.within {
+			if !f.differ(h) {
 				return false
 			}
 
