@@ -49,6 +49,7 @@ const (
 	formatKind   = "Format"
 	arrayKind    = "Array"
 	domainKind   = "Domain"
+	alertsKind   = "Alerts"
 )
 
 // Fault is something that is wrong with the configuration.
@@ -145,6 +146,32 @@ func (c *Config) foreign(host, hostname string) bool {
 	return !slices.ContainsFunc(c.list(Section{Kind: assemblyKind}, "Host"), func(own string) bool {
 		return strings.EqualFold(own, host)
 	})
+}
+
+// Alerts are how an administrator is told of what there is to see to.
+type Alerts struct {
+	Program string        // that is run; empty for none
+	Repeat  time.Duration // between two runs for the same
+}
+
+// repeatUsual is how often an administrator is told of the same, if nothing else is
+// said.
+const repeatUsual = 24 * time.Hour
+
+// Alerts returns how an administrator is told.
+func (c *Config) Alerts() Alerts {
+	section := Section{Kind: alertsKind}
+	alerts := Alerts{Repeat: repeatUsual}
+
+	if s, ok := c.get(section, "Program"); ok {
+		alerts.Program = s.Value
+	}
+
+	if s, ok := c.get(section, "Repeat"); ok {
+		alerts.Repeat, _ = parseSpan(s.Value) // it was checked when it was read
+	}
+
+	return alerts
 }
 
 // Disk is what is known of a disk that may be in a domain.

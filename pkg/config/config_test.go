@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 		{"unknown key", "[Assembly]\n\nDeadlin=5\n", `f:3: unknown key "Deadlin" in [Assembly]: there are Assemble, Deadline`},
 		{"a key in the wrong section", "[Array a]\nForeign=no\n", `f:2: unknown key "Foreign" in [Array a]`},
 		{"keys have their case", "[Assembly]\ndeadline=5\n", `f:2: unknown key "deadline"`},
-		{"unknown section", "[Spares]\nA=b\n", `f:1: unknown section "[Spares]": there are [Array NAME], [Assembly], [Domain NAME]`},
+		{"unknown section", "[Spares]\nA=b\n", `f:1: unknown section "[Spares]": there are [Alerts], [Array NAME], [Assembly], [Domain NAME]`},
 		{"no section", "Deadline=5\n", `f:1: "Deadline=5" is in no section`},
 		{"unfinished section", "[Assembly\n", `f:1: "[Assembly": a section ends in ]`},
 		{"a name where there is none", "[Assembly x]\n", `f:1: "[Assembly x]": [Assembly] is about all arrays`},
@@ -363,6 +363,25 @@ func TestDomains(t *testing.T) {
 
 	if got := all.Domains(Disk{Serial: "S1"}); got != nil {
 		t.Errorf("domains %v of a disk that is nowhere, want none", got)
+	}
+}
+
+// TestAlerts checks how an administrator is told.
+func TestAlerts(t *testing.T) {
+	for text, want := range map[string]Alerts{
+		"":                                       {Repeat: 24 * time.Hour},
+		"[Alerts]\nProgram=/bin/a\n":             {Program: "/bin/a", Repeat: 24 * time.Hour},
+		"[Alerts]\nProgram=/bin/a\nRepeat=1h\n":  {Program: "/bin/a", Repeat: time.Hour},
+		"[Alerts]\nProgram=a\nRepeat=infinity\n": {Repeat: Never},
+	} {
+		c := Parse(File{"f", text})
+		if got := c.Alerts(); got != want {
+			t.Errorf("%q: Alerts() = %+v, want %+v", text, got, want)
+		}
+
+		if wrong := strings.Contains(text, "=a"); wrong != (len(c.Faults) > 0) {
+			t.Errorf("%q: faults %v", text, c.Faults)
+		}
 	}
 }
 

@@ -201,7 +201,7 @@ var mdadmNoCounterpart = map[string]string{
 	"monitordelay":         "nothing is polled",
 	"part-policy":          "partitions of spares are nothing that is made here",
 	"probing":              "it is about how mdadm reads DDF",
-	"program":              "nothing is called: all events are in the journal, with a MESSAGE_ID for each kind",
+	"program":              "Program= in [Alerts] is called with other arguments: raid-assembler.conf(5)",
 	"sysfs":                "there is no /sys/block/md*: raid-assembler limit and bitmap change what can be changed",
 }
 

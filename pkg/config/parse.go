@@ -51,7 +51,14 @@ var keys = map[string]map[string]key{
 		"Serial": {list: true, check: checkPattern},
 		"WWN":    {list: true, check: checkPattern},
 	},
+	alertsKind: {
+		"Program": {check: checkProgram},
+		"Repeat":  {check: checkSpan},
+	},
 }
+
+// single are the kinds of which there is one section, without a name.
+var single = []string{assemblyKind, alertsKind}
 
 // modes are what may be said of whether arrays are started.
 var modes = map[string]policy.Mode{
@@ -155,9 +162,9 @@ func (p *parser) header(at Origin, line string) {
 	switch {
 	case keys[kind] == nil:
 		p.fault(at, "unknown section %q: there are %s", line, sectionList())
-	case kind == assemblyKind && section.Name != "":
+	case slices.Contains(single, kind) && section.Name != "":
 		p.fault(at, "%q: [%s] is about all arrays, and has no name", line, kind)
-	case kind != assemblyKind && section.Name == "":
+	case !slices.Contains(single, kind) && section.Name == "":
 		p.fault(at, "%q: it lacks a name, as in [%s NAME]", line, kind)
 	case kind == formatKind && !slices.Contains(Formats, section.Name):
 		p.fault(at, "unknown format %q: there are %s", section.Name, strings.Join(Formats, ", "))
@@ -183,7 +190,7 @@ func sectionList() string {
 
 	for _, kind := range slices.Sorted(maps.Keys(keys)) {
 		name := " NAME"
-		if kind == assemblyKind {
+		if slices.Contains(single, kind) {
 			name = ""
 		}
 
@@ -270,7 +277,7 @@ func (p *parser) config() Config {
 // bySection puts what holds for all before what holds for some.
 func bySection(a, b Section) int {
 	rank := func(s Section) int {
-		return slices.Index([]string{assemblyKind, formatKind, arrayKind, domainKind}, s.Kind)
+		return slices.Index([]string{assemblyKind, formatKind, arrayKind, domainKind, alertsKind}, s.Kind)
 	}
 
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Name, b.Name))
@@ -287,6 +294,14 @@ func checkMode(value string) error {
 func checkMedia(value string) error {
 	if value != rotational && value != solidState {
 		return fmt.Errorf("%q is neither %s nor %s", value, rotational, solidState)
+	}
+
+	return nil
+}
+
+func checkProgram(value string) error {
+	if !path.IsAbs(value) {
+		return fmt.Errorf("%q is no absolute path", value)
 	}
 
 	return nil

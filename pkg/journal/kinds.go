@@ -87,7 +87,7 @@ var (
 	SpareAdded = define("SpareAdded", "96048c73d63c4860a2b17cdf1d6cafa3", Notice)
 	// SpareActivated: a spare took a slot.
 	SpareActivated = define("SpareActivated", "dee3312b0d964659837e3ca723a53f08", Notice)
-	// NoSpareLeft: an array is degraded and no spare fits.
+	// NoSpareLeft: an array is degraded and no spare fits, or the last one has been put to work.
 	NoSpareLeft = define("NoSpareLeft", "083559cc849d4ff194aad020acff013b", Warning)
 	// RecoveryStarted: a member is being filled.
 	RecoveryStarted = define("RecoveryStarted", "024cfba6a3dc4d2fa195fea2629744c1", Notice)

@@ -88,13 +88,15 @@ func TestChoices(t *testing.T) {
 //	b:0 b:-         another that lacks a member
 //	a:Su            a spare that its array has not got yet
 //	b:Sx            shunned; o: in no domain; t: turns; s: smaller; k: of 4096-byte blocks; v: of version 1.0
-//	a:Sl            larger
+//	a:Sl            larger; p: where the members of b were; e: in their enclosure; n: just refused by b
 type lender struct{ View }
 
 func lending(tb testing.TB, level raid.Level, disks int, text string) lender {
 	tb.Helper()
 
-	var l lender
+	l := lender{View{Ports: map[raid.UUID]map[raid.Slot]string{
+		{'b'}: {0: "pci-1-sas-exp0x5-phy0-lun-0", 1: "pci-1-sas-exp0x5-phy1-lun-0"},
+	}}}
 
 	running := make(map[byte]*Running)
 
@@ -153,6 +155,12 @@ func lending(tb testing.TB, level raid.Level, disks int, text string) lender {
 				d.Block = 4096
 			case 'v':
 				d.Superblock.Format = "1.0"
+			case 'p':
+				d.Port = "pci-1-sas-exp0x5-phy1-lun-0"
+			case 'e':
+				d.Port = "pci-1-sas-exp0x5-phy2-lun-0"
+			case 'n':
+				l.Refused = map[raid.UUID]map[string]bool{{'b'}: {d.Path: true}}
 			case 'r':
 				m.State = raid.Recovering
 			}
@@ -201,6 +209,11 @@ func TestLend(t *testing.T) {
 		{"the most endangered first", raid.Level6, 4, "a:0 a:1 a:2 a:3 a:S b:0 b:1 b:2 b:- c:0 c:1 c:- c:-", "/dev/sde c<a"},
 		{"no more than are needed", raid.Level6, 4, "a:0 a:1 a:2 a:3 a:S a:S a:S b:0 b:1 b:- b:-", "/dev/sde b<a, /dev/sdf b<a"},
 		{"what is being recovered is in need of none", raid.Level1, 2, "a:0 a:1 a:S b:0 b:1r", ""},
+		{"where the lost one was, though it is larger", raid.Level1, 2, "a:0 a:1 a:S a:Slp b:0 b:-", "/dev/sdd b<a"},
+		{"in its enclosure", raid.Level1, 2, "a:0 a:1 a:S a:Sle b:0 b:-", "/dev/sdd b<a"},
+		{"where it was before its enclosure", raid.Level1, 2, "a:0 a:1 a:Se a:Sp b:0 b:-", "/dev/sdd b<a"},
+		{"not one that was just refused", raid.Level1, 2, "a:0 a:1 a:Sn a:Sl b:0 b:-", "/dev/sdd b<a"},
+		{"which is its owner's", raid.Level1, 2, "a:0 a:1 a:Snu b:0 b:-", "/dev/sdc a<"},
 		{"no redundancy to restore", raid.Level0, 2, "a:0 a:1 a:S b:0 b:-", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

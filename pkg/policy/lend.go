@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"raid-assembler/pkg/raid"
 )
@@ -17,7 +18,8 @@ type loan struct {
 
 // lend gives arrays that lack a member, and that have nobody to take its place,
 // spares of arrays that are whole, within a domain: the most endangered array
-// first. Tended is what was decided about each array so far.
+// first. What the engine has just refused to give to one stays with its owner.
+// Tended is what was decided about each array so far.
 func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, devices []Device) {
 	var (
 		needy []*tender
@@ -145,7 +147,7 @@ func (t *tender) loans(ds []Decision, devices []Device) []loan {
 }
 
 // choose returns the best of loans for the array, and the domain that allows it,
-// or -1: the smallest that fits, then of the array that has most spares.
+// or -1.
 func (t *tender) choose(loans []loan) (best int, domain string) {
 	best = -1
 
@@ -153,11 +155,11 @@ func (t *tender) choose(loans []loan) (best int, domain string) {
 		shared := slices.IndexFunc(t.domains(), func(name string) bool {
 			return slices.Contains(l.device.Domains, name)
 		})
-		if shared < 0 || !t.suits(l.device) {
+		if shared < 0 || t.refused[l.device.Path] || !t.suits(l.device) {
 			continue
 		}
 
-		if best < 0 || better(l, loans[best]) {
+		if best < 0 || t.better(l, loans[best]) {
 			best, domain = i, t.domains()[shared]
 		}
 	}
@@ -165,12 +167,52 @@ func (t *tender) choose(loans []loan) (best int, domain string) {
 	return best, domain
 }
 
-func better(a, b loan) bool {
+// better reports whether a is the better of two that fit: where the lost member
+// was, then in its enclosure; then the smaller; then of the array that has more.
+func (t *tender) better(a, b loan) bool {
 	return cmp.Or(
+		cmp.Compare(t.distance(a.device), t.distance(b.device)),
 		cmp.Compare(a.device.Size, b.device.Size),
 		cmp.Compare(b.owner.ready(), a.owner.ready()),
 		cmp.Compare(a.device.Path, b.device.Path),
 	) < 0
+}
+
+// The distances of a disk from the place that it is to take.
+const (
+	inSlot = iota
+	inEnclosure
+	elsewhere
+)
+
+// distance returns how far a disk is from where the members were whose slots are
+// vacant, as far as that is known.
+func (t *tender) distance(d *Device) int {
+	nearest := elsewhere
+
+	for _, slot := range t.vacant() {
+		switch port := t.ports[slot]; {
+		case port == "" || d.Port == "":
+		case port == d.Port:
+			return inSlot
+		case enclosure(port) != "" && enclosure(port) == enclosure(d.Port):
+			nearest = inEnclosure
+		}
+	}
+
+	return nearest
+}
+
+// enclosure returns what a port has in common with its neighbours: the expander,
+// or the controller; nothing if it has none.
+func enclosure(port string) string {
+	for _, last := range []string{"-phy", "-ata-", "-scsi-"} {
+		if before, _, ok := strings.Cut(port, last); ok && !strings.Contains(before, "-usb-") {
+			return before
+		}
+	}
+
+	return ""
 }
 
 // suits reports whether d can be a member of the array as those are that it has:

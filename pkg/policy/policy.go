@@ -147,6 +147,12 @@ type View struct {
 	// Writable are the arrays that could be written to when they ran last, and
 	// were not stopped: the operator may have wanted that.
 	Writable map[raid.UUID]bool
+	// Ports say where the disk was plugged in that last had each slot, as far as
+	// somebody remembers: what is plugged in there now is to take its place.
+	Ports map[raid.UUID]map[raid.Slot]string
+	// Refused are the devices, by path, that the engine would not give to an array
+	// a moment ago: others come first.
+	Refused map[raid.UUID]map[string]bool
 }
 
 // Device is one block device, and what was found on it. One that is a member of
@@ -159,6 +165,8 @@ type Device struct {
 	Block   int // logical block size in bytes
 	// Rotational says that it is a disk that turns.
 	Rotational bool
+	// Port is where it is plugged in; empty for what is no disk by itself.
+	Port string
 	// Domains are those that it is in: spares move within them.
 	Domains []string
 
@@ -344,7 +352,7 @@ func Decide(v View, cfg Config) []Decision {
 	taken := make(map[*Device]bool)
 
 	for i := range v.Running {
-		t := newTender(&v.Running[i], devices)
+		t := newTender(&v.Running[i], devices, v)
 		tenders[t.array.UUID] = t
 
 		for _, d := range t.attached {

@@ -11,14 +11,16 @@ import (
 // to it.
 type tender struct {
 	array    *Running
-	attached map[int]*Device // by index into array.Members; those that are here
-	given    int             // spares given by this round of decisions
-	reach    raid.Sectors    // where the data of all arrays of its container ends
-	members  []string        // paths of those that say that they are members
+	attached map[int]*Device      // by index into array.Members; those that are here
+	given    int                  // spares given by this round of decisions
+	reach    raid.Sectors         // where the data of all arrays of its container ends
+	members  []string             // paths of those that say that they are members
+	ports    map[raid.Slot]string // as [View] has them
+	refused  map[string]bool      // likewise
 }
 
-func newTender(r *Running, all []Device) *tender {
-	t := &tender{array: r, attached: attached(r, all)}
+func newTender(r *Running, all []Device, v View) *tender {
+	t := &tender{array: r, attached: attached(r, all), ports: v.Ports[r.UUID], refused: v.Refused[r.UUID]}
 
 	for _, d := range all {
 		if sb := d.Superblock; sb != nil && sb.Container == r.Container && !sb.Array.IsZero() {
@@ -295,9 +297,12 @@ func (t *tender) numbers() []int {
 	return numbers
 }
 
-// vacant returns the slots that nobody fills or is being filled for.
+// vacant returns the slots that nobody fills or is being filled for. One that failed
+// may have its slot still when another has it already.
 func (t *tender) vacant() []raid.Slot {
 	var vacant []raid.Slot
+
+	held := make(map[raid.Slot]bool)
 
 	for i, m := range t.array.Members {
 		gone := m.Path != "" && t.attached[i] == nil
@@ -311,10 +316,13 @@ func (t *tender) vacant() []raid.Slot {
 			if gone && m.Slot != raid.NoSlot {
 				vacant = append(vacant, m.Slot)
 			}
+
+			held[m.Slot] = held[m.Slot] || !gone
 		case raid.Spare:
 		}
 	}
 
+	vacant = slices.DeleteFunc(vacant, func(slot raid.Slot) bool { return held[slot] })
 	slices.Sort(vacant)
 
 	return slices.Compact(vacant)

@@ -132,6 +132,9 @@ type Config struct {
 	Log    func(journal.Event)
 	Notify func(state string) // the service manager
 	Warn   func(text string)  // an administrator, about the daemon itself
+	// Run runs a program of the administrator's, with what it is to find in its
+	// environment.
+	Run func(ctx context.Context, program string, environment []string) error
 
 	// Watchdog is how often the service manager wants to hear that the daemon
 	// is alive; 0 means never.
@@ -181,6 +184,9 @@ type Daemon struct {
 	said  map[string]string // what is in the journal already
 	seqs  map[string]uint64 // of the disk that a member was when it became one
 	shun  map[string]shunned
+	no    map[raid.UUID]map[string]refusal // by array and path
+
+	alarms map[policy.Alarm]time.Time // that hold, and when each is told again; zero for never
 }
 
 // New returns a daemon.
@@ -196,6 +202,7 @@ func New(cfg Config) (*Daemon, error) {
 		first: make(map[raid.UUID]time.Time), busy: make(map[raid.UUID]bool),
 		retry: make(map[raid.UUID]*attempt), said: make(map[string]string),
 		seqs: make(map[string]uint64), shun: make(map[string]shunned), writable: make(map[raid.UUID]bool),
+		no: make(map[raid.UUID]map[string]refusal), alarms: make(map[policy.Alarm]time.Time),
 	}
 	d.configure(cfg.Settings)
 

@@ -26,9 +26,11 @@ func (d *Daemon) decide() {
 
 	d.released()
 	d.noteMembers(now)
-	d.decisions, d.decided = policy.Decide(d.view(now), d.policy), now
+	view := d.view(now)
+	d.decisions, d.decided = policy.Decide(view, d.policy), now
 
 	d.tell()
+	d.alarm(policy.Alarms(view, d.decisions), now)
 
 	for uuid, todo := range byArray(d.decisions) {
 		d.carryOut(uuid, todo, now)
@@ -47,7 +49,7 @@ func (d *Daemon) decide() {
 func (d *Daemon) view(now time.Time) policy.View {
 	v := policy.View{
 		Waited: d.clocks(now), Held: make(map[raid.UUID]bool), Told: make(map[raid.UUID]bool),
-		Writable: d.writable, Known: d.members.known(),
+		Writable: d.writable, Known: d.members.known(), Ports: d.members.ports(), Refused: d.refusals(now),
 	}
 
 	for uuid := range d.held.arrays {
@@ -84,7 +86,7 @@ func (d *Daemon) view(now time.Time) policy.View {
 func (d *Daemon) device(dk *disk, sb *metadata.Superblock) policy.Device {
 	return policy.Device{
 		Path: dk.Path, Serial: dk.Serial, DiskSeq: dk.Seq, Size: dk.Size, Block: dk.Block,
-		Rotational: dk.Rotational, Domains: d.domains(dk),
+		Rotational: dk.Rotational, Port: dk.Port, Domains: d.domains(dk),
 		Superblock: superblock(sb),
 		Corrupt:    dk.found.Corrupt, Unreadable: dk.found.Unreadable,
 		Foreign: dk.found.Foreign, Conflicts: dk.found.Conflicts,
@@ -181,26 +183,28 @@ func (d *Daemon) carryOut(uuid raid.UUID, todo []policy.Decision, now time.Time)
 	name := d.nameOf(uuid)
 
 	go func() {
-		err := d.perform(name, todo)
+		failed, err := d.perform(name, todo)
 		d.post(func() {
 			delete(d.busy, uuid)
+			d.refusedBy(failed, err)
 			d.performed(uuid, what, err)
 		})
 	}()
 }
 
-// perform has the engine do what was decided, in order, until something fails.
-func (d *Daemon) perform(name string, todo []policy.Decision) error {
+// perform has the engine do what was decided, in order, until something fails,
+// which it returns.
+func (d *Daemon) perform(name string, todo []policy.Decision) (failed policy.Decision, err error) {
 	ctx, cancel := context.WithTimeout(d.ctx, operationMax)
 	defer cancel()
 
 	for _, dec := range todo {
 		if err := d.performOne(ctx, name, dec); err != nil {
-			return err
+			return dec, err
 		}
 	}
 
-	return nil
+	return policy.Decision{}, nil
 }
 
 func (d *Daemon) performOne(ctx context.Context, name string, dec policy.Decision) error {
@@ -211,10 +215,7 @@ func (d *Daemon) performOne(ctx context.Context, name string, dec policy.Decisio
 		return d.startAsAsked(ctx, startParameters(name, dec, dec.ReadOnly))
 	case policy.AddSpare:
 		if !dec.From.IsZero() {
-			lent := api.MemberParameters{Array: dec.From.String(), Device: dec.Device, Reason: dec.Reason}
-			if err := d.cfg.Engine.Request(ctx, "Remove", lent); err != nil {
-				return err
-			}
+			return d.move(ctx, dec)
 		}
 
 		return d.cfg.Engine.Request(ctx, "Add", p)

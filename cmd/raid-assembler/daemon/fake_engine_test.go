@@ -260,6 +260,8 @@ func (w *world) change(method string, p api.MemberParameters) error {
 	switch {
 	case method == "Add" && i >= 0:
 		return refused("%s is a member", p.Device)
+	case method == "Add" && w.takeNone == a.Name:
+		return refused("%s takes no member", a.Name)
 	case method == "Add":
 		f := w.at(p.Device)
 		if f == nil {

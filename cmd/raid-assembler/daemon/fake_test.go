@@ -70,6 +70,8 @@ type world struct {
 	watchdog time.Duration
 	settings config.Config
 	roster   string
+	ran      []string // programs, and what they were told
+	takeNone string   // the name of an array that takes no member
 }
 
 func newWorld(t *testing.T) *world {
@@ -250,6 +252,14 @@ func (w *world) run() {
 			defer w.mu.Unlock()
 
 			w.states = append(w.states, state)
+		},
+		Run: func(_ context.Context, program string, environment []string) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+
+			w.ran = append(w.ran, program+" "+strings.Join(environment, " "))
+
+			return nil
 		},
 		Warn: func(text string) {
 			w.mu.Lock()

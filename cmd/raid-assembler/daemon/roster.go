@@ -189,6 +189,20 @@ func (m *members) known() map[raid.UUID]map[raid.Slot]string {
 	return known
 }
 
+// ports returns where the disk was plugged in that last had each slot.
+func (m *members) ports() map[raid.UUID]map[raid.Slot]string {
+	ports := make(map[raid.UUID]map[raid.Slot]string)
+
+	for _, a := range m.roster.Arrays {
+		ports[a.UUID] = make(map[raid.Slot]string)
+		for _, member := range a.Members {
+			ports[a.UUID][member.Slot] = member.Port
+		}
+	}
+
+	return ports
+}
+
 // addAbsent adds who is not here of the arrays that run or wait.
 func (d *Daemon) addAbsent(st *api.Status) {
 	for _, a := range st.Arrays {

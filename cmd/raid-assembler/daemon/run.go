@@ -54,7 +54,7 @@ func Run(ctx context.Context, opts Options) error {
 	engine := engineClient{opts.EngineSocket}
 	cfg := Config{
 		Policy: policy.DefaultConfig(), Host: newHost(), Engine: engine, Events: listener.Events(),
-		HeldDir: filepath.Join(opts.StateDir, "held"), Log: log.Log, Notify: notify, Warn: warn,
+		HeldDir: filepath.Join(opts.StateDir, "held"), Log: log.Log, Notify: notify, Warn: warn, Run: runProgram,
 	}
 	cfg.Policy.Deadline = opts.Deadline
 	cfg.Settings = config.Read(os.DirFS("/"))
