@@ -317,6 +317,10 @@ func idleText(b *strings.Builder, kind string, devices []api.Idle) {
 			fmt.Fprintf(b, ": %s", word(d.Reason))
 		}
 
+		if p := d.Proof; p != nil && p.TotalBytes > 0 {
+			fmt.Fprintf(b, "; %d%% of it is read", 100*p.DoneBytes/p.TotalBytes)
+		}
+
 		fmt.Fprintln(b)
 	}
 }

@@ -150,6 +150,14 @@ type Idle struct {
 	Reason string `json:"reason"`
 	// Container is as in [Array].
 	Container string `json:"container,omitempty"`
+	// Proof is how far it has been read, if that goes on, to see whether it is blank.
+	Proof *Proof `json:"proof,omitempty"`
+}
+
+// Proof is how far a device has been read.
+type Proof struct {
+	DoneBytes  int64 `json:"done_bytes"`
+	TotalBytes int64 `json:"total_bytes"`
 }
 
 // Waiting is an array that lacks members and whose deadline has not passed.

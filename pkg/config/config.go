@@ -201,6 +201,28 @@ func (c *Config) Domains(d Disk) []string {
 	return names
 }
 
+// Blanks returns in which of domains blank disks may be put to use wherever they are,
+// and in which only where a member was that is lost.
+func (c *Config) Blanks(domains []string) (anywhere, inSlot []string) {
+	for _, name := range domains {
+		switch s, _ := c.get(Section{domainKind, name}, "Blank"); s.Value {
+		case blankYes:
+			anywhere = append(anywhere, name)
+		case blankSameSlot:
+			inSlot = append(inSlot, name)
+		}
+	}
+
+	return anywhere, inSlot
+}
+
+// The values of Blank.
+const (
+	blankNo       = "no"
+	blankSameSlot = "same-slot"
+	blankYes      = "yes"
+)
+
 // inDomain reports whether a disk is in a domain: one of its arrays is, or of
 // each key that says what disks are like, one value fits.
 func (c *Config) inDomain(section Section, d Disk) bool {

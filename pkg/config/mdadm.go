@@ -384,7 +384,10 @@ func (im *importer) homeHost(l mdadmLine) {
 
 // policy takes in a POLICY line: disks in a domain, by where they are.
 func (im *importer) policy(l mdadmLine) {
-	var domains, paths []string
+	var (
+		domains, paths []string
+		blank          string
+	)
 
 	for _, word := range l.words[1:] {
 		key, value, _ := strings.Cut(word, "=")
@@ -395,7 +398,7 @@ func (im *importer) policy(l mdadmLine) {
 		case "path":
 			paths = append(paths, value)
 		case "action":
-			im.policyAction(l.number, value)
+			blank = im.policyAction(l.number, value)
 		case "type":
 			if value != "disk" {
 				im.note(l.number, "POLICY: type=%s has no counterpart: a partition is where its disk is", value)
@@ -405,6 +408,16 @@ func (im *importer) policy(l mdadmLine) {
 		}
 	}
 
+	im.policyDomains(l, domains, paths, blank)
+
+	if blank != "" && len(domains) == 0 {
+		im.note(l.number, "POLICY: an action for blank disks without a domain= has no counterpart: [Domain NAME] "+
+			"with Blank=%s, and its arrays in it, is", blank)
+	}
+}
+
+// policyDomains puts disks into domains, by the paths of a POLICY line.
+func (im *importer) policyDomains(l mdadmLine, domains, paths []string, blank string) {
 	for _, domain := range domains {
 		switch {
 		case !sectionName(domain):
@@ -414,24 +427,40 @@ func (im *importer) policy(l mdadmLine) {
 				"[Domain %s] with Path=* is all disks", domain, domain)
 		}
 
+		taken := false
+
 		for _, pattern := range paths {
 			if !sectionName(domain) || !sectionName(pattern) || checkPattern(pattern) != nil {
 				im.note(l.number, "POLICY: path=%s is no pattern", pattern)
 			} else {
 				im.set(l.number, Section{domainKind, domain}, "Path", pattern)
+
+				taken = true
 			}
+		}
+
+		if blank != "" && taken {
+			im.set(l.number, Section{domainKind, domain}, "Blank", blank)
 		}
 	}
 }
 
-// policyAction takes in what may be done with a disk.
-func (im *importer) policyAction(line int, action string) {
+// policyAction takes in what may be done with a disk, and returns what that is for one
+// that is blank. Unlike with mdadm it has to be so everywhere.
+func (im *importer) policyAction(line int, action string) (blank string) {
 	switch action {
 	case "include", "re-add": // that is how it is
-	case "spare", "spare-same-slot", "force-spare":
-		im.note(line, "POLICY: action=%s has no counterpart: "+
-			"a disk that is no spare yet is not put to use unasked", action)
+	case "spare":
+		return blankYes
+	case "spare-same-slot":
+		return blankSameSlot
+	case "force-spare":
+		im.note(line, "POLICY: action=%s has no counterpart: a disk that holds something is not overwritten", action)
+
+		return blankYes
 	default:
 		im.note(line, "POLICY: unknown action %q", action)
 	}
+
+	return ""
 }

@@ -58,8 +58,8 @@ func TestImportMdadm(t *testing.T) {
 		},
 		{
 			"what is done to disks", "POLICY domain=d path=* action=spare-same-slot metadata=imsm\nPOLICY domain=e action=re-add\nPOLICY path=* action=eat\n",
-			"[Domain d] Path=*",
-			"1: POLICY: action=spare-same-slot has no counterpart\n1: POLICY: metadata=imsm has no counterpart\n" +
+			"[Domain d] Blank=same-slot\n[Domain d] Path=*",
+			"1: POLICY: metadata=imsm has no counterpart\n" +
 				"2: POLICY: domain=e without a path= has no counterpart\n3: POLICY: unknown action",
 		},
 		{"a pattern that is none", "POLICY domain=d path=[a type=part\n", "", "1: POLICY: type=part\n1: POLICY: path=[a is no pattern"},

@@ -45,6 +45,7 @@ var keys = map[string]map[string]key{
 	},
 	domainKind: {
 		"Array":  {list: true, check: checkText},
+		"Blank":  {check: checkBlank},
 		"Media":  {list: true, check: checkMedia},
 		"Model":  {list: true, check: checkPattern},
 		"Path":   {list: true, check: checkPattern},
@@ -264,7 +265,8 @@ func (p *parser) config() Config {
 		}
 
 		silent := !slices.ContainsFunc(p.faults, func(f Fault) bool { return f.Section == section })
-		if len(values) == 0 && section.Kind == domainKind && silent {
+
+		if section.Kind == domainKind && silent && !saysWho(values) {
 			c.Faults = append(c.Faults, Fault{p.begun[section], section, fmt.Sprintf(
 				"%v says of no disk that it is in it: there are %s", section,
 				strings.Join(slices.Sorted(maps.Keys(keys[domainKind])), ", "))})
@@ -272,6 +274,17 @@ func (p *parser) config() Config {
 	}
 
 	return c
+}
+
+// saysWho reports whether the section of a domain says what disks are in it.
+func saysWho(values map[string][]Setting) bool {
+	for name := range values {
+		if keys[domainKind][name].list {
+			return true
+		}
+	}
+
+	return false
 }
 
 // bySection puts what holds for all before what holds for some.
@@ -308,6 +321,14 @@ func checkProgram(value string) error {
 }
 
 func checkText(string) error { return nil }
+
+func checkBlank(value string) error {
+	if value != blankNo && value != blankSameSlot && value != blankYes {
+		return fmt.Errorf("%q is none of %s, %s and %s", value, blankNo, blankSameSlot, blankYes)
+	}
+
+	return nil
+}
 
 func checkPattern(value string) error {
 	if _, err := path.Match(flat(value), ""); err != nil {

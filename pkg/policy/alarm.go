@@ -75,7 +75,7 @@ func (t *tender) alarm(ds []Decision, loans []loan) (kind AlarmKind, text string
 	spares := t.ready()
 
 	for _, dec := range ds {
-		if dec.Action == AddSpare && dec.Array == t.array.UUID {
+		if (dec.Action == AddSpare || dec.Action == Prove) && dec.Array == t.array.UUID {
 			spares++
 		}
 

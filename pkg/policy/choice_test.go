@@ -102,6 +102,12 @@ func lending(tb testing.TB, level raid.Level, disks int, text string) lender {
 
 	for i, word := range strings.Fields(text) {
 		name, what, _ := strings.Cut(word, ":")
+		if name == "blank" {
+			l.Devices = append(l.Devices, blankDisk(i, what))
+
+			continue
+		}
+
 		uuid := raid.UUID{name[0]}
 
 		r := running[name[0]]

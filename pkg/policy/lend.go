@@ -17,9 +17,9 @@ type loan struct {
 }
 
 // lend gives arrays that lack a member, and that have nobody to take its place,
-// spares of arrays that are whole, within a domain: the most endangered array
-// first. What the engine has just refused to give to one stays with its owner.
-// Tended is what was decided about each array so far.
+// spares of arrays that are whole, within a domain, or blank disks: the most
+// endangered array first. What the engine has just refused to give to one stays with
+// its owner. Tended is what was decided about each array so far.
 func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, devices []Device) {
 	var (
 		needy []*tender
@@ -27,9 +27,7 @@ func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, device
 	)
 
 	for _, uuid := range sortedKeys(tenders) {
-		switch t := tenders[uuid]; {
-		case !t.takes() || len(t.domains()) == 0:
-		case t.ready() < len(t.vacant()):
+		if t := tenders[uuid]; t.takes() && t.ready() < len(t.vacant()) && len(t.domains()) > 0 {
 			needy = append(needy, t)
 		}
 	}
@@ -39,15 +37,17 @@ func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, device
 	}
 
 	for _, uuid := range sortedKeys(tenders) {
-		if t := tenders[uuid]; t.takes() && len(t.vacant()) == 0 {
+		if t := tenders[uuid]; t.lends() && t.takes() && len(t.vacant()) == 0 {
 			loans = append(loans, t.loans(tended[uuid], devices)...)
 		}
 	}
 
 	slices.SortStableFunc(needy, func(a, b *tender) int { return cmp.Compare(a.spared(), b.spared()) })
 
+	used := make(map[string]bool)
+
 	for _, t := range needy {
-		for t.ready() < len(t.vacant()) {
+		for t.lends() && t.ready() < len(t.vacant()) {
 			i, domain := t.choose(loans)
 			if i < 0 {
 				break
@@ -60,15 +60,20 @@ func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, device
 			tended[uuid] = append(tended[uuid], t.borrow(loans[i], domain))
 			loans = slices.Delete(loans, i, i+1)
 		}
+
+		tended[t.array.UUID] = append(tended[t.array.UUID], t.fill(devices, used)...)
 	}
 }
 
-// takes reports whether spares may move to or from the array. Those of a
-// container are its arrays' alone.
+// takes reports whether the array can be given members.
 func (t *tender) takes() bool {
-	return t.array.Level.HasRedundancy() && t.array.Container.IsZero() &&
+	return t.array.Level.HasRedundancy() &&
 		(t.array.State == raid.Clean || t.array.State == raid.Active || t.array.State == raid.WritePending)
 }
+
+// lends reports whether spares may move to or from the array. Those of a container
+// are its arrays' alone.
+func (t *tender) lends() bool { return t.array.Container.IsZero() }
 
 // filled returns the members that hold a slot and are here.
 func (t *tender) filled() []*Device {
@@ -215,10 +220,21 @@ func enclosure(port string) string {
 	return ""
 }
 
-// suits reports whether d can be a member of the array as those are that it has:
-// of the same kind of metadata, so that the new takes the place of the old; of
-// the same kind of medium; with blocks no larger, and room for as much.
+// suits reports whether d, a spare of another array, can be a member of this one as
+// those are that it has: of the same kind of metadata, so that the new takes the
+// place of the old.
 func (t *tender) suits(d *Device) bool {
+	same := !slices.ContainsFunc(t.filled(), func(m *Device) bool {
+		return m.Superblock.Format != d.Superblock.Format
+	})
+
+	return same && t.holds(d) && d.fault() == (why{})
+}
+
+// holds reports whether d is like the members that the array has: of the same kind
+// of medium; with blocks no larger, and in a container the same; and with room for
+// as much.
+func (t *tender) holds(d *Device) bool {
 	var (
 		block int
 		need  raid.Sectors
@@ -227,7 +243,7 @@ func (t *tender) suits(d *Device) bool {
 	filled := t.filled()
 
 	for _, m := range filled {
-		if m.Superblock.Format != d.Superblock.Format || m.Rotational != d.Rotational {
+		if m.Rotational != d.Rotational || !t.lends() && m.Block != d.Block {
 			return false
 		}
 
@@ -239,7 +255,7 @@ func (t *tender) suits(d *Device) bool {
 		block = max(block, m.Block)
 	}
 
-	return len(filled) > 0 && d.Size >= need && d.Block <= block && d.Shunned == "" && d.fault() == (why{})
+	return len(filled) > 0 && d.Size >= need && d.Block <= block && d.Shunned == ""
 }
 
 // borrow decides to give the array a spare of another one.

@@ -169,6 +169,12 @@ type Device struct {
 	Port string
 	// Domains are those that it is in: spares move within them.
 	Domains []string
+	// Blank is whether it holds anything, and Content what, where that was found.
+	Blank   Blank
+	Content string
+	// Fills are the domains in which it may be put to use if it is blank, and
+	// FillsSlot those in which it may if a member was plugged in there that is lost.
+	Fills, FillsSlot []string
 
 	Superblock *Superblock // nil if it holds no metadata that can be trusted
 	Corrupt    string      // why what metadata it holds cannot be trusted
@@ -280,10 +286,16 @@ const (
 	// RemoveMember says that the engine should let go of a device that is
 	// gone and that it does not count on.
 	RemoveMember
+	// Prove says that it is to be found out whether the device is blank, for it is
+	// to be given to the running array if so.
+	Prove
 )
 
 func (a Action) String() string {
-	return [...]string{"leave-alone", "wait", "refuse", "start", "add-spare", "fail-member", "remove-member"}[a]
+	return [...]string{
+		"leave-alone", "wait", "refuse", "start", "add-spare", "fail-member", "remove-member",
+		"prove",
+	}[a]
 }
 
 // Cause is the kind of reason for a decision not to do something.
@@ -305,6 +317,7 @@ const (
 	Unneeded   Cause = "unneeded"   // there is no use for it
 	Chosen     Cause = "chosen"     // the configuration has it so
 	Unsettled  Cause = "unsettled"  // what the configuration has is not known
+	NotBlank   Cause = "not-blank"  // it holds something
 )
 
 // Member is a device to start an array with.

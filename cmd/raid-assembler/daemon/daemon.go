@@ -65,6 +65,7 @@ type Disk struct {
 	Model, WWN string
 	Port       string // where it is plugged in, as in /dev/disk/by-path
 	Rotational bool
+	Whole      bool // it is no part of another device
 
 	// Ignored says why it is not read, for it cannot be a member, or is empty.
 	Ignored string
@@ -90,6 +91,9 @@ type Host interface {
 	// Probe reads what is on a device. It may hang as long as the device
 	// does.
 	Probe(disk Disk) Finding
+	// Content reads all of a device, or a sample, and returns the offset of a byte
+	// that is not zero, or -1. Progress is told how far it has come.
+	Content(ctx context.Context, disk Disk, sample bool, progress func(done int64)) (int64, error)
 	// Claim opens a device for writing, and for nobody else.
 	Claim(disk Disk) (Claimed, error)
 	// SetReadOnly has the kernel refuse writes to a block device, or take them.

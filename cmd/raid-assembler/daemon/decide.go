@@ -36,6 +36,7 @@ func (d *Daemon) decide() {
 		d.carryOut(uuid, todo, now)
 	}
 
+	d.prove()
 	d.arm(now)
 
 	close(d.changed)
@@ -84,9 +85,14 @@ func (d *Daemon) view(now time.Time) policy.View {
 }
 
 func (d *Daemon) device(dk *disk, sb *metadata.Superblock) policy.Device {
+	domains := d.domains(dk)
+	blank, content := dk.blank()
+	fills, fillsSlot := d.settings.Blanks(domains)
+
 	return policy.Device{
+		Blank: blank, Content: content, Fills: fills, FillsSlot: fillsSlot,
 		Path: dk.Path, Serial: dk.Serial, DiskSeq: dk.Seq, Size: dk.Size, Block: dk.Block,
-		Rotational: dk.Rotational, Port: dk.Port, Domains: d.domains(dk),
+		Rotational: dk.Rotational, Port: dk.Port, Domains: domains,
 		Superblock: superblock(sb),
 		Corrupt:    dk.found.Corrupt, Unreadable: dk.found.Unreadable,
 		Foreign: dk.found.Foreign, Conflicts: dk.found.Conflicts,
@@ -160,7 +166,7 @@ func byArray(ds []policy.Decision) map[raid.UUID][]policy.Decision {
 		switch dec.Action {
 		case policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember:
 			todo[dec.Array] = append(todo[dec.Array], dec)
-		case policy.LeaveAlone, policy.Wait, policy.Refuse:
+		case policy.LeaveAlone, policy.Wait, policy.Refuse, policy.Prove:
 		}
 	}
 
@@ -180,10 +186,10 @@ func (d *Daemon) carryOut(uuid raid.UUID, todo []policy.Decision, now time.Time)
 	}
 
 	d.busy[uuid] = true
-	name := d.nameOf(uuid)
+	name, blanks := d.nameOf(uuid), d.blanks(todo)
 
 	go func() {
-		failed, err := d.perform(name, todo)
+		failed, err := d.perform(name, todo, blanks)
 		d.post(func() {
 			delete(d.busy, uuid)
 			d.refusedBy(failed, err)
@@ -193,13 +199,15 @@ func (d *Daemon) carryOut(uuid raid.UUID, todo []policy.Decision, now time.Time)
 }
 
 // perform has the engine do what was decided, in order, until something fails,
-// which it returns.
-func (d *Daemon) perform(name string, todo []policy.Decision) (failed policy.Decision, err error) {
+// which it returns. Blanks are those of its devices that are to be blank, by path.
+func (d *Daemon) perform(
+	name string, todo []policy.Decision, blanks map[string]Disk,
+) (failed policy.Decision, err error) {
 	ctx, cancel := context.WithTimeout(d.ctx, operationMax)
 	defer cancel()
 
 	for _, dec := range todo {
-		if err := d.performOne(ctx, name, dec); err != nil {
+		if err := d.performOne(ctx, name, dec, blanks); err != nil {
 			return dec, err
 		}
 	}
@@ -207,7 +215,9 @@ func (d *Daemon) perform(name string, todo []policy.Decision) (failed policy.Dec
 	return policy.Decision{}, nil
 }
 
-func (d *Daemon) performOne(ctx context.Context, name string, dec policy.Decision) error {
+func (d *Daemon) performOne(
+	ctx context.Context, name string, dec policy.Decision, blanks map[string]Disk,
+) error {
 	p := api.MemberParameters{Array: dec.Array.String(), Device: dec.Device, Reason: dec.Reason}
 
 	switch dec.Action {
@@ -218,12 +228,16 @@ func (d *Daemon) performOne(ctx context.Context, name string, dec policy.Decisio
 			return d.move(ctx, dec)
 		}
 
+		if disk, ok := blanks[dec.Device]; ok {
+			return d.addBlank(ctx, disk, p)
+		}
+
 		return d.cfg.Engine.Request(ctx, "Add", p)
 	case policy.FailMember:
 		return d.cfg.Engine.Request(ctx, "Fail", p)
 	case policy.RemoveMember:
 		return d.cfg.Engine.Request(ctx, "Remove", p)
-	case policy.LeaveAlone, policy.Wait, policy.Refuse:
+	case policy.LeaveAlone, policy.Wait, policy.Refuse, policy.Prove:
 	}
 
 	return nil
@@ -326,7 +340,8 @@ func (d *Daemon) summary() string {
 			waiting++
 		case policy.Refuse:
 			refused++
-		case policy.LeaveAlone, policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember:
+		case policy.LeaveAlone, policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember,
+			policy.Prove:
 		}
 	}
 

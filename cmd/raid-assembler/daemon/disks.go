@@ -28,6 +28,7 @@ type disk struct {
 	attached string    // how the engine has it; empty if it does not
 	beside   string    // how the engine has all that is in its container
 	told     raid.UUID // of the member that the journal knows it as
+	proof    *proof    // whether it is blank; nil if nobody wanted to know
 }
 
 // of returns what a device says of an array, or nil if it is no member of it.
@@ -63,12 +64,7 @@ func (d *Daemon) update(disks []Disk) {
 
 		old := d.disks[seen.Path]
 		if old != nil && old.same(seen) {
-			news := d.rescan && old.attached == "" || d.touched[seen.Path] || old.Ignored != seen.Ignored
-			old.Disk = seen
-
-			if news && seen.Ignored == "" {
-				d.probe(old)
-			}
+			d.seenAgain(old, seen)
 
 			continue
 		}
@@ -95,6 +91,20 @@ func (d *Daemon) update(disks []Disk) {
 
 	d.rescan, d.anew = false, false
 	clear(d.touched)
+}
+
+// seenAgain takes in a device that was there before.
+func (d *Daemon) seenAgain(old *disk, seen Disk) {
+	news := d.rescan && old.attached == "" || d.touched[seen.Path] || old.Ignored != seen.Ignored
+	old.Disk = seen
+
+	if news || seen.Claimed != "" {
+		old.unprove()
+	}
+
+	if news && seen.Ignored == "" {
+		d.probe(old)
+	}
 }
 
 // appeared takes in a device that was not there before.
@@ -130,6 +140,8 @@ func diskName(dk Disk) string {
 
 // vanished tells that a device went away, if it was of interest.
 func (d *Daemon) vanished(dk *disk) {
+	dk.unprove()
+
 	sb := dk.found.Superblock
 	if sb == nil {
 		return

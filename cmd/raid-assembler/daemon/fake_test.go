@@ -19,6 +19,7 @@ import (
 	"raid-assembler/pkg/metadata/md1"
 	"raid-assembler/pkg/policy"
 	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/scan"
 	"raid-assembler/pkg/scan/uevent"
 )
 
@@ -71,6 +72,7 @@ type world struct {
 	settings config.Config
 	roster   string
 	ran      []string // programs, and what they were told
+	givenUp  int      // proofs that a disk is blank
 	takeNone string   // the name of an array that takes no member
 }
 
@@ -108,7 +110,7 @@ func (w *world) end() {
 // disk makes a disk that is on the shelf.
 func (w *world) disk(serial string) *fakeDisk {
 	f := &fakeDisk{
-		Disk:  Disk{Serial: serial, Size: diskBytes / raid.SectorSize, Block: raid.SectorSize},
+		Disk:  Disk{Serial: serial, Size: diskBytes / raid.SectorSize, Block: raid.SectorSize, Whole: true},
 		image: make([]byte, diskBytes),
 	}
 
@@ -396,6 +398,33 @@ func (w *world) Probe(disk Disk) Finding {
 	default:
 		return Finding{Superblock: sb, Others: f.others, Conflicts: f.others}
 	}
+}
+
+// Content implements [Host].
+func (w *world) Content(ctx context.Context, disk Disk, sample bool, progress func(int64)) (int64, error) {
+	w.mu.Lock()
+	f := w.disks[disk.Serial]
+	w.mu.Unlock()
+
+	if sample {
+		return scan.Sample(ctx, f.source())
+	}
+
+	// A second for a tenth of it.
+	for i := range int64(10) {
+		select {
+		case <-time.After(time.Second):
+			progress(i * diskBytes / 10)
+		case <-ctx.Done():
+			w.mu.Lock()
+			w.givenUp++
+			w.mu.Unlock()
+
+			return -1, ctx.Err()
+		}
+	}
+
+	return scan.Content(ctx, f.source(), progress)
 }
 
 // SetReadOnly implements [Host].

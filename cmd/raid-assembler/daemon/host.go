@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,6 +70,7 @@ func (h *realHost) Disks(news func(path string) bool) ([]Disk, error) {
 				Path: dev.Node, Serial: dev.Serial, Seq: dev.DiskSeq, Size: dev.Sectors, Block: dev.LogicalBlock,
 				Claimed: claimedBy(dev, users), Ignored: dev.IgnoreReason(),
 				Model: dev.Model, WWN: dev.WWN, Port: dev.Location, Rotational: dev.Rotational,
+				Whole: dev.Parent == "",
 			})
 		}
 	}
@@ -109,6 +111,25 @@ func (h *realHost) Probe(disk Disk) Finding {
 	return finding(scan.Scan(metadata.Source{
 		ReaderAt: r, Size: disk.Size, Block: disk.Block, Serial: disk.Serial,
 	}, scan.Formats()...))
+}
+
+// Content implements [Host].
+func (h *realHost) Content(
+	ctx context.Context, disk Disk, sample bool, progress func(done int64),
+) (int64, error) {
+	r, err := openDirect(disk.Path, unix.O_RDONLY|unix.O_NONBLOCK, disk.Size)
+	if err != nil {
+		return -1, err
+	}
+
+	defer func() { _ = r.Close() }()
+
+	src := metadata.Source{ReaderAt: r, Size: disk.Size, Block: disk.Block, Serial: disk.Serial}
+	if sample {
+		return scan.Sample(ctx, src)
+	}
+
+	return scan.Content(ctx, src, progress)
 }
 
 // finding translates what a scan found.

@@ -41,6 +41,8 @@ func (d *Daemon) addIdle(st *api.Status) {
 		switch {
 		case dec.Device != "" && dec.Action == policy.LeaveAlone:
 			d.addUnused(st, dec)
+		case dec.Action == policy.Prove:
+			d.addProving(st, dec)
 		case dec.Device != "":
 		case dec.Action == policy.Wait:
 			st.Waiting = append(st.Waiting, api.Waiting{

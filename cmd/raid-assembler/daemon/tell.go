@@ -44,7 +44,7 @@ func (d *Daemon) event(dec policy.Decision) journal.Event {
 // kind returns the kind of event that a decision is.
 func kind(dec policy.Decision) journal.Kind {
 	switch dec.Action {
-	case policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember:
+	case policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember, policy.Prove:
 		return journal.Decision
 	case policy.Wait:
 		return journal.Waiting
@@ -58,7 +58,7 @@ func kind(dec policy.Decision) journal.Kind {
 		return journal.ConflictFound
 	case policy.Stale:
 		return journal.MemberStale
-	case policy.Held, policy.Unneeded, policy.Chosen:
+	case policy.Held, policy.Unneeded, policy.Chosen, policy.NotBlank:
 		return journal.Decision
 	case policy.Unsettled:
 		return journal.ArrayRefused
@@ -94,6 +94,8 @@ func (d *Daemon) sentence(dec policy.Decision) string {
 		return fmt.Sprintf("%s is to be given %s: %s", array, device, dec.Reason)
 	case policy.FailMember:
 		return fmt.Sprintf("%s of %s is to be failed: %s", device, array, dec.Reason)
+	case policy.Prove:
+		return fmt.Sprintf("%s is read, to see whether it is blank, for %s: %s", device, array, dec.Reason)
 	case policy.RemoveMember:
 		return fmt.Sprintf("%s is to be let go of %s: %s", array, device, dec.Reason)
 	case policy.LeaveAlone:
