@@ -16,16 +16,7 @@ type createOptions struct {
 	spares int
 }
 
-func (p *program) createVerb() *cobra.Command {
-	var (
-		in   api.CreateParameters
-		opts createOptions
-	)
-
-	cmd := &cobra.Command{
-		Use:   "create NAME --level LEVEL --devices N DEVICE...",
-		Short: "make a new array",
-		Long: `Make a new array of the devices given: the members by slot, then the spares.
+const createLong = `Make a new array of the devices given: the members by slot, then the spares.
 Whatever they hold is lost; devices that hold anything are refused, unless
 forced.
 
@@ -41,20 +32,36 @@ An array with redundancy that is larger than 100 MiB gets a write-intent bitmap,
 so that a crash or the short absence of a member costs little. The members are
 synced when it starts, while it is in use already.
 
-With metadata ddf the devices form a container of their own. That format has
+With metadata ddf or imsm the devices form a container. If they are one already,
+all of it in any order, the new array lies beside those that are there, which
+have to be stopped, and had a --size that leaves room. By --force it is a new
+container, and what was there is lost.
+
+With metadata ddf a container has many arrays. That format has
 neither bitmaps nor logs, and of the layouts original at level 0, la, ra and ls
 at level 5, the three of ddf at level 6, and n2 and f2 at level 10. Level 1 has
 2 or 3 members.
 
-With metadata imsm, too, the devices form a container of their own. They need
-serial numbers. There are levels 0, 1 with 2 members, 5 and 10, each in one layout
+With metadata imsm it has two, each on all of its devices. They need serial
+numbers. There are levels 0, 1 with 2 members, 5 and 10, each in one layout
 (left-asymmetric at level 5, n2 at level 10, with an even number of members), in
 chunks of 4K to 1M, and no bitmaps. The name has at most 16 characters.
 
 A RAID5 may have partial parity logs instead. With them a power cut changes
 nothing that was not being written even while a member is missing, and each
-write of a part of a row costs one more.` + changeJSON,
-		Args: cobra.MinimumNArgs(2),
+write of a part of a row costs one more.`
+
+func (p *program) createVerb() *cobra.Command {
+	var (
+		in   api.CreateParameters
+		opts createOptions
+	)
+
+	cmd := &cobra.Command{
+		Use:   "create NAME --level LEVEL --devices N DEVICE...",
+		Short: "make a new array",
+		Long:  createLong + changeJSON,
+		Args:  cobra.MinimumNArgs(2),
 		RunE: verb(func(cmd *cobra.Command, args []string) (exitCode, error) {
 			in.Name, in.Devices = args[0], deviceArguments(args[1:])
 

@@ -287,6 +287,91 @@ func TestCreate(t *testing.T) {
 	})
 }
 
+// TestCreateInContainer makes a further array on devices that are a container's, all of
+// them, of which none runs. By force it is a new container, in which nothing is left.
+func TestCreateInContainer(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		for _, serial := range []string{"a", "b", "c"} {
+			f := w.disk(serial)
+			f.image = make([]byte, 2*diskBytes)
+			f.Size *= 2
+			w.plug(f)
+		}
+
+		w.run()
+		w.pass(time.Second)
+
+		p := api.CreateParameters{
+			Name: "one", Level: "raid1", Disks: 2, Metadata: "imsm", SizeBytes: 1 << 20, AssumeClean: true,
+			Devices: []string{"a", "b"},
+		}
+		if _, err := w.daemon.create(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+
+		p.Name, p.Level = "two", "raid0"
+
+		_, err := w.daemon.create(t.Context(), p)
+		mustRefuse(t, err, "member of a running array")
+
+		if _, err := w.daemon.stop(t.Context(), array("one")); err != nil {
+			t.Fatal(err)
+		}
+
+		w.pass(time.Second)
+
+		for piece, change := range map[string]func(p *api.CreateParameters){
+			`holds a member of the array "one"`:    func(p *api.CreateParameters) { p.Metadata = "1.2" },
+			`a) holds a member of the array "one"`: func(p *api.CreateParameters) { p.Devices = []string{"c", "a"} },
+			"a further volume needs all":           func(p *api.CreateParameters) { p.Disks, p.Devices = 1, []string{"a"} },
+			"there is room for":                    func(p *api.CreateParameters) { p.SizeBytes = 16 << 20 },
+		} {
+			q := p
+			change(&q)
+
+			_, err := w.daemon.create(t.Context(), q)
+			mustRefuse(t, err, piece)
+		}
+
+		out, err := w.daemon.create(t.Context(), p)
+		if want := "created two, a raid0 of 2 with metadata imsm on a b, beside one"; err != nil || out.Done[0] != want {
+			t.Fatalf("create = %q, %v, want %q", out.Done, err, want)
+		}
+
+		if _, err := w.daemon.assemble(t.Context(), array("one")); err != nil {
+			t.Error(err)
+		}
+
+		w.pass(time.Second)
+
+		both := strings.Split(w.state(), "\n")
+		slices.Sort(both)
+
+		if want := []string{"one 0:a:in-sync 1:b:in-sync", "two 0:a:in-sync 1:b:in-sync"}; !slices.Equal(both, want) {
+			t.Errorf("state: %q, want %q", both, want)
+		}
+
+		for _, name := range []string{"one", "two"} {
+			if _, err := w.daemon.stop(t.Context(), array(name)); err != nil {
+				t.Error(err)
+			}
+		}
+
+		w.pass(time.Second)
+
+		p.Name, p.Force = "three", true
+		if _, err := w.daemon.create(t.Context(), p); err != nil {
+			t.Error(err)
+		}
+
+		w.mustBe("three 0:a:in-sync 1:b:in-sync")
+
+		if sb := w.daemon.disks[w.disks["a"].Path].found.Superblock; sb == nil || sb.Name != "three" || len(sb.Others) > 0 {
+			t.Errorf("the device says %+v", sb)
+		}
+	})
+}
+
 // TestPossible checks which geometries an array may have, whatever its devices.
 func TestPossible(t *testing.T) {
 	for _, tt := range []struct {

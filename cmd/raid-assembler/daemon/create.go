@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,15 +34,16 @@ func (d *Daemon) create(ctx context.Context, p api.CreateParameters) (api.Change
 	}
 
 	var (
-		disks []Disk
-		bad   error
+		disks  []Disk
+		beside string
+		bad    error
 	)
 
 	if err := d.refresh(ctx); err != nil {
 		return out, err
 	}
 
-	if err := d.do(ctx, func() { disks, bad = d.createOn(p) }); err != nil || bad != nil {
+	if err := d.do(ctx, func() { disks, beside, bad = d.createOn(p, params.Version) }); err != nil || bad != nil {
 		return out, firstError(err, bad)
 	}
 
@@ -52,13 +54,13 @@ func (d *Daemon) create(ctx context.Context, p api.CreateParameters) (api.Change
 		return out, err
 	}
 
-	uuid, stages, err := plan(params, disks, claimed)
+	uuid, stages, err := plan(params, disks, claimed, p.Force)
 	if err != nil {
 		return out, fmt.Errorf("%w: %w", err, errRefused)
 	}
 
-	what := fmt.Sprintf("%s, a %v of %d with metadata %s on %s",
-		p.Name, params.Level, params.Disks, params.Version, strings.Join(p.Devices, " "))
+	what := fmt.Sprintf("%s, a %v of %d with metadata %s on %s%s",
+		p.Name, params.Level, params.Disks, params.Version, strings.Join(p.Devices, " "), beside)
 	if p.DryRun {
 		out.Done = []string{"would create " + what}
 
@@ -183,42 +185,85 @@ func possible(g raid.Geometry) error {
 }
 
 // createOn finds the devices for a new array, and checks that nothing is lost
-// that was not given up, and that the name is free.
-func (d *Daemon) createOn(p api.CreateParameters) ([]Disk, error) {
+// that was not given up, and that the name is free. In a container that the
+// devices are of, it returns in words which arrays the new one is beside.
+func (d *Daemon) createOn(p api.CreateParameters, version string) ([]Disk, string, error) {
 	for _, uuid := range d.known() {
 		if d.nameOf(uuid) == p.Name {
-			return nil, fmt.Errorf("there is an array called %s (%v): %w", p.Name, uuid, errRefused)
+			return nil, "", fmt.Errorf("there is an array called %s (%v): %w", p.Name, uuid, errRefused)
 		}
 	}
 
-	var disks []Disk
-
-	seen := make(map[*disk]bool)
+	var found []*disk
 
 	for _, device := range p.Devices {
 		dk, err := d.findDisk(device)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 
-		if seen[dk] {
-			return nil, fmt.Errorf("%s is named twice: %w", dk.Path, errRefused)
+		if slices.Contains(found, dk) {
+			return nil, "", fmt.Errorf("%s is named twice: %w", dk.Path, errRefused)
 		}
 
 		if err := free(dk); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 
-		if what := contents(dk); what != "" && !p.Force {
-			return nil, fmt.Errorf("%s holds %s: with --force that is overwritten: %w",
+		found = append(found, dk)
+	}
+
+	beside := ""
+	if !p.Force {
+		beside = d.containerOf(found, version)
+	}
+
+	var disks []Disk
+
+	for _, dk := range found {
+		if what := contents(dk); what != "" && !p.Force && beside == "" {
+			return nil, "", fmt.Errorf("%s holds %s: with --force that is overwritten: %w",
 				diskName(dk.Disk), what, errRefused)
 		}
 
-		seen[dk] = true
 		disks = append(disks, dk.Disk)
 	}
 
-	return disks, nil
+	return disks, beside, nil
+}
+
+// containerOf says in words which arrays lie on devices that are all of one
+// container with metadata of the version given, or nothing if they are not.
+func (d *Daemon) containerOf(devices []*disk, version string) string {
+	var (
+		container raid.UUID
+		names     []string
+	)
+
+	for _, dk := range devices {
+		sb := dk.found.Superblock
+		if sb == nil || len(dk.found.Conflicts) > 0 || sb.Format != version || sb.Container.IsZero() {
+			return ""
+		}
+
+		if container.IsZero() {
+			container = sb.Container
+		}
+
+		if sb.Container != container {
+			return ""
+		}
+
+		for _, one := range dk.all() {
+			if !one.Array.IsZero() {
+				names = append(names, d.nameOf(one.Array))
+			}
+		}
+	}
+
+	slices.Sort(names)
+
+	return ", beside " + strings.Join(slices.Compact(names), " and ")
 }
 
 // claimAll opens the devices so that nobody else can.
@@ -243,9 +288,19 @@ func closeAll(claimed []Claimed) {
 	}
 }
 
-// plan returns what to write to make the array, and its UUID.
+// blank is a device that holds nothing.
+type blank struct{}
+
+func (blank) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+
+	return len(p), nil
+}
+
+// plan returns what to write to make the array, and its UUID. By force, what the
+// devices hold is of no account.
 func plan(
-	params metadata.NewArray, disks []Disk, claimed []Claimed,
+	params metadata.NewArray, disks []Disk, claimed []Claimed, force bool,
 ) (raid.UUID, [][]metadata.Write, error) {
 	format, _, err := scan.Creates(params.Version)
 	if err != nil {
@@ -258,6 +313,10 @@ func plan(
 		m := metadata.NewMember{Source: metadata.Source{
 			ReaderAt: claimed[i], Size: dk.Size, Block: dk.Block, Serial: dk.Serial,
 		}}
+
+		if force {
+			m.ReaderAt = blank{}
+		}
 
 		if _, err := rand.Read(m.Device[:]); err != nil {
 			return raid.UUID{}, nil, err

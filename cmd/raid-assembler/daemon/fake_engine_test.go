@@ -11,8 +11,8 @@ import (
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/api/varlink"
 	"raid-assembler/pkg/metadata"
-	"raid-assembler/pkg/metadata/md1"
 	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/scan"
 )
 
 // fakeArray is an array that the fake engine runs. Its superblocks are kept by
@@ -69,6 +69,7 @@ func (w *world) list() []api.Array {
 func (a *fakeArray) describe() api.Array {
 	out := api.Array{
 		Name: a.Name, UUID: a.UUID, Level: a.first.Level.String(), State: string(raid.Clean), Device: "/dev/ublkb0",
+		Metadata: a.first.Format, Container: api.Container(a.first.Container),
 	}
 	filled := make(map[raid.Slot]bool)
 
@@ -134,9 +135,13 @@ func (w *world) Start(_ context.Context, p api.StartParameters) error {
 			return refused("%s is not %s", m.Device, m.Serial)
 		}
 
-		sb, err := md1.Format{}.Probe(f.source())
+		sb, err := probe(f.source())
 		if err != nil {
 			return refused("%s: %v", m.Device, err)
+		}
+
+		if sb = sb.Of(uuid); sb == nil {
+			return refused("%s is of another array", m.Device)
 		}
 
 		if a.first == nil {
@@ -155,7 +160,12 @@ func (w *world) Start(_ context.Context, p api.StartParameters) error {
 		a.members = append(a.members, &fakeMember{metadata.MemberID(i), f, m.Device, record})
 	}
 
-	if a.keeper, err = (md1.Format{}).Keep(attachments); err != nil {
+	format, _, err := scan.Creates(a.first.Format)
+	if err != nil {
+		return refused("%v", err)
+	}
+
+	if a.keeper, err = format.Keep(attachments, w.beside(a.first)...); err != nil {
 		return refused("%v", err)
 	}
 
@@ -164,6 +174,30 @@ func (w *world) Start(_ context.Context, p api.StartParameters) error {
 	a.write()
 
 	return nil
+}
+
+// beside returns the keepers of what runs of the container of an array.
+func (w *world) beside(sb *metadata.Superblock) []metadata.Keeper {
+	var all []metadata.Keeper
+
+	for _, a := range w.arrays {
+		if !sb.Container.IsZero() && a.first.Container == sb.Container {
+			all = append(all, a.keeper)
+		}
+	}
+
+	return all
+}
+
+// probe returns what the first format says that knows a disk.
+func probe(src metadata.Source) (*metadata.Superblock, error) {
+	for _, format := range scan.Formats() {
+		if sb, err := format.Probe(src); !errors.Is(err, metadata.ErrNotFound) {
+			return sb, err
+		}
+	}
+
+	return nil, metadata.ErrNotFound
 }
 
 // at returns the disk that a path names.
@@ -238,6 +272,11 @@ func (w *world) stop(array string) error {
 	}
 
 	w.arrays[uuid].write()
+
+	if k, shares := w.arrays[uuid].keeper.(metadata.Sharing); shares {
+		k.Leave()
+	}
+
 	delete(w.arrays, uuid)
 
 	return nil

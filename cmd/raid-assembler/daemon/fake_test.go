@@ -388,7 +388,7 @@ func (w *world) Probe(disk Disk) Finding {
 		return Finding{Unreadable: "no such device"}
 	}
 
-	sb, err := md1.Format{}.Probe(f.source())
+	sb, err := probe(f.source())
 
 	switch {
 	case errors.Is(err, metadata.ErrNotFound):
