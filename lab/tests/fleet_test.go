@@ -98,7 +98,8 @@ func (f *fleet) at(once int, which func(kind) bool, script string) string {
 
 	f.MustWriteFile("/run/todo", todo.String(), 0o600)
 	f.MustWriteFile("/run/script", "set -euo pipefail\nexport IMSM_NO_PLATFORM=1\n. /run/$1.is\n"+
-		"there() { for i in $(seq 600); do [ -b $1 ] && return; sleep 0.1; done; false; }\n"+
+		"come() { for i in $(seq 600); do eval \"$1\" && return; sleep 0.1; done; false; }\n"+
+		"there() { come \"[ -b $1 ]\"; }\n"+
 		"trap 'echo \"$A: $BASH_COMMAND\" >&2' ERR\n"+script+"\n", 0o600)
 
 	out := f.MustGo(fmt.Sprintf("xargs -a /run/todo -P %d -I @ bash /run/script @", once)).MustWait(2 * patience)
