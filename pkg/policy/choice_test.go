@@ -96,6 +96,7 @@ func lending(tb testing.TB, level raid.Level, disks int, text string) lender {
 
 	l := lender{View{Ports: map[raid.UUID]map[raid.Slot]string{
 		{'b'}: {0: "pci-1-sas-exp0x5-phy0-lun-0", 1: "pci-1-sas-exp0x5-phy1-lun-0"},
+		{'c'}: {1: "pci-3-nvme-1"},
 	}}}
 
 	running := make(map[byte]*Running)
@@ -165,6 +166,8 @@ func lending(tb testing.TB, level raid.Level, disks int, text string) lender {
 				d.Port = "pci-1-sas-exp0x5-phy1-lun-0"
 			case 'e':
 				d.Port = "pci-1-sas-exp0x5-phy2-lun-0"
+			case 'q':
+				d.Port = "pci-2-nvme-1"
 			case 'n':
 				l.Refused = map[raid.UUID]map[string]bool{{'b'}: {d.Path: true}}
 			case 'r':
@@ -218,6 +221,7 @@ func TestLend(t *testing.T) {
 		{"where the lost one was, though it is larger", raid.Level1, 2, "a:0 a:1 a:S a:Slp b:0 b:-", "/dev/sdd b<a"},
 		{"in its enclosure", raid.Level1, 2, "a:0 a:1 a:S a:Sle b:0 b:-", "/dev/sdd b<a"},
 		{"where it was before its enclosure", raid.Level1, 2, "a:0 a:1 a:Se a:Sp b:0 b:-", "/dev/sdd b<a"},
+		{"elsewhere, where nobody has neighbours", raid.Level1, 2, "a:0 a:1 a:Sq a:Sl c:0 c:-", "/dev/sdc c<a"},
 		{"not one that was just refused", raid.Level1, 2, "a:0 a:1 a:Sn a:Sl b:0 b:-", "/dev/sdd b<a"},
 		{"which is its owner's", raid.Level1, 2, "a:0 a:1 a:Snu b:0 b:-", "/dev/sdc a<"},
 		{"no redundancy to restore", raid.Level0, 2, "a:0 a:1 a:S b:0 b:-", ""},

@@ -14,6 +14,8 @@ import (
 // else: a failure is recorded on the survivors before a write is acknowledged,
 // and each round gives every working member the same event count.
 type world struct {
+	uuid    raid.UUID
+	name    string
 	g       raid.Geometry
 	disks   map[string]*disk // by path; on the shelf too
 	running *modelArray
@@ -47,7 +49,7 @@ type modelMember struct {
 }
 
 func newWorld(dr drawing) *world {
-	w := &world{g: dr.geometry, disks: make(map[string]*disk), numbers: len(dr.words) - 1}
+	w := &world{uuid: testArray, name: "data", g: dr.geometry, disks: make(map[string]*disk), numbers: len(dr.words) - 1}
 	for _, d := range dr.devices() {
 		w.disks[d.Path] = &disk{Device: d}
 	}
@@ -68,9 +70,9 @@ func (w *world) sorted() []*disk {
 
 func (w *world) view() View {
 	v := View{
-		Waited: map[raid.UUID]time.Duration{testArray: w.waited},
-		Held:   map[raid.UUID]bool{testArray: w.held},
-		Forced: map[raid.UUID]bool{testArray: w.forced},
+		Waited: map[raid.UUID]time.Duration{w.uuid: w.waited},
+		Held:   map[raid.UUID]bool{w.uuid: w.held},
+		Forced: map[raid.UUID]bool{w.uuid: w.forced},
 	}
 
 	for _, d := range w.sorted() {
@@ -88,7 +90,7 @@ func (w *world) view() View {
 
 // status is what the model engine says.
 func (w *world) status() Running {
-	r := Running{UUID: testArray, Name: "data", Level: w.g.Level, State: raid.Clean}
+	r := Running{UUID: w.uuid, Name: w.name, Level: w.g.Level, State: raid.Clean}
 	filled := make(map[raid.Slot]bool)
 	lost := w.g.Disks
 
