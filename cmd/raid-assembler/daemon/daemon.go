@@ -79,6 +79,9 @@ type Finding struct {
 	Foreign    string               // RAID metadata that no module of ours reads
 	Others     []string             // what else it holds: a file system, a partition table
 	Conflicts  []string             // those of Others that contradict the superblock
+	// Readings are the superblocks of several formats, Superblock among them, if they
+	// contradict nothing but each other.
+	Readings []*metadata.Superblock
 }
 
 // Host is the devices of a host.

@@ -48,6 +48,8 @@ func (d *Daemon) decide() {
 
 // view translates what is known into what policy asks for.
 func (d *Daemon) view(now time.Time) policy.View {
+	d.choose()
+
 	v := policy.View{
 		Waited: d.clocks(now), Held: make(map[raid.UUID]bool), Told: make(map[raid.UUID]bool),
 		Writable: d.writable, Known: d.members.known(), Ports: d.members.ports(), Refused: d.refusals(now),

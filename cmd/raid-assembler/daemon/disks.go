@@ -28,6 +28,7 @@ type disk struct {
 	attached string    // how the engine has it; empty if it does not
 	beside   string    // how the engine has all that is in its container
 	told     raid.UUID // of the member that the journal knows it as
+	doubts   []string  // the conflicts that were found
 	proof    *proof    // whether it is blank; nil if nobody wanted to know
 }
 
@@ -205,6 +206,7 @@ func (d *Daemon) answered(dk *disk, found Finding) {
 
 	late := dk.slow
 	dk.found, dk.probed, dk.slow = found, true, false
+	dk.doubts = found.Conflicts
 
 	if late || d.looked.IsZero() {
 		d.hint() // nobody waits for it

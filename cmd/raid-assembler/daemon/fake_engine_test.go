@@ -135,12 +135,8 @@ func (w *world) Start(_ context.Context, p api.StartParameters) error {
 			return refused("%s is not %s", m.Device, m.Serial)
 		}
 
-		sb, err := probe(f.source())
-		if err != nil {
-			return refused("%s: %v", m.Device, err)
-		}
-
-		if sb = sb.Of(uuid); sb == nil {
+		sb := readingOf(f.source(), uuid)
+		if sb == nil {
 			return refused("%s is of another array", m.Device)
 		}
 
@@ -187,6 +183,17 @@ func (w *world) beside(sb *metadata.Superblock) []metadata.Keeper {
 	}
 
 	return all
+}
+
+// readingOf returns what a disk says of an array in whichever format, or nil.
+func readingOf(src metadata.Source, array raid.UUID) *metadata.Superblock {
+	for _, format := range scan.Formats() {
+		if sb, err := format.Probe(src); err == nil && sb.Of(array) != nil {
+			return sb.Of(array)
+		}
+	}
+
+	return nil
 }
 
 // probe returns what the first format says that knows a disk.

@@ -135,6 +135,10 @@ func (h *realHost) Content(
 // finding translates what a scan found.
 func finding(result scan.Result) Finding {
 	f := Finding{Superblock: result.Superblock, Conflicts: result.Conflicts}
+	if n := len(result.Beside); n > 0 && n == len(result.Conflicts) {
+		f.Readings = append(f.Readings, result.Superblock)
+		f.Readings = append(f.Readings, result.Beside...)
+	}
 
 	switch {
 	case result.Err == nil:

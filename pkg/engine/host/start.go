@@ -239,7 +239,10 @@ func (h *Host) read(uuid raid.UUID, all []candidate) error {
 				return fmt.Errorf("%s: %w: %w", c.dev.Path, err, ErrRefused)
 			}
 
-			c.format, found = f, sb
+			// Whoever asked knows which of several readings counts.
+			if found == nil || sb.Of(uuid) != nil {
+				c.format, found = f, sb
+			}
 		}
 
 		if found == nil {

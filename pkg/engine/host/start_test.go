@@ -584,3 +584,33 @@ func mirror(all []candidate, size raid.Sectors) {
 		c.sb.Level, c.sb.Chunk, c.sb.Size, c.sb.DataSize = raid.Level1, 0, size, size
 	}
 }
+
+// saying is a format that finds what it is told, wherever it looks.
+type saying struct {
+	metadata.Format
+
+	sb *metadata.Superblock
+}
+
+func (s saying) Probe(metadata.Source) (*metadata.Superblock, error) { return s.sb, nil }
+
+// TestReadings: of a device with metadata of two formats what counts is the array that
+// is to be started, whichever format comes first.
+func TestReadings(t *testing.T) {
+	one, two := saying{sb: &metadata.Superblock{Array: raid.UUID{1}}}, saying{sb: &metadata.Superblock{Array: raid.UUID{2}}}
+
+	for _, formats := range [][]metadata.Format{{one, two}, {two, one}} {
+		h := &Host{cfg: Config{Formats: formats}}
+
+		for _, want := range []saying{one, two} {
+			all := []candidate{{dev: &member.Device{}}}
+			if err := h.read(want.sb.Array, all); err != nil || all[0].sb != want.sb || all[0].format != metadata.Format(want) {
+				t.Errorf("read() = %v, found %+v, want %+v", err, all[0].sb, want.sb)
+			}
+		}
+
+		if err := h.read(raid.UUID{3}, []candidate{{dev: &member.Device{}}}); !errors.Is(err, ErrRefused) {
+			t.Errorf("read() of another array = %v, want a refusal", err)
+		}
+	}
+}
