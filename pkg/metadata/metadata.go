@@ -94,6 +94,8 @@ type Superblock struct {
 	Created time.Time
 	Updated time.Time
 	Events  uint64
+	// EventsShared says that Events counts the records of all arrays of the container.
+	EventsShared bool
 
 	Number int         // of this member, into Roles
 	Roles  []raid.Role // of every member, by number

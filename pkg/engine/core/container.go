@@ -10,7 +10,7 @@ import (
 // nobody waits in it.
 type Container struct {
 	mu      sync.Mutex
-	seats   int
+	seats   []*Seat
 	holder  *Seat   // whose turn it is, or nil
 	waiting []*Seat // who asked for it meanwhile, in that order
 }
@@ -19,6 +19,8 @@ type Container struct {
 type Seat struct {
 	container *Container
 	wake      func()
+	log       CrashLog // nil if the array has none
+	events    func() uint64
 }
 
 // Join returns a place for another array. wake is called, in any thread, when
@@ -27,11 +29,35 @@ func (c *Container) Join(wake func()) *Seat {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	// Nothing is allocated afterwards.
-	c.seats++
-	c.waiting = slices.Grow(c.waiting, c.seats)
+	s := &Seat{container: c, wake: wake}
 
-	return &Seat{container: c, wake: wake}
+	// Nothing is allocated afterwards.
+	c.seats = append(c.seats, s)
+	c.waiting = slices.Grow(c.waiting, len(c.seats))
+
+	return s
+}
+
+// countFor has a crash log have the event count of its array's superblocks from now
+// on, which may change with each record of any array of the container.
+func (s *Seat) countFor(log CrashLog, events func() uint64) {
+	s.container.mu.Lock()
+	defer s.container.mu.Unlock()
+
+	s.log, s.events = log, events
+	log.Events(events())
+}
+
+// counted says that event counts have changed, in the turn of s.
+func (s *Seat) counted() {
+	s.container.mu.Lock()
+	defer s.container.mu.Unlock()
+
+	for _, other := range s.container.seats {
+		if other.log != nil {
+			other.log.Events(other.events())
+		}
+	}
 }
 
 // Take asks for the turn and reports whether it is ours, until Release. If not,
@@ -89,5 +115,5 @@ func (s *Seat) Leave() {
 	s.container.mu.Lock()
 	defer s.container.mu.Unlock()
 
-	s.container.seats--
+	s.container.seats = slices.DeleteFunc(s.container.seats, func(other *Seat) bool { return other == s })
 }

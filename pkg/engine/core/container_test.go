@@ -240,3 +240,60 @@ func TestContainerAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// counting is a crash log of which only the event count matters.
+type counting struct {
+	CrashLog
+
+	events uint64
+}
+
+func (c *counting) Events(n uint64) { c.events = n }
+
+// TestCountOfAContainer: where arrays count their records together, the crash logs of
+// all know how many there are; and of an array that has left, nobody's log is touched.
+func TestCountOfAContainer(t *testing.T) {
+	var (
+		c      Container
+		events uint64 = 4
+		count         = func() uint64 { return events }
+		one           = c.Join(func() {})
+		logs   [3]counting
+	)
+
+	one.countFor(&logs[0], count)
+
+	two, without := c.Join(func() {}), c.Join(func() {}) // one has no log
+	two.countFor(&logs[1], count)
+
+	check := func(want ...uint64) {
+		t.Helper()
+
+		for i, n := range want {
+			if logs[i].events != n {
+				t.Errorf("log %d has event count %d, want %d", i, logs[i].events, n)
+			}
+		}
+	}
+
+	check(4, 4)
+
+	for _, s := range []*Seat{one, two, without} {
+		events++
+
+		if !s.Take() {
+			t.Fatal("the turn is nobody's, and not given")
+		}
+
+		s.counted()
+		s.Release()
+		check(events, events)
+	}
+
+	two.Leave()
+
+	events++
+
+	one.counted()
+	check(events, events-1)
+}

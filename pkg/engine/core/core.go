@@ -213,7 +213,12 @@ func New(cfg Config) (*Core, error) {
 
 	if cfg.CrashLog != nil {
 		path.CrashLog = cfg.CrashLog
-		cfg.CrashLog.Events(cfg.Keeper.Events())
+
+		if cfg.Seat != nil {
+			cfg.Seat.countFor(cfg.CrashLog, cfg.Keeper.Events)
+		} else {
+			cfg.CrashLog.Events(cfg.Keeper.Events())
+		}
 	}
 
 	c.path, err = stripe.New(path)

@@ -158,11 +158,20 @@ func (c *Core) flushed() {
 
 	c.stages = c.cfg.Keeper.Record(c.recorder.state)
 
-	if c.cfg.CrashLog != nil {
+	c.counted()
+	c.nextWrites()
+}
+
+// counted has crash logs know which event count the superblocks are about to have.
+// Those of the other arrays of a container may have another by this record too, and
+// would not be believed.
+func (c *Core) counted() {
+	switch {
+	case c.cfg.Seat != nil:
+		c.cfg.Seat.counted()
+	case c.cfg.CrashLog != nil:
 		c.cfg.CrashLog.Events(c.cfg.Keeper.Events())
 	}
-
-	c.nextWrites()
 }
 
 // nextWrites asks for writes of the stage that is due, as many as there are

@@ -10,12 +10,25 @@ import (
 )
 
 // leftOf returns what an engine that died was writing to an array that has a
-// superblock, or nil if nobody knows, or the array was stopped since.
-func (h *Host) leftOf(uuid raid.UUID, best *metadata.Superblock) *crashlog.Left {
+// superblock, or nil if nobody knows, or the array was stopped since. Where arrays of a
+// container count their records together, those since neighbour was started, a running
+// array of the same one, are of this engine: the count that was found then is what the
+// log has to know.
+func (h *Host) leftOf(uuid raid.UUID, best *metadata.Superblock, neighbour *running) *crashlog.Left {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
-	if l := h.cfg.Left[uuid]; l != nil && !best.Clean() && l.Tells(best.Events) {
+	l := h.cfg.Left[uuid]
+	if l == nil || best.Clean() {
+		return nil
+	}
+
+	events := best.Events
+	if best.EventsShared && neighbour != nil {
+		events = neighbour.first.Events
+	}
+
+	if l.Tells(events) {
 		return l
 	}
 

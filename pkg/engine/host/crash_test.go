@@ -6,6 +6,7 @@ import (
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine/crashlog"
+	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
 
@@ -15,14 +16,20 @@ func TestTold(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		left func(*crashlog.Log)
-		want string
-		from raid.Sectors // where it goes on to recover
+		// The event count that another array of its container was started with, which
+		// has recorded since; 0 if there is none.
+		beside uint64
+		want   string
+		from   raid.Sectors // where it goes on to recover
 	}{
-		{"nothing is left", nil, "dirty and degraded", 0},
-		{"it was resyncing", func(l *crashlog.Log) { l.Trust(false) }, "dirty and degraded", 0},
-		{"somebody used it since", func(l *crashlog.Log) { l.Events(9) }, "dirty and degraded", 0},
-		{"all is known", func(*crashlog.Log) {}, "", 64},
-		{"the superblocks are older", func(l *crashlog.Log) { l.Events(11) }, "", 64},
+		{"nothing is left", nil, 0, "dirty and degraded", 0},
+		{"it was resyncing", func(l *crashlog.Log) { l.Trust(false) }, 0, "dirty and degraded", 0},
+		{"somebody used it since", func(l *crashlog.Log) { l.Events(9) }, 0, "dirty and degraded", 0},
+		{"all is known", func(*crashlog.Log) {}, 0, "", 64},
+		{"the superblocks are older", func(l *crashlog.Log) { l.Events(11) }, 0, "", 64},
+		{"the engine itself recorded since", func(l *crashlog.Log) { l.Events(7) }, 7, "", 64},
+		{"somebody used it before that", func(l *crashlog.Log) { l.Events(5) }, 7, "dirty and degraded", 0},
+		{"somebody used it, and it looks as if not", func(*crashlog.Log) {}, 7, "dirty and degraded", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			all := candidates()
@@ -33,6 +40,12 @@ func TestTold(t *testing.T) {
 			all[2] = all[2].recovered(64)
 			uuid := raid.UUID{7}
 			h := New(Config{Left: make(map[raid.UUID]*crashlog.Left)})
+
+			var neighbour *running
+			if tt.beside != 0 {
+				all[0].sb.EventsShared = true
+				neighbour = &running{first: &metadata.Superblock{Events: tt.beside, EventsShared: true}}
+			}
 
 			if tt.left != nil {
 				memory := make([]byte, crashlog.Size(1, 3))
@@ -52,7 +65,7 @@ func TestTold(t *testing.T) {
 				}
 			}
 
-			cfg, err := h.plan(all, api.StartParameters{}, h.leftOf(uuid, all[0].sb))
+			cfg, err := h.plan(all, api.StartParameters{}, h.leftOf(uuid, all[0].sb, neighbour))
 			checkRefused(t, err, tt.want)
 
 			if err != nil {

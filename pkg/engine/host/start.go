@@ -191,7 +191,7 @@ func (h *Host) prepare(
 		return all, loop.Config{}, err
 	}
 
-	r.left = h.leftOf(uuid, all[0].sb)
+	r.left = h.leftOf(uuid, all[0].sb, neighbour)
 	cfg, err := h.plan(all, p, r.left, beside...)
 	r.keeper = cfg.Keeper
 

@@ -260,7 +260,12 @@ func (k *keeper) model() {
 }
 
 // Events implements [metadata.Keeper].
-func (k *keeper) Events() uint64 { return uint64(k.seq) }
+func (k *keeper) Events() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	return uint64(k.seq)
+}
 
 // BadBlockRoom implements [metadata.Keeper]: the log that the format has is of
 // sectors that were remapped, not of such that have no content.

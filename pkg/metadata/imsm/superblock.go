@@ -92,7 +92,7 @@ func (v *Volume) current() *Map { return &v.Maps[len(v.Maps)-1] }
 func (r *Raw) common() *metadata.Superblock {
 	sb := &metadata.Superblock{
 		Format: version, Device: r.Serial.device(), Container: r.container(), Events: uint64(r.Generation),
-		Number: r.index, ResyncOffset: raid.MaxSectors, RecoveryOffset: raid.MaxSectors, Raw: r,
+		EventsShared: true, Number: r.index, ResyncOffset: raid.MaxSectors, RecoveryOffset: raid.MaxSectors, Raw: r,
 	}
 
 	if r.Created != 0 { // old records have none
