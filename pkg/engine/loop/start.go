@@ -111,9 +111,23 @@ func (l *Loop) prepare() error {
 		return err
 	}
 
+	if err := l.keepLog(); err != nil {
+		return err
+	}
+
 	l.wake, err = uring.NewWake()
 
 	return err
+}
+
+// keepLog has the crash log be kept: not before it tells the truth, since until then
+// that of the engine before does.
+func (l *Loop) keepLog() error {
+	if l.log == nil {
+		return nil
+	}
+
+	return errors.Join(l.cfg.Keep(l.log), l.log.Close()) // the memory is mapped
 }
 
 // newArena returns the memory of an array. Where there is parity it outlives the
@@ -131,11 +145,9 @@ func (l *Loop) newArena(cfg *core.Config, size int) (*uring.Arena, error) {
 		return nil, err
 	}
 
-	defer func() { _ = file.Close() }() // the memory is mapped by then
-
 	arena, err := uring.NewArena(uring.ArenaConfig{Size: size + head + 1<<16, File: file})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, file.Close())
 	}
 
 	block, err := arena.Block(head)
@@ -143,13 +155,11 @@ func (l *Loop) newArena(cfg *core.Config, size int) (*uring.Arena, error) {
 		cfg.CrashLog, err = crashlog.New(block, writes, slots, arena.Offset)
 	}
 
-	if err == nil {
-		err = l.cfg.Keep(file)
+	if err != nil {
+		return nil, errors.Join(err, arena.Close(), file.Close())
 	}
 
-	if err != nil {
-		return nil, errors.Join(err, arena.Close())
-	}
+	l.log = file
 
 	return arena, nil
 }
