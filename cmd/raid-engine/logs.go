@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,25 +18,53 @@ import (
 // logPrefix tells crash logs from what else systemd holds for the guardian.
 const logPrefix = "crash-"
 
+// numberMark is between the name of a log and its number.
+const numberMark = "."
+
 // shelf has the crash logs of the arrays, by their UUIDs: for the next engine, and at
 // systemd for the next guardian.
 type shelf struct {
 	mu    sync.Mutex
-	files map[string]*os.File
+	files map[string]shelved
 }
 
-// newShelf returns a shelf with what systemd held.
+// shelved is a log on a shelf. The next of its array gets another number, so that
+// systemd has both for a moment: never neither.
+type shelved struct {
+	*os.File
+
+	number uint64
+}
+
+// newShelf returns a shelf with what systemd held. Of two logs of an array, the one
+// that was kept last is the one to be believed.
 func newShelf(held []*os.File) *shelf {
-	s := &shelf{files: make(map[string]*os.File)}
+	s := &shelf{files: make(map[string]shelved)}
 
 	for _, file := range held {
-		text, ours := strings.CutPrefix(file.Name(), logPrefix)
-		if uuid, err := raid.ParseUUID(text); ours && err == nil {
-			s.files[uuid.String()] = file
+		uuid, number, ours := parseStoreName(file.Name())
+		if !ours {
+			continue
 		}
+
+		old, log := s.files[uuid.String()], shelved{file, number}
+		if old.File != nil && old.number > number {
+			old, log = log, old
+		}
+
+		s.files[uuid.String()] = log
+		old.drop(uuid)
 	}
 
 	return s
+}
+
+// drop gives up a log, if there is one.
+func (l shelved) drop(uuid raid.UUID) {
+	if l.File != nil {
+		unstore(uuid, l.number)
+		_ = l.Close() // of what was only read
+	}
 }
 
 // Keep implements [crashlog.Shelf].
@@ -48,13 +77,12 @@ func (s *shelf) Keep(name string, file *os.File) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if old := s.files[uuid.String()]; old != nil {
-		unstore(uuid)
-		_ = old.Close()
-	}
+	old := s.files[uuid.String()]
+	log := shelved{file, old.number + 1}
+	s.files[uuid.String()] = log
 
-	s.files[uuid.String()] = file
-	store(uuid, file)
+	store(uuid, log)
+	old.drop(uuid)
 
 	return nil
 }
@@ -69,12 +97,8 @@ func (s *shelf) Drop(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if old := s.files[uuid.String()]; old != nil {
-		delete(s.files, uuid.String())
-		unstore(uuid)
-
-		return old.Close()
-	}
+	s.files[uuid.String()].drop(uuid)
+	delete(s.files, uuid.String())
 
 	return nil
 }
@@ -86,7 +110,7 @@ func (s *shelf) all() (names []string, files []*os.File) {
 
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
 		names = append(names, name)
-		files = append(files, s.files[name])
+		files = append(files, s.files[name].File)
 	}
 
 	return names, files
@@ -94,15 +118,36 @@ func (s *shelf) all() (names []string, files []*os.File) {
 
 // store has systemd hold a log, which it gives to the next guardian. Without systemd
 // the logs end with this one.
-func store(uuid raid.UUID, file *os.File) {
-	notify("FDSTORE=1\nFDPOLL=0\nFDNAME="+storeName(uuid), syscall.UnixRights(int(file.Fd())))
+func store(uuid raid.UUID, log shelved) {
+	notify("FDSTORE=1\nFDPOLL=0\nFDNAME="+storeName(uuid, log.number), syscall.UnixRights(int(log.Fd())))
 }
 
-func unstore(uuid raid.UUID) { notify("FDSTOREREMOVE=1\nFDNAME="+storeName(uuid), nil) }
+func unstore(uuid raid.UUID, number uint64) {
+	notify("FDSTOREREMOVE=1\nFDNAME="+storeName(uuid, number), nil)
+}
 
-// storeName is what systemd takes for a name: it uses colons itself.
-func storeName(uuid raid.UUID) string {
-	return logPrefix + strings.ReplaceAll(uuid.String(), ":", "")
+// storeName is what systemd takes for a name: it uses colons itself. The first log of an
+// array has no number, as those of older guardians have none.
+func storeName(uuid raid.UUID, number uint64) string {
+	name := logPrefix + strings.ReplaceAll(uuid.String(), ":", "")
+	if number > 0 {
+		name += numberMark + strconv.FormatUint(number, 10)
+	}
+
+	return name
+}
+
+// parseStoreName is the reverse of storeName.
+func parseStoreName(name string) (uuid raid.UUID, number uint64, ours bool) {
+	text, ours := strings.CutPrefix(name, logPrefix)
+	text, digits, numbered := strings.Cut(text, numberMark)
+
+	uuid, err := raid.ParseUUID(text)
+	if numbered && err == nil {
+		number, err = strconv.ParseUint(digits, 10, 64)
+	}
+
+	return uuid, number, ours && err == nil
 }
 
 // notify tells systemd something, if it listens. The usual library sends no files.
