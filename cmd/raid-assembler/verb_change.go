@@ -147,7 +147,7 @@ func firstOf(errs ...error) error {
 }
 
 func (p *program) assembleVerb() *cobra.Command {
-	var readOnly, acceptLoss bool
+	var readOnly, acceptLoss, choose bool
 
 	return p.changeVerb(change{
 		method: "Assemble",
@@ -155,8 +155,13 @@ func (p *program) assembleVerb() *cobra.Command {
 		short:  "start an array, or all",
 		long: `Start the array with this name or UUID, or all arrays that can be started: also
 one that was stopped by hand. Arrays whose members are all there start by
-themselves; this is for the others. With devices, from these alone: of halves
-that went on apart, it chooses the one that counts.
+themselves; this is for the others. With devices, from these alone.
+
+Members that went on apart, such as halves of a mirror that were each run without
+the other, are not started, for each may hold what the other lacks: explain tells
+their histories. Look at each with --readonly. With --choose the devices named
+are the ones that count, and all other members of the array are given up: they are
+filled anew.
 
 An array with parity that was not stopped cleanly and lacks a member is not
 started: what is computed in the place of that member may be wrong where
@@ -169,15 +174,21 @@ is whole: one of the two parities may be wrong still.`,
 				return errors.New("--accept-loss is about one array: name it")
 			}
 
+			if choose && len(args) < 2 {
+				return errors.New("--choose is about one array and the members of it that count: name them")
+			}
+
 			return nil
 		},
 		flags: func(flags *pflag.FlagSet) {
 			flags.BoolVar(&readOnly, "readonly", false, "take no writes until raid-assembler readwrite")
 			flags.BoolVar(&acceptLoss, "accept-loss", false,
 				"start it though parity is needed and may be wrong: what was being written may be lost")
+			flags.BoolVar(&choose, "choose", false,
+				"have the devices named count where members contradict each other, and fill the others anew")
 		},
 		apply: func(in *api.ChangeParameters) error {
-			in.ReadOnly, in.AcceptLoss = readOnly, acceptLoss
+			in.ReadOnly, in.AcceptLoss, in.Choose = readOnly, acceptLoss, choose
 
 			return nil
 		},

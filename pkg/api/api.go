@@ -233,6 +233,8 @@ type ArrayParameters struct {
 type MemberParameters struct {
 	Array  string `json:"array"`
 	Device string `json:"device"`
+	// Anew, of Add, has the device filled anew, whatever it holds.
+	Anew bool `json:"anew,omitempty"`
 	// Reason is recorded in the journal.
 	Reason string `json:"reason"`
 }
@@ -298,14 +300,17 @@ type ChangeParameters struct {
 	Force   bool     `json:"force"`
 	DryRun  bool     `json:"dry_run"`
 	// AcceptLoss, of Assemble, has parity taken for right that may be wrong.
-	AcceptLoss bool   `json:"accept_loss,omitempty"`
-	ReadOnly   bool   `json:"read_only,omitempty"`                // of Assemble and Access
-	From       int64  `json:"from_bytes,omitempty"`               // of Check and Repair, in bytes of each member
-	To         int64  `json:"to_bytes,omitempty"`                 // likewise; 0 for the end
-	Size       int64  `json:"size_bytes,omitempty"`               // of Grow, of each member; 0 for all there is
-	Chunk      int64  `json:"chunk_bytes,omitempty"`              // of Bitmap
-	Minimum    *int64 `json:"minimum_bytes_per_second,omitempty"` // of Limit; null for as it is, 0 for the default
-	Maximum    *int64 `json:"maximum_bytes_per_second,omitempty"`
+	AcceptLoss bool `json:"accept_loss,omitempty"`
+	// Choose, of Assemble, has what the devices hold count, and all other members of
+	// the array filled anew.
+	Choose   bool   `json:"choose,omitempty"`
+	ReadOnly bool   `json:"read_only,omitempty"`                // of Assemble and Access
+	From     int64  `json:"from_bytes,omitempty"`               // of Check and Repair, in bytes of each member
+	To       int64  `json:"to_bytes,omitempty"`                 // likewise; 0 for the end
+	Size     int64  `json:"size_bytes,omitempty"`               // of Grow, of each member; 0 for all there is
+	Chunk    int64  `json:"chunk_bytes,omitempty"`              // of Bitmap
+	Minimum  *int64 `json:"minimum_bytes_per_second,omitempty"` // of Limit; null for as it is, 0 for the default
+	Maximum  *int64 `json:"maximum_bytes_per_second,omitempty"`
 }
 
 // CreateParameters ask the assembler for a new array.

@@ -32,15 +32,30 @@ func Explain(v View, cfg Config, array raid.UUID) []string {
 
 	if r := running(v.Running, array); r != nil {
 		lines = append(lines, r.evidence()...)
-	} else if best := judge(usable).best; best != nil {
-		lines = append(lines, fmt.Sprintf("The freshest superblock is that of %s, at event %d: its table decides.",
-			best.Path, best.Superblock.Events))
+	} else {
+		lines = append(lines, judge(usable).evidence()...)
 	}
 
 	for _, d := range Decide(v, cfg) {
 		if d.Array == array {
 			lines = append(lines, d.String())
 		}
+	}
+
+	return lines
+}
+
+// evidence is what follows from the superblocks, a sentence a line.
+func (j *judgement) evidence() []string {
+	var lines []string
+
+	if j.best != nil && len(j.histories) == 0 {
+		lines = append(lines, fmt.Sprintf("The freshest superblock is that of %s, at event %d: its table decides.",
+			j.best.Path, j.best.Superblock.Events))
+	}
+
+	for i, side := range j.histories {
+		lines = append(lines, tell(i+1, side))
 	}
 
 	return lines

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"raid-assembler/pkg/raid"
 )
@@ -20,6 +21,8 @@ type judgement struct {
 	spares []*Device
 	// left are devices that are not used, with the reason.
 	left []Decision
+	// histories are the sides that went on apart, if some did.
+	histories [][]*Device
 	// refusal says why no start is safe, if so.
 	refusal why
 }
@@ -268,26 +271,24 @@ func wentAlone(sb *Superblock, current []int) bool {
 }
 
 // diverge refuses because a and b each went on without the other, and shows
-// the sides that there are to choose from.
+// the histories that there are to choose from.
 func (j *judgement) diverge(holders []*Device, a, b *Device) {
-	side := func(of *Device) string {
-		var ds []*Device
+	j.histories = histories(holders, a, b)
 
-		for _, d := range holders {
-			if d == of || !accuses(of, d) && !accuses(d, of) {
-				ds = append(ds, d)
-			}
-		}
-
-		return paths(ds)
+	ways := make([]string, len(j.histories))
+	for i, side := range j.histories {
+		ways[i] = paths(side)
 	}
 
 	j.refuse(Diverged, "%s at event %d and %s at event %d each went on without the other, and both may hold data "+
-		"that the other lacks: look at both, then keep one with raid-assembler assemble %v followed by %s, or by %s",
-		a.Path, a.Superblock.Events, b.Path, b.Superblock.Events, a.Superblock.Array, side(a), side(b))
+		"that the other lacks: look at each with raid-assembler assemble --readonly %v DEVICE, then keep one with "+
+		"raid-assembler assemble %v --choose followed by %s",
+		a.Path, a.Superblock.Events, b.Path, b.Superblock.Events, a.Superblock.Array, a.Superblock.Array,
+		strings.Join(ways, ", or by "))
 }
 
 // choose names the way out where superblocks contradict each other.
 func choose(d *Device) string {
-	return fmt.Sprintf("name the devices to believe with raid-assembler assemble %v DEVICE", d.Superblock.Array)
+	return fmt.Sprintf("name the devices to believe with raid-assembler assemble %v --choose DEVICE",
+		d.Superblock.Array)
 }

@@ -195,9 +195,10 @@ type Superblock struct {
 
 	raid.Geometry
 
-	Number int         // of this device, into Roles
-	Roles  []raid.Role // of every device, by number
-	Events uint64
+	Number  int         // of this device, into Roles
+	Roles   []raid.Role // of every device, by number
+	Events  uint64
+	Updated time.Time // when it was written; zero if it does not say
 
 	DataOffset     raid.Sectors // of the data, from the start of the device
 	DataSize       raid.Sectors
@@ -339,6 +340,8 @@ type Decision struct {
 	// From is of AddSpare: the array that has the device, and is to let go of it
 	// first; zero if none has.
 	From raid.UUID
+	// Anew is of AddSpare: nothing that the device holds is to be taken for right.
+	Anew bool
 
 	Members  []Member      // of Start: by slot, then the spares
 	ReadOnly bool          // of Start: it is not to be written to

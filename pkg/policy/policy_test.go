@@ -131,8 +131,8 @@ func TestAssemble(t *testing.T) {
 		// Both went on alone, whichever is ahead.
 		{raid.Level1, 2, "0-1@9 1-0@9", late, Refuse, "", "each went on without the other"},
 		{raid.Level1, 2, "0-1@9 1-0@8", late, Refuse, "", "each went on without the other"},
-		{raid.Level1, 2, "0-1@2 1-0@80", late, Refuse, "", "followed by /dev/sdb, or by /dev/sda"},
-		{raid.Level1, 3, "0-2@9 1-2@9 2-01@5", late, Refuse, "", "followed by /dev/sda /dev/sdb, or by /dev/sdc"},
+		{raid.Level1, 2, "0-1@2 1-0@80", late, Refuse, "", "--choose followed by /dev/sdb, or by /dev/sda"},
+		{raid.Level1, 3, "0-2@9 1-2@9 2-01@5", late, Refuse, "", "--choose followed by /dev/sda /dev/sdb, or by /dev/sdc"},
 		// An accuser that is older than one in sync, and confirmed by it,
 		// cannot be explained.
 		{raid.Level1, 2, "0-1@8 1@9", late, Refuse, "", "/dev/sda writes off /dev/sdb"},

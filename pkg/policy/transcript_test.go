@@ -34,11 +34,42 @@ func TestTranscripts(t *testing.T) {
 				return strings.Join(Explain(w.view(), DefaultConfig(), testArray), "\n") + "\n"
 			}
 
+			if d.Cmd == "choose" {
+				return choosing(w, d) + settle(t, w)
+			}
+
 			command(t, w, d)
 
 			return settle(t, w)
 		})
 	})
+}
+
+// choosing has the operator choose the disks named, by force if that is said.
+func choosing(w *world, d *datadriven.TestData) string {
+	var (
+		b      strings.Builder
+		chosen []string
+	)
+
+	for _, arg := range d.CmdArgs {
+		if arg.Key == "force" {
+			w.forced = true
+		} else {
+			chosen = append(chosen, "/dev/"+arg.Key)
+		}
+	}
+
+	ds := Choose(w.view(), DefaultConfig(), testArray, chosen)
+	w.forced = false
+
+	for _, dec := range ds {
+		fmt.Fprintln(&b, brief(dec))
+	}
+
+	w.carryOut(ds)
+
+	return b.String()
 }
 
 func command(t *testing.T, w *world, d *datadriven.TestData) {

@@ -269,6 +269,10 @@ func (d *Daemon) assembleOne(ctx context.Context, uuid raid.UUID, p api.ChangePa
 		bad  error
 	)
 
+	if p.Choose {
+		return d.keep(ctx, uuid, p)
+	}
+
 	err = d.do(ctx, func() {
 		name, runs = d.nameOf(uuid), d.running(uuid) != nil
 		if !runs {
@@ -325,6 +329,31 @@ func (d *Daemon) startAsAsked(ctx context.Context, p api.StartParameters) error 
 // perhaps by force, perhaps from some of its devices only. Unless it is a dry
 // run the array is held no longer. Preconditions: the goroutine of Run calls.
 func (d *Daemon) consider(uuid raid.UUID, p api.ChangeParameters) (policy.Decision, error) {
+	v := d.wanted(uuid, p)
+
+	if len(p.Devices) > 0 {
+		chosen, err := d.paths(p.Devices)
+		if err != nil {
+			return policy.Decision{}, err
+		}
+
+		v.Devices = slices.DeleteFunc(v.Devices, func(dev policy.Device) bool {
+			return dev.Superblock != nil && dev.Superblock.Array == uuid && !slices.Contains(chosen, dev.Path)
+		})
+	}
+
+	for _, dec := range policy.Decide(v, d.policy) {
+		if dec.Array == uuid && dec.Device == "" {
+			return dec, nil
+		}
+	}
+
+	return policy.Decision{}, fmt.Errorf("no device of %s that could be used is here: %w", d.nameOf(uuid), errRefused)
+}
+
+// wanted is what is known, with one array as the operator wants it. Unless it is a
+// dry run the array is held no longer.
+func (d *Daemon) wanted(uuid raid.UUID, p api.ChangeParameters) policy.View {
 	now := time.Now()
 
 	if _, held := d.held.arrays[uuid]; held && !p.DryRun {
@@ -339,30 +368,23 @@ func (d *Daemon) consider(uuid raid.UUID, p api.ChangeParameters) (policy.Decisi
 	v.Forced = map[raid.UUID]bool{uuid: p.Force}
 	v.LossAccepted = map[raid.UUID]bool{uuid: p.AcceptLoss}
 
-	if len(p.Devices) > 0 {
-		chosen := make(map[string]bool)
+	return v
+}
 
-		for _, device := range p.Devices {
-			dk, err := d.findDisk(device)
-			if err != nil {
-				return policy.Decision{}, err
-			}
+// paths returns the paths of devices that are named by path or by serial.
+func (d *Daemon) paths(names []string) ([]string, error) {
+	paths := make([]string, 0, len(names))
 
-			chosen[dk.Path] = true
+	for _, name := range names {
+		dk, err := d.findDisk(name)
+		if err != nil {
+			return nil, err
 		}
 
-		v.Devices = slices.DeleteFunc(v.Devices, func(dev policy.Device) bool {
-			return dev.Superblock != nil && dev.Superblock.Array == uuid && !chosen[dev.Path]
-		})
+		paths = append(paths, dk.Path)
 	}
 
-	for _, dec := range policy.Decide(v, d.policy) {
-		if dec.Array == uuid && dec.Device == "" {
-			return dec, nil
-		}
-	}
-
-	return policy.Decision{}, fmt.Errorf("no device of %s that could be used is here: %w", d.nameOf(uuid), errRefused)
+	return paths, nil
 }
 
 // current returns an array as the engine has it now, or nil.

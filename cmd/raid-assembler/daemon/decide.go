@@ -110,7 +110,8 @@ func superblock(sb *metadata.Superblock) *policy.Superblock {
 
 	return &policy.Superblock{
 		Array: sb.Array, Device: sb.Device, Name: sb.Name, Format: sb.Format, Host: sb.Host, Geometry: sb.Geometry,
-		Number: sb.Number, Roles: sb.Roles, Events: sb.Events, DataOffset: sb.DataOffset, DataSize: sb.DataSize,
+		Number: sb.Number, Roles: sb.Roles, Events: sb.Events, Updated: sb.Updated,
+		DataOffset: sb.DataOffset, DataSize: sb.DataSize,
 		ResyncOffset: sb.ResyncOffset, RecoveryOffset: sb.RecoveryOffset, Unsupported: sb.Unsupported,
 		Log: sb.PPL != nil, Container: sb.Container, Everywhere: sb.Everywhere,
 		Replacement: sb.Replacement, WriteMostly: sb.WriteMostly, Bad: length(sb.BadBlocks),
@@ -220,7 +221,7 @@ func (d *Daemon) perform(
 func (d *Daemon) performOne(
 	ctx context.Context, name string, dec policy.Decision, blanks map[string]Disk,
 ) error {
-	p := api.MemberParameters{Array: dec.Array.String(), Device: dec.Device, Reason: dec.Reason}
+	p := api.MemberParameters{Array: dec.Array.String(), Device: dec.Device, Anew: dec.Anew, Reason: dec.Reason}
 
 	switch dec.Action {
 	case policy.Start:

@@ -319,6 +319,10 @@ func (w *world) change(method string, p api.MemberParameters) error {
 			return refused("%v", err)
 		}
 
+		if p.Anew {
+			w.asked = append(w.asked, "fill anew "+f.Serial)
+		}
+
 		a.members = append(a.members,
 			&fakeMember{id, f, p.Device, metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot}})
 	case i < 0:

@@ -101,6 +101,7 @@ func commandLine(verb string, p api.ChangeParameters) string {
 
 	for flag, on := range map[string]bool{
 		"--force": p.Force, "--readonly": p.ReadOnly, "--accept-loss": p.AcceptLoss,
+		"--choose": p.Choose,
 	} {
 		if on {
 			words = append(words, flag)

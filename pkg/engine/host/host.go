@@ -312,18 +312,19 @@ type gift struct {
 	dev    *member.Device
 	source metadata.Source
 	device raid.UUID // that it has as a spare
+	anew   bool      // whatever it holds
 }
 
 // Add gives an array a device. One that was a member before and missed only
-// what the bitmap tells has its slot back; any other is a spare. A spare of one
-// array of a container is one of all of them.
-func (h *Host) Add(array, device, cause string) error {
-	uuid, r, err := h.find(array)
+// what the bitmap tells has its slot back, unless it is to be filled anew; any
+// other is a spare. A spare of one array of a container is one of all of them.
+func (h *Host) Add(p api.MemberParameters) error {
+	uuid, r, err := h.find(p.Array)
 	if err != nil {
 		return err
 	}
 
-	path, serial := resolve(device)
+	path, serial := resolve(p.Device)
 
 	defer h.alone(path)()
 
@@ -344,13 +345,13 @@ func (h *Host) Add(array, device, cause string) error {
 		return errors.Join(fmt.Errorf("array %s is broken: %w", r.name, ErrRefused), err, d.Close())
 	}
 
-	g := gift{uuid: uuid, array: r, dev: d}
+	g := gift{uuid: uuid, array: r, dev: d, anew: p.Anew}
 
 	if g.source, err = d.Preload(h.cfg.Formats...); err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
 	}
 
-	if err := h.give(g, cause); err != nil {
+	if err := h.give(g, p.Reason); err != nil {
 		return errors.Join(refusal(r, err), d.Close())
 	}
 
@@ -385,6 +386,10 @@ func (h *Host) give(g gift, cause string) error {
 // [core.ErrStale] if it has none, or it is not known what it missed.
 func (h *Host) giveBack(g gift) error {
 	r := g.array
+
+	if g.anew {
+		return fmt.Errorf("it is to be filled anew: %w", core.ErrStale)
+	}
 
 	for _, f := range h.cfg.Formats {
 		// What is wrong with its metadata does not matter to a spare.

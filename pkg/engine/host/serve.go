@@ -17,7 +17,7 @@ func (h *Host) Interface() varlink.Interface {
 			"Watch":   {Access: varlink.Read, Handle: h.serveWatch},
 			"Start":   {Handle: h.serveStart},
 			"Stop":    {Handle: h.serveStop},
-			"Add":     {Handle: serveMember(h.Add)},
+			"Add":     {Handle: serveRequest(h.Add)},
 			"Fail":    {Handle: serveMember(h.Fail)},
 			"Remove":  {Handle: serveMember(h.Remove)},
 			"Sync":    {Handle: serveRequest(h.Sync)},

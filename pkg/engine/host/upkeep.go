@@ -105,7 +105,7 @@ func (h *Host) spare(old attached, name, reason string) (engine.DeviceID, error)
 		return id, err
 	}
 
-	if err := h.Add(old.uuid.String(), name, reason); err != nil {
+	if err := h.Add(api.MemberParameters{Array: old.uuid.String(), Device: name, Reason: reason}); err != nil {
 		return engine.None, err
 	}
 

@@ -42,7 +42,7 @@ func TestUpkeepOfNothing(t *testing.T) {
 		"access":  h.Access(api.AccessParameters{Array: "data"}),
 		"fail":    h.Fail("data", "sda", ""),
 		"remove":  h.Remove("data", "sda", ""),
-		"add":     h.Add("data", "sda", ""),
+		"add":     h.Add(api.MemberParameters{Array: "data", Device: "sda"}),
 		"stop":    h.Stop(t.Context(), "data"),
 	} {
 		if !errors.Is(err, ErrNotFound) {
