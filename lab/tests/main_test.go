@@ -278,6 +278,3 @@ func (b *box) pluggedAt() time.Duration {
 
 	return all[len(all)-1].at()
 }
-
-// data is a file of the golden sets or others below the repository's root.
-func data(name string) string { return filepath.Join("..", "..", name) }

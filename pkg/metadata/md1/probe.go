@@ -335,12 +335,16 @@ func superblock(raw *Raw, m minor, src metadata.Source) *metadata.Superblock {
 }
 
 // roles returns the role table as md reads it: a slot that the array does not
-// have makes a spare.
+// have makes a spare. But a member that claims one for itself was written by no
+// tool, and is not to be taken for a spare.
 func roles(raw *Raw) []raid.Role {
 	table := make([]raid.Role, len(raw.DevRoles))
 	for number, role := range raw.DevRoles {
 		if slot, ok := role.Slot(); ok && slot >= raid.Slot(raw.RaidDisks) {
 			role = raid.RoleSpare
+			if uint32(number) == raw.DevNumber {
+				role = raid.RoleFaulty
+			}
 		}
 
 		table[number] = role

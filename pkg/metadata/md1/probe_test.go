@@ -53,6 +53,10 @@ func TestProbeReads(t *testing.T) {
 		{"1.0", at1v0, func(sb *metadata.Superblock) any { return sb.Format }, "1.0"},
 		{"1.1", at1v1, func(sb *metadata.Superblock) any { return sb.Format }, "1.1"},
 		{
+			"own slot beyond the last one", func(r *Raw) { r.DevRoles[r.DevNumber] = 3 },
+			func(sb *metadata.Superblock) any { return sb.Role(sb.Number) }, raid.RoleFaulty,
+		},
+		{
 			"no host", func(r *Raw) { r.SetName = SetName{'g', 'o', 'l', 'd'} },
 			func(sb *metadata.Superblock) any { return []string{sb.Host, sb.Name} },
 			[]string{"", "gold"},
