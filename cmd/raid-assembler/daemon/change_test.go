@@ -215,6 +215,10 @@ func TestAdd(t *testing.T) {
 		if ext.others != nil {
 			t.Errorf("it holds %q as well now", ext.others)
 		}
+
+		if !slices.Contains(w.asked, "fill anew ext") {
+			t.Errorf("the engine was asked for %q, want what was added by force filled anew", w.asked)
+		}
 	})
 }
 

@@ -172,8 +172,9 @@ func (d *Daemon) changeMembers(
 			}
 		}
 
+		// What is given up may be data that no bitmap tells of.
 		err := d.cfg.Engine.Request(ctx, method, api.MemberParameters{
-			Array: r.uuid.String(), Device: path, Reason: byOperator,
+			Array: r.uuid.String(), Device: path, Reason: byOperator, Anew: method == "Add" && p.Force,
 		})
 		if err != nil {
 			return out, err
