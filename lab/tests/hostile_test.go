@@ -30,13 +30,15 @@ func TestHostile(t *testing.T) {
 
 	paths, first := members(t, healthy)
 
+	var disks []lab.Disk
+
 	for _, of := range slices.Sorted(maps.Keys(paths)) {
 		for i, path := range paths[of] {
-			b.MustPlug(lab.Disk{Serial: fmt.Sprintf("%s.m%d", of, i), Image: path})
+			disks = append(disks, lab.Disk{Serial: fmt.Sprintf("%s.m%d", of, i), Image: path})
 		}
 	}
 
-	b.runsUgly()
+	b.MustPlugAll(append(disks, uglyMirror(t)...)...)
 
 	const sums = "cd /dev/raid && sha256sum *"
 
@@ -100,26 +102,30 @@ func everyNth(all []forgery, n int) []forgery {
 	return some
 }
 
-// runsUgly has an array run whose name is another file's.
-func (b *box) runsUgly() {
-	b.t.Helper()
+// uglyMirror returns the members of an array whose name is another file's.
+func uglyMirror(t *testing.T) []lab.Disk {
+	t.Helper()
 
-	paths, _ := members(b.t, map[string]string{"ugly": "md12-raid1-2-bitmap"})
+	var disks []lab.Disk
+
+	paths, _ := members(t, map[string]string{"ugly": "md12-raid1-2-bitmap"})
 
 	for i, path := range paths["ugly"] {
 		image, err := os.ReadFile(path)
 		if err != nil {
-			b.t.Fatal(err)
+			t.Fatal(err)
 		}
 
 		rename(image, "../../etc/%s\n\x1b[2J", 0xff)
 
 		if err := os.WriteFile(path, image, 0o600); err != nil {
-			b.t.Fatal(err)
+			t.Fatal(err)
 		}
 
-		b.MustPlug(lab.Disk{Serial: fmt.Sprintf("ugly.m%d", i), Image: path})
+		disks = append(disks, lab.Disk{Serial: fmt.Sprintf("ugly.m%d", i), Image: path})
 	}
+
+	return disks
 }
 
 // comeAndGo pushes disks in, sees each of them reported, pulls them, and sees that
