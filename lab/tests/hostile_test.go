@@ -40,7 +40,8 @@ func TestHostile(t *testing.T) {
 
 	b.MustPlugAll(append(disks, uglyMirror(t)...)...)
 
-	const sums = "cd /dev/raid && sha256sum *"
+	sums := fmt.Sprintf("for i in $(seq 300); do [ $(ls /dev/raid | wc -l) = %d ] && break || sleep 0.2; done\n"+
+		"cd /dev/raid && sha256sum *", len(healthy)+1)
 
 	arrays := func() string {
 		var text strings.Builder
