@@ -187,6 +187,7 @@ type Daemon struct {
 	writable map[raid.UUID]bool // arrays, when they ran last; not those that were stopped
 
 	busy  map[raid.UUID]bool // something is being done to it
+	given map[string]bool    // devices that an array is being given
 	retry map[raid.UUID]*attempt
 	said  map[string]string // what is in the journal already
 	seqs  map[string]uint64 // of the disk that a member was when it became one
@@ -207,6 +208,7 @@ func New(cfg Config) (*Daemon, error) {
 		cfg: cfg, mail: make(chan func()), ended: make(chan struct{}), changed: make(chan struct{}), held: held,
 		disks: make(map[string]*disk), touched: make(map[string]bool),
 		first: make(map[raid.UUID]time.Time), busy: make(map[raid.UUID]bool),
+		given: make(map[string]bool),
 		retry: make(map[raid.UUID]*attempt), said: make(map[string]string),
 		seqs: make(map[string]uint64), shun: make(map[string]shunned), writable: make(map[raid.UUID]bool),
 		no: make(map[raid.UUID]map[string]refusal), alarms: make(map[policy.Alarm]time.Time),

@@ -177,24 +177,39 @@ func byArray(ds []policy.Decision) map[raid.UUID][]policy.Decision {
 }
 
 // carryOut has the engine do what was decided about one array, unless something
-// is being done to it, or the same has just failed.
+// is being done to it, to the lender of a spare or with a device that it is to be
+// given, or the same has just failed.
 func (d *Daemon) carryOut(uuid raid.UUID, todo []policy.Decision, now time.Time) {
 	what := fmt.Sprint(todo)
 	tried := d.retry[uuid]
 
-	lenderBusy := slices.ContainsFunc(todo, func(dec policy.Decision) bool { return d.busy[dec.From] })
+	taken := slices.ContainsFunc(todo, func(dec policy.Decision) bool { return d.busy[dec.From] || d.given[dec.Device] })
 
-	if d.busy[uuid] || lenderBusy || tried != nil && tried.what == what && now.Before(tried.next) {
+	if d.busy[uuid] || taken || tried != nil && tried.what == what && now.Before(tried.next) {
 		return
 	}
 
 	d.busy[uuid] = true
 	name, blanks := d.nameOf(uuid), d.blanks(todo)
 
+	var given []string
+
+	for _, dec := range todo {
+		if dec.Action == policy.AddSpare {
+			given = append(given, dec.Device)
+			d.given[dec.Device] = true
+		}
+	}
+
 	go func() {
 		failed, err := d.perform(name, todo, blanks)
 		d.post(func() {
 			delete(d.busy, uuid)
+
+			for _, path := range given {
+				delete(d.given, path)
+			}
+
 			d.refusedBy(failed, err)
 			d.performed(uuid, what, err)
 		})
