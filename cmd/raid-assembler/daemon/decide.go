@@ -183,7 +183,9 @@ func (d *Daemon) carryOut(uuid raid.UUID, todo []policy.Decision, now time.Time)
 	what := fmt.Sprint(todo)
 	tried := d.retry[uuid]
 
-	taken := slices.ContainsFunc(todo, func(dec policy.Decision) bool { return d.busy[dec.From] || d.given[dec.Device] })
+	taken := slices.ContainsFunc(todo, func(dec policy.Decision) bool {
+		return d.busy[dec.From] || d.given[dec.Device]
+	})
 
 	if d.busy[uuid] || taken || tried != nil && tried.what == what && now.Before(tried.next) {
 		return
