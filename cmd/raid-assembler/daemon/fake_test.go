@@ -167,8 +167,12 @@ func (w *world) plugQuietly(f *fakeDisk) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
-	for c := 'a'; ; c++ {
-		path := fmt.Sprintf("/dev/sd%c", c)
+	for i := 0; ; i++ {
+		path := "/dev/sd" + string(rune('a'+i%26))
+		if i >= 26 {
+			path = fmt.Sprintf("/dev/sd%c%c", 'a'+i/26-1, 'a'+i%26)
+		}
+
 		if !w.inUse(path) {
 			f.Path = path
 
