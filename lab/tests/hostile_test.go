@@ -23,7 +23,7 @@ var healthy = map[string]string{
 
 // TestHostile pushes disks in that no sane tool wrote, beside arrays whose members
 // they claim to be: each is reported and left alone, nothing crashes, and the arrays
-// stay what they are. The short test has one in twenty of them.
+// stay what they are. The short test has one in forty of them.
 func TestHostile(t *testing.T) {
 	b := start(t)
 	b.install()
@@ -65,7 +65,7 @@ func TestHostile(t *testing.T) {
 
 	forgeries := forge()
 	if testing.Short() {
-		forgeries = everyNth(forgeries, 20)
+		forgeries = everyNth(forgeries, 40)
 	}
 
 	for some := range slices.Chunk(forgeries, 160) {
