@@ -2,7 +2,10 @@ package ublk
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"golang.org/x/sys/unix"
 )
 
 // Op names a control command, in the socket protocol and in errors.
@@ -98,8 +101,20 @@ func (c Control) DelDevAsync(ctx context.Context, id DeviceID) error {
 // had open, its ring included, is gone: try again. EBUSY for ever if the device was never live with a server, which
 // DevInfo tells from that: it says Quiesced when there is something to recover, in the end. Such a device can be
 // stopped and deleted only.
+//
+// A device that is prepared already stays so: whoever did that died before it had fetched a tag, of which Linux before
+// 6.16 says EINVAL.
 func (c Control) StartUserRecovery(ctx context.Context, id DeviceID) error {
-	return c.do(ctx, Command{Op: OpStartUserRecovery, Device: id})
+	err := c.do(ctx, Command{Op: OpStartUserRecovery, Device: id})
+	if !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+
+	if info, infoErr := c.DevInfo(ctx, id); infoErr == nil && info.State == Quiesced {
+		return nil
+	}
+
+	return err
 }
 
 // EndUserRecovery lets requests through to the new server, whose process is pid, when it has fetched every tag.

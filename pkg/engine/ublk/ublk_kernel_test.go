@@ -303,6 +303,8 @@ func TestServerDiesDuringRecovery(t *testing.T) {
 		r.waitServer(t)
 		r.spec.Die = false
 	}
+	// One that dies before its first fetch leaves the device prepared.
+	r.startRecovery(t)
 	r.recover(t)
 	before := r.count(cntWrite)
 	waitFor(t, "writes after the recovery", func() bool { return r.count(cntWrite) > before+100 })
