@@ -40,11 +40,7 @@ func serve(runDir string, left []string) error {
 	runtime.GOMAXPROCS(processors)
 	debug.SetTraceback("none") // a reader that has stopped must not keep a dying process alive
 
-	// Pages that were touched stay: with swap on an array of ours, who would
-	// bring them back?
-	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
-		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: memory is not locked: %v\n", err)
-	}
+	lockMemory()
 
 	control, keep, listener, err := inherited()
 	if err != nil {
@@ -76,6 +72,7 @@ func serve(runDir string, left []string) error {
 	served := make(chan error, 1)
 
 	go func() { served <- server.Serve(serving, listener) }()
+	go beat(os.NewFile(pulseFD, "pulse"), h.Answers)
 
 	log.Log(journal.Event{
 		Kind:    journal.EngineStarted,
@@ -94,6 +91,14 @@ func serve(runDir string, left []string) error {
 		return err
 	case err := <-served:
 		return errors.Join(errors.New("the socket is not served any more"), err)
+	}
+}
+
+// lockMemory has pages stay that were touched: with swap on an array of ours, who would
+// bring them back?
+func lockMemory() {
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: memory is not locked: %v\n", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,20 +30,32 @@ const (
 	controlFD  = 3
 	listenerFD = 4
 	logsFD     = 5 // where crash logs are kept
-	leftFD     = 6 // the first of those that are, in the order of the arguments
+	pulseFD    = 6 // where it is told that arrays are served
+	leftFD     = 7 // the first of those that are, in the order of the arguments
 )
 
-// An engine that has died this often within a while is started again after a pause:
-// whatever kills it may kill the next one. It never is given up: who waits for its
-// disks has nobody else.
+// Engines that die soon are started again after a pause, which grows: whatever kills
+// one may kill the next. None is given up: who waits for its disks has nobody else.
 const (
-	deathsMax  = 5
-	deathsIn   = time.Minute
-	deathPause = time.Second
+	soon     = time.Second
+	pauseMin = 50 * time.Millisecond
+	pauseMax = 5 * time.Second
 )
+
+// pauseAfter returns how long to wait after an engine that has lived so long, if the
+// pause before it was last.
+func pauseAfter(lived, last time.Duration) time.Duration {
+	if lived >= soon {
+		return 0
+	}
+
+	return min(max(2*last, pauseMin), pauseMax)
+}
 
 // guard runs engines, one after the other, until one ends as asked.
 func guard(runDir string) error {
+	lockMemory()
+
 	held := activation.Files(true)
 
 	listener, err := listen(runDir, held)
@@ -69,28 +82,23 @@ func guard(runDir string) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 
-	var deaths []time.Time
+	for pause := time.Duration(0); ; {
+		began := time.Now()
 
-	for {
 		asked, err := runEngine(runDir, listener, controller, logs, signals)
 		if asked {
 			return err
 		}
-
-		now := time.Now()
-		deaths = append(deaths, now)
 
 		log.Log(journal.Event{
 			Kind: journal.EngineDied, Reason: fmt.Sprint(err),
 			Message: fmt.Sprintf("the engine died: %v; the next one takes its arrays over", err),
 		})
 
-		if deaths = deaths[max(0, len(deaths)-deathsMax):]; len(deaths) < deathsMax || now.Sub(deaths[0]) > deathsIn {
-			continue
-		}
+		pause = pauseAfter(time.Since(began), pause)
 
 		select {
-		case <-time.After(deathPause):
+		case <-time.After(pause):
 		case <-signals:
 			return err
 		}
@@ -120,57 +128,135 @@ func listen(runDir string, held []*os.File) (*os.File, error) {
 	return u.File()
 }
 
-// runEngine runs one engine, carries its control commands out and passes
-// signals on. Reports whether its end was asked for.
+// lines are the guardian's ends of what connects it with its engine.
+type lines struct {
+	control *net.UnixConn // for control commands
+	keep    *net.UnixConn // for crash logs
+	pulse   *os.File
+}
+
+// theirs are the engine's ends, in the order of its descriptors.
+type theirs struct{ control, keep, pulse *os.File }
+
+func (t theirs) close() { _, _, _ = t.control.Close(), t.keep.Close(), t.pulse.Close() }
+
+// connect makes what is to connect the guardian with an engine. Where it fails nothing
+// is left open.
+func connect() (ours lines, its theirs, err error) {
+	defer func() {
+		if err != nil {
+			its.close()
+			ours.close()
+		}
+	}()
+
+	if ours.control, its.control, err = socketPair(unix.SOCK_STREAM); err != nil {
+		return ours, its, err
+	}
+
+	if ours.keep, its.keep, err = socketPair(unix.SOCK_SEQPACKET); err != nil {
+		return ours, its, err
+	}
+
+	ours.pulse, its.pulse, err = os.Pipe()
+
+	return ours, its, err
+}
+
+func (l lines) close() {
+	for _, c := range []*net.UnixConn{l.control, l.keep} {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+
+	_ = l.pulse.Close()
+}
+
+// runEngine runs one engine, carries its control commands out, passes signals on, and
+// kills it when it hangs. Reports whether its end was asked for.
 func runEngine(
 	runDir string, listener *os.File, controller *ublk.Controller, logs *shelf, signals <-chan os.Signal,
 ) (asked bool, err error) {
-	control, theirControl, err := socketPair(unix.SOCK_STREAM)
+	ours, its, err := connect()
 	if err != nil {
 		return true, err
-	}
-
-	keep, theirKeep, err := socketPair(unix.SOCK_SEQPACKET)
-	if err != nil {
-		return true, errors.Join(err, control.Close(), theirControl.Close())
 	}
 
 	names, left := logs.all()
 	cmd := exec.Command("/proc/self/exe", append([]string{"--run-dir", runDir, "serve"}, names...)...)
 	cmd.Args[0] = "raid-engine"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.ExtraFiles = append([]*os.File{theirControl, listener, theirKeep}, left...)
+	cmd.ExtraFiles = append([]*os.File{its.control, listener, its.keep, its.pulse}, left...)
+	// Nobody could carry its control commands out, and the next guardian has an engine
+	// of its own. The thread that starts it lasts as long as the guardian: it is the
+	// main one.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 
-	if err := cmd.Start(); err != nil {
-		return true, errors.Join(err, control.Close(), theirControl.Close(), keep.Close(), theirKeep.Close())
+	err = cmd.Start()
+	its.close() // the engine has its own
+
+	if err != nil {
+		ours.close()
+
+		return true, err
 	}
-
-	_, _ = theirControl.Close(), theirKeep.Close() // the engine has its own
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
 	// Their ends are the engine's, which is told below.
-	var serving sync.WaitGroup
+	var (
+		serving sync.WaitGroup
+		beats   atomic.Uint64
+	)
 
-	serving.Go(func() { _ = ublk.ServeControl(ctx, control, controller) })
-	serving.Go(func() { _ = crashlog.Serve(keep, logs) })
+	serving.Go(func() { _ = ublk.ServeControl(ctx, ours.control, controller) })
+	serving.Go(func() { _ = crashlog.Serve(ours.keep, logs) })
+	serving.Go(func() { hear(ours.pulse, &beats) })
 
 	died := make(chan error, 1)
 
 	go func() { died <- cmd.Wait() }()
+
+	asked, err = watch(cmd.Process, died, &beats, signals)
+
+	cancel()
+	serving.Wait()
+
+	return asked, err
+}
+
+// watch passes signals on to an engine and kills it when it hangs, until it is dead.
+// Reports whether that was asked for.
+func watch(
+	engine *os.Process, died <-chan error, beats *atomic.Uint64, signals <-chan os.Signal,
+) (asked bool, err error) {
+	var (
+		p    pulse
+		hung string
+		look = time.NewTicker(lookEvery)
+	)
+
+	defer look.Stop()
 
 	for {
 		select {
 		case sig := <-signals:
 			asked = true
 
-			if err := cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			if err := engine.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				return true, err
 			}
+		case <-look.C:
+			if why := p.look(beats.Load(), stopped(engine)); why != "" && hung == "" {
+				hung = why
+				_ = engine.Kill() // it may just have ended
+			}
 		case err := <-died:
-			cancel()
-			serving.Wait()
+			if hung != "" {
+				return asked, fmt.Errorf("%s, and it was killed: %w", hung, err)
+			}
 
 			// An engine ends well only if somebody asked it to, be it behind
 			// the guardian's back.

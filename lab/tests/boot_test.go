@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -43,6 +44,54 @@ sha256sum /srv/%[1]s/x >> /root/sums`, a.name))
 	}
 
 	b.MustShell("! journalctl -b -1 --no-pager | grep -iE 'I/O error|blocked for more than'")
+}
+
+// theEngine is what pkill and pgrep find the engine by, and not its guardian.
+const theEngine = "-f '^raid-engine .*serve'"
+
+// arrayThreads prints the directories below /proc of the threads of arrays: these are
+// the threads of the engine that are seen to wait in io_uring_enter, sooner or later, but
+// not those of the kernel's that work for them, which come and go.
+const arrayThreads = "for i in $(seq 40); do grep -ls '^426 ' /proc/$(pgrep " + theEngine + ")/task/*/syscall || true; " +
+	"sleep 0.02; done | sort -u | xargs -r dirname | while read t; do grep -qs '^iou-' $t/comm || [ ! -e $t ] || " +
+	"echo $t; done"
+
+// faults returns how many page faults the threads of arrays have had: minor, and major.
+func (b *box) faults() (n [2]int) {
+	b.t.Helper()
+
+	out := b.MustShell("for t in $(" + arrayThreads + "); do sed 's/.*) //' $t/stat; done | awk '{a += $8; b += $10} END {print a + 0, b + 0, NR}'")
+
+	var threads int
+	if _, err := fmt.Sscan(out, &n[0], &n[1], &threads); err != nil || threads == 0 {
+		b.t.Fatalf("threads of arrays: %v in %q", err, out)
+	}
+
+	return n
+}
+
+// longestStall is how long an operation of fio took at most, by its report in JSON.
+func longestStall(t *testing.T, text string) time.Duration {
+	t.Helper()
+
+	type latency struct {
+		Latency struct{ Max int64 } `json:"lat_ns"`
+	}
+
+	var report struct {
+		Jobs []struct{ Read, Write latency }
+	}
+
+	if err := json.Unmarshal([]byte(text), &report); err != nil || len(report.Jobs) == 0 {
+		t.Fatalf("no report of fio: %v in %s", err, text)
+	}
+
+	longest := time.Duration(0)
+	for _, j := range report.Jobs {
+		longest = max(longest, time.Duration(max(j.Read.Latency.Max, j.Write.Latency.Max)))
+	}
+
+	return longest.Round(time.Millisecond)
 }
 
 // TestDegradedBoot boots with one member missing: the array starts at its
@@ -181,18 +230,45 @@ systemctl daemon-reload`)
 		t.Errorf("the assembler was not killed once")
 	}
 
-	load := b.MustGo(fmt.Sprintf(fio, "five", 7, 20))
+	load := b.MustGo(fmt.Sprintf(fio, "five", 7, 32) + " --output-format=json")
 
-	for range 4 {
-		time.Sleep(3 * time.Second)
-		b.MustShell("pkill -9 -f '^raid-engine .*serve'")
+	if out := b.MustShell("raid-assembler doctor || true"); !strings.Contains(out, "ok    engine: ") ||
+		!strings.Contains(out, "ok    guardian: ") {
+		t.Errorf("the doctor says:\n%s", out)
 	}
 
-	// An upgrade is the same path, asked for.
+	time.Sleep(2 * time.Second)
+	before := b.faults()
 	time.Sleep(3 * time.Second)
-	b.MustShell("systemctl restart raid-engine.service")
 
-	load.MustWait(patience)
+	after := b.faults()
+	t.Logf("the array's thread under load, 3 s: %d minor page faults, %d major ones", after[0]-before[0], after[1]-before[1])
+
+	if after[1] != 0 {
+		t.Errorf("%d page faults of the array's thread were served from a disk", after[1])
+	}
+
+	// Stopped, it is found by the guardian; and without a guardian there is another, and
+	// no engine but its own.
+	for _, how := range []string{
+		"pkill -KILL " + theEngine, "pkill -SEGV " + theEngine, "pkill -ABRT " + theEngine, "pkill -STOP " + theEngine,
+		"kill -KILL $(systemctl show -P MainPID raid-engine.service)",
+		// An upgrade is the same path, asked for.
+		"systemctl restart raid-engine.service",
+	} {
+		time.Sleep(3 * time.Second)
+
+		was := b.MustShell("pgrep " + theEngine)
+		b.MustShell(how)
+		b.MustWaitFor(patience, "now=$(pgrep "+theEngine+"); [ $(wc -w <<<$now) = 1 ] && [ $now != "+was+" ]")
+	}
+
+	t.Logf("the longest stall was %v", longestStall(t, load.MustWait(patience)))
+
+	if out := b.MustShell("journalctl -b -o cat RAID_EVENT=EngineDied"); !strings.Contains(out, "it was stopped") {
+		t.Errorf("no word of an engine that was stopped: %s", out)
+	}
+
 	b.await("five", patience, "whole again", whole)
 	b.MustShell("cp /dev/raid/five /root/five.data; raid-assembler stop five")
 	b.mdRuns(a, disks, 0)

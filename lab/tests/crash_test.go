@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"raid-assembler/lab"
-	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/raid"
 )
 
@@ -49,9 +48,9 @@ for d in ${@:1:$L}; do raid-assembler fail $A $d >/dev/null; raid-assembler remo
 	}
 
 	for range kills {
-		f.awaitAll("served", func(api.Array) bool { return true })
+		f.awaitAll("served", served)
 		time.Sleep(rand.N(1500 * time.Millisecond))
-		f.MustShell("pkill -9 -f '^raid-engine .*serve'")
+		f.MustShell("pkill -9 " + theEngine)
 	}
 
 	throttle(lab.Speed{})

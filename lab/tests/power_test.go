@@ -2,7 +2,6 @@ package tests
 
 import (
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"testing"
 
@@ -35,12 +34,7 @@ func TestPowerCuts(t *testing.T) {
 		rounds = 1
 	}
 
-	if text := os.Getenv("RAID_LAB_CUTS"); text != "" {
-		var err error
-		if rounds, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	rounds = number(t, "RAID_LAB_CUTS", rounds)
 
 	f := newFleet(t, cut, true)
 	f.keepModels()

@@ -99,6 +99,23 @@ func New(cfg Config) *Host {
 // takes its arrays over.
 func (h *Host) Failed() <-chan error { return h.failed }
 
+// Answers waits until the thread of each array has answered: none of them is stuck.
+func (h *Host) Answers() {
+	h.mu.Lock()
+	loops := make([]*loop.Loop, 0, len(h.arrays))
+
+	for _, r := range h.arrays {
+		if r.loop != nil {
+			loops = append(loops, r.loop)
+		}
+	}
+	h.mu.Unlock()
+
+	for _, l := range loops {
+		_ = l.Do(func() {}) // one that has ended is dealt with elsewhere
+	}
+}
+
 // touch tells those who watch that something changed.
 func (h *Host) touch() {
 	h.mu.Lock()
