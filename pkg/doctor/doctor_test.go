@@ -8,6 +8,12 @@ import (
 	"testing/fstest"
 )
 
+// stat is what the kernel tells of a thread.
+func stat(flags, nice string) string {
+	return "78 (raid) engine) S 77 77 77 0 -1 " + flags + " 120 0 3 0 5 6 0 0 0 " + nice + " 9 0 100 " +
+		strings.Repeat("0 ", 30)
+}
+
 // healthy is a host where all is well, and nothing of mdadm is installed.
 func healthy() fstest.MapFS {
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
@@ -18,6 +24,14 @@ func healthy() fstest.MapFS {
 		"proc/swaps":                                           file("Filename Type\n/dev/vda2 partition 1 0 -2\n"),
 		"proc/mdstat":                                          file("unused devices: <none>\n"),
 		"proc/77/limits":                                       file("Max locked memory  unlimited  unlimited\n"),
+		"proc/77/status":                                       file("VmLck:\t  2048 kB\nVmRSS:\t  1024 kB\nVmSwap:\t 0 kB\n"),
+		"proc/77/oom_score_adj":                                file("-1000\n"),
+		"proc/77/task/77/children":                             file("78 "),
+		"proc/77/task/77/stat":                                 file(stat("1572864", "-20")),
+		"proc/78/status":                                       file("VmLck:\t  4096 kB\nVmRSS:\t  4000 kB\nVmSwap:\t 0 kB\n"),
+		"proc/78/oom_score_adj":                                file("-1000\n"),
+		"proc/78/task/78/stat":                                 file(stat("1572864", "-20")),
+		"proc/78/task/79/stat":                                 file(stat("1573120", "-20")),
 		"sys/module/ublk_drv/version":                          file(""),
 		"dev/ublk-control":                                     file(""),
 		"usr/sbin/modprobe":                                    file("x"),
@@ -147,6 +161,15 @@ func TestFindings(t *testing.T) {
 			files("proc/77/limits", "-", "usr/lib/systemd/system/raid-engine.service", "x"),
 			Fail, "does not say",
 		},
+		{"engine resident", files(), OK, "4000 KiB resident, all locked; 2 threads; page faults since its start: 240 minor, 6 major"},
+		{"engine gone", files("proc/77/task/77/children", ""), Warn, "does not run just now"},
+		{"engine ending", files("proc/78/status", "State: Z\n"), Warn, "has just ended"},
+		{"engine not locked", files("proc/78/status", "VmLck: 0 kB\n"), Fail, "not locked"},
+		{"guardian not locked", files("proc/77/status", "VmLck: 0 kB\n"), Fail, "not locked"},
+		{"engine swapped out", files("proc/78/status", "VmLck: 9 kB\nVmSwap: 12 kB\n"), Fail, "12 KiB of it"},
+		{"engine may be killed", files("proc/78/oom_score_adj", "0"), Fail, "oom_score_adj is 0"},
+		{"no flusher", files("proc/78/task/79/stat", stat("524288", "-20")), Fail, "1 of 2 threads may wait"},
+		{"not nice", files("proc/78/task/79/stat", stat("1572864", "0")), Warn, "1 of 2 threads do not have nice -20"},
 		{"nobody answers", change{dial: errors.New("connection refused")}, Warn, "connection refused"},
 		{"no rule", files(rulesD+memberRule, "-"), Fail, memberRule + " is not installed"},
 		{"rule masked", files(etcRule+memberRule, ""), Fail, "masks"},

@@ -1,0 +1,157 @@
+package doctor
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// Flags of a thread in its stat, which PR_SET_IO_FLUSHER sets.
+const ioFlusher = 1<<19 | 1<<20 // allocates without I/O, and is not throttled
+
+// Fields of a thread's stat, counted from the one after its name, the third.
+const (
+	statFlags  = 9 - 3
+	statMinor  = 10 - 3
+	statMajor  = 12 - 3
+	statNice   = 19 - 3
+	statFields = 41 - 3
+)
+
+// niceOfIO is the priority that the service has, which is that of the kernel's own
+// threads for I/O.
+const niceOfIO = -20
+
+// thread is what is told of one.
+type thread struct {
+	flags, minor, major uint64
+	nice                int
+}
+
+// resident looks at the engine that runs, and at its guardian: neither may ever wait
+// for memory that only they could free, nor be ended for want of it.
+func resident(h Host) []Finding {
+	pid, err := h.Run("systemctl", "show", "--property=MainPID", "--value", "raid-engine.service")
+	if pid = strings.TrimSpace(pid); err != nil || pid == "" || pid == "0" {
+		return nil // units tells whether it should run
+	}
+
+	engine, _ := h.read(path.Join("proc", pid, "task", pid, "children"))
+
+	var findings []Finding
+
+	for _, p := range []struct{ name, pid string }{{"guardian", pid}, {"engine", engine}} {
+		if p.pid == "" {
+			return append(findings, warn(p.name, "does not run just now", "journalctl -u raid-engine"))
+		}
+
+		findings = append(findings, h.process(p.name, p.pid)...)
+	}
+
+	return findings
+}
+
+// process looks at one process. What is wrong with it is told, or that nothing is.
+func (h Host) process(name, pid string) []Finding {
+	var findings []Finding
+
+	bad := func(text, remedy string) { findings = append(findings, fail(name, text, remedy)) }
+
+	locked, found := h.memory(pid, "VmLck")
+	swapped, _ := h.memory(pid, "VmSwap")
+	held, _ := h.memory(pid, "VmRSS")
+
+	if !found {
+		return []Finding{warn(name, "has just ended", "raid-assembler doctor")}
+	}
+
+	if locked == 0 {
+		bad("its memory is not locked", "set LimitMEMLOCK=infinity in raid-engine.service, and restart it")
+	}
+
+	if swapped > 0 {
+		bad(fmt.Sprintf("%d KiB of it are swapped out", swapped), "swapoff -a, and systemctl restart raid-engine")
+	}
+
+	if score, _ := h.read(path.Join("proc", pid, "oom_score_adj")); score != "-1000" {
+		bad("it may be ended when memory runs out: its oom_score_adj is "+score,
+			"set OOMScoreAdjust=-1000 in raid-engine.service, and restart it")
+	}
+
+	threads, total := h.threads(pid), thread{}
+	slow, unprotected := 0, 0
+
+	for _, t := range threads {
+		total.minor, total.major = total.minor+t.minor, total.major+t.major
+
+		if t.nice != niceOfIO {
+			slow++
+		}
+
+		if t.flags&ioFlusher != ioFlusher {
+			unprotected++
+		}
+	}
+
+	if unprotected > 0 {
+		bad(fmt.Sprintf("%d of %d threads may wait for their own I/O when they need memory", unprotected, len(threads)),
+			"leave CAP_SYS_RESOURCE to raid-engine.service, and restart it")
+	}
+
+	if slow > 0 {
+		findings = append(findings, warn(name,
+			fmt.Sprintf("%d of %d threads do not have nice %d", slow, len(threads), niceOfIO),
+			"set Nice=-20 in raid-engine.service, and restart it"))
+	}
+
+	if findings == nil {
+		findings = []Finding{ok(name, fmt.Sprintf("%d KiB resident, all locked; %d threads; "+
+			"page faults since its start: %d minor, %d major", held, len(threads), total.minor, total.major))}
+	}
+
+	return findings
+}
+
+// memory returns a field of a process's status, in KiB.
+func (h Host) memory(pid, field string) (kib uint64, found bool) {
+	text, _ := h.read(path.Join("proc", pid, "status"))
+
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
+			kib, err := strconv.ParseUint(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+
+			return kib, err == nil
+		}
+	}
+
+	return 0, false
+}
+
+// threads returns those of a process.
+func (h Host) threads(pid string) []thread {
+	files, _ := fs.Glob(h.FS, path.Join("proc", pid, "task", "*", "stat"))
+	threads := make([]thread, 0, len(files))
+
+	for _, file := range files {
+		text, _ := h.read(file)
+
+		// The name is in brackets, and may have any in it.
+		fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+		if len(fields) <= statFields {
+			continue // it has ended
+		}
+
+		count := func(i int) uint64 {
+			n, _ := strconv.ParseUint(fields[i], 10, 64)
+
+			return n
+		}
+
+		nice, _ := strconv.Atoi(fields[statNice])
+		threads = append(threads, thread{count(statFlags), count(statMinor), count(statMajor), nice})
+	}
+
+	return threads
+}
