@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -54,6 +55,7 @@ func pauseAfter(lived, last time.Duration) time.Duration {
 
 // guard runs engines, one after the other, until one ends as asked.
 func guard(runDir string) error {
+	runtime.LockOSThread() // an engine ends with the thread that started it
 	lockMemory()
 
 	held := activation.Files(true)
@@ -188,9 +190,8 @@ func runEngine(
 	cmd.Args[0] = "raid-engine"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = append([]*os.File{its.control, listener, its.keep, its.pulse}, left...)
-	// Nobody could carry its control commands out, and the next guardian has an engine
-	// of its own. The thread that starts it lasts as long as the guardian: it is the
-	// main one.
+	// Without a guardian nobody could carry its control commands out, and the next one
+	// has an engine of its own.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 
 	err = cmd.Start()
