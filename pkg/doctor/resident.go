@@ -38,9 +38,17 @@ func resident(h Host) []Finding {
 		return nil // units tells whether it should run
 	}
 
-	engine, _ := h.read(path.Join("proc", pid, "task", pid, "children"))
+	var (
+		findings []Finding
+		engine   string
+	)
 
-	var findings []Finding
+	// Any of its threads may have started it.
+	files, _ := fs.Glob(h.FS, path.Join("proc", pid, "task", "*", "children"))
+	for _, file := range files {
+		text, _ := h.read(file)
+		engine += text
+	}
 
 	for _, p := range []struct{ name, pid string }{{"guardian", pid}, {"engine", engine}} {
 		if p.pid == "" {
