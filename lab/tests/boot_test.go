@@ -258,7 +258,7 @@ systemctl daemon-reload`)
 	} {
 		time.Sleep(3 * time.Second)
 
-		was := b.MustShell("pgrep " + theEngine)
+		was := strings.TrimSpace(b.MustShell("pgrep " + theEngine))
 		b.MustShell(how)
 		b.MustWaitFor(patience, "now=$(pgrep "+theEngine+"); [ $(wc -w <<<$now) = 1 ] && [ $now != "+was+" ]")
 	}
