@@ -46,8 +46,9 @@ func resident(h Host) []Finding {
 	// Any of its threads may have started it.
 	files, _ := fs.Glob(h.FS, path.Join("proc", pid, "task", "*", "children"))
 	for _, file := range files {
-		text, _ := h.read(file)
-		engine += text
+		if text, _ := h.read(file); text != "" {
+			engine = text
+		}
 	}
 
 	for _, p := range []struct{ name, pid string }{{"guardian", pid}, {"engine", engine}} {
