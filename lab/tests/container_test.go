@@ -108,8 +108,8 @@ func nameDisks(t *testing.T, path, prefix string) {
 	t.Helper()
 
 	const (
-		block, sum, size, disks, table, entry, serial = 512, 32, 36, 56, 216, 48, 16
-		behind                                        = 2 * block // where the first block of the record begins
+		block, size, disks, table, entry, serial = 512, 36, 56, 216, 48, 16
+		behind                                   = 2 * block // where the first block of the record begins
 	)
 
 	image, err := os.ReadFile(path)
@@ -127,16 +127,9 @@ func nameDisks(t *testing.T, path, prefix string) {
 		copy(field, prefix+string(bytes.TrimRight(field, "\x00")))
 	}
 
-	var total uint32
-	for i := 0; i < length; i += 4 {
-		if i != sum {
-			total += binary.LittleEndian.Uint32(record[i:])
-		}
-	}
-
-	binary.LittleEndian.PutUint32(record[sum:], total)
 	copy(first, record)
 	copy(rest, record[block:])
+	sealIMSM(image)
 
 	if err := os.WriteFile(path, image, 0o600); err != nil {
 		t.Fatal(err)
