@@ -101,19 +101,25 @@ func (h *Host) Failed() <-chan error { return h.failed }
 
 // Answers waits until the thread of each array has answered: none of them is stuck.
 func (h *Host) Answers() {
-	h.mu.Lock()
-	loops := make([]*loop.Loop, 0, len(h.arrays))
+	for _, r := range h.running() {
+		_ = r.loop.Do(func() {}) // one that has ended is dealt with elsewhere
+	}
+}
 
-	for _, r := range h.arrays {
+// running returns the arrays that run.
+func (h *Host) running() map[raid.UUID]*running {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	all := make(map[raid.UUID]*running, len(h.arrays))
+
+	for uuid, r := range h.arrays {
 		if r.loop != nil {
-			loops = append(loops, r.loop)
+			all[uuid] = r
 		}
 	}
-	h.mu.Unlock()
 
-	for _, l := range loops {
-		_ = l.Do(func() {}) // one that has ended is dealt with elsewhere
-	}
+	return all
 }
 
 // touch tells those who watch that something changed.
@@ -457,16 +463,7 @@ func (h *Host) keep(g gift, id engine.DeviceID, mostly bool) {
 
 // List returns the arrays that run, by name.
 func (h *Host) List() []api.Array {
-	h.mu.Lock()
-	all := make(map[raid.UUID]*running, len(h.arrays))
-
-	for uuid, r := range h.arrays {
-		if r.loop != nil {
-			all[uuid] = r
-		}
-	}
-	h.mu.Unlock()
-
+	all := h.running()
 	list := make([]api.Array, 0, len(all))
 
 	for uuid, r := range all {
