@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -29,30 +30,17 @@ type daemonOptions struct {
 
 // runDaemon runs the daemon until ctx ends.
 func runDaemon(ctx context.Context, opts daemonOptions) error {
-	o := daemon.Options{
-		Version: version, EngineSocket: opts.engineSocket, AssemblerSocket: opts.assemblerSocket,
-		StateDir: opts.stateDir, Roster: opts.roster, Deadline: opts.deadline,
-	}
+	return daemon.Run(ctx, opts.complete())
+}
 
-	if o.EngineSocket == "" {
-		o.EngineSocket = api.EngineSocket
+// complete fills in what was left empty.
+func (opts daemonOptions) complete() daemon.Options {
+	return daemon.Options{
+		Version:         version,
+		EngineSocket:    cmp.Or(opts.engineSocket, api.EngineSocket),
+		AssemblerSocket: cmp.Or(opts.assemblerSocket, api.AssemblerSocket),
+		StateDir:        cmp.Or(opts.stateDir, daemonStateDir),
+		Roster:          cmp.Or(opts.roster, daemonRoster),
+		Deadline:        cmp.Or(opts.deadline, policy.DefaultDeadline),
 	}
-
-	if o.AssemblerSocket == "" {
-		o.AssemblerSocket = api.AssemblerSocket
-	}
-
-	if o.StateDir == "" {
-		o.StateDir = daemonStateDir
-	}
-
-	if o.Roster == "" {
-		o.Roster = daemonRoster
-	}
-
-	if o.Deadline == 0 {
-		o.Deadline = policy.DefaultDeadline
-	}
-
-	return daemon.Run(ctx, o)
 }

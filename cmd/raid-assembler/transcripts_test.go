@@ -7,15 +7,21 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"raid-assembler/internal/golden"
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/api/varlink"
+	"raid-assembler/pkg/recording"
 )
+
+// keptRecording is of a daemon in a test.
+const keptRecording = "testdata/recording.jsonl"
 
 var update = flag.Bool("update", false, "write what the program prints into the transcripts")
 
@@ -33,6 +39,8 @@ func TestTranscripts(t *testing.T) {
 			"pattern": cmdPattern,
 			"code":    cmdCode,
 			"daemon":  cmdDaemon,
+			"kept":    cmdKept,
+			"replies": cmdReplies,
 		},
 	})
 }
@@ -163,6 +171,66 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
+// cmdKept is "kept [OLD NEW]": testdata/recording.jsonl, in the current directory, with
+// OLD replaced where it is there first.
+func cmdKept(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 && len(args) != 2 {
+		ts.Fatalf("usage: kept [OLD NEW]")
+	}
+
+	text, err := os.ReadFile(keptRecording)
+	ts.Check(err)
+
+	if len(args) == 2 {
+		if !strings.Contains(string(text), args[0]) {
+			ts.Fatalf("the recording has no %q", args[0])
+		}
+
+		text = []byte(strings.Replace(string(text), args[0], args[1], 1))
+	}
+
+	ts.Check(os.WriteFile(ts.MkAbs("recording.jsonl"), text, 0o644))
+}
+
+// cmdReplies is "replies FIRST LAST FILE": FILE has a daemon answer that it has
+// recorded some entries of recording.jsonl, all of them lately, and each in a reply of
+// its own.
+func cmdReplies(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: replies FIRST LAST FILE")
+	}
+
+	_, entries, err := recording.Read(strings.NewReader(ts.ReadFile("recording.jsonl")))
+	ts.Check(err)
+
+	first, err := strconv.Atoi(args[0])
+	ts.Check(err)
+
+	last, err := strconv.Atoi(args[1])
+	ts.Check(err)
+
+	var (
+		ring    recording.Ring
+		replies []api.RecordingReply
+	)
+
+	for i, e := range entries[first-1 : last] {
+		ts.Check(ring.Add(time.Now(), e.State))
+
+		packed, _, err := ring.From(-1, 0)
+		ts.Check(err)
+
+		next := int64(i + 1)
+		replies = append(replies, api.RecordingReply{Entries: packed, Next: &next, Dropped: 2})
+	}
+
+	replies[len(replies)-1].Next = nil
+
+	text, err := json.Marshal(map[string]any{"Recording": replies})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), text, 0o644))
+}
+
 // answerFrom returns a handler that notes what it was asked and gives the
 // reply.
 func answerFrom(asked, iface string, reply json.RawMessage) varlink.Handler {
@@ -212,6 +280,8 @@ func parametersOf(method string) any {
 		return &struct {
 			What string `json:"what"`
 		}{}
+	case "Recording":
+		return &api.RecordingParameters{}
 	case "Create":
 		return &api.CreateParameters{}
 	default:

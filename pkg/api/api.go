@@ -340,3 +340,15 @@ type ChangeReply struct {
 type ExplainReply struct {
 	Lines []string `json:"lines"`
 }
+
+// RecordingParameters ask for what was decided.
+type RecordingParameters struct {
+	Number int64 `json:"number"` // of the first entry; below 0 for the newest
+}
+
+// RecordingReply is some of what was decided.
+type RecordingReply struct {
+	Entries [][]byte `json:"entries"` // packed, as package recording has it
+	Next    *int64   `json:"next"`    // to ask for next; null if there are no more
+	Dropped int64    `json:"dropped"` // entries that are not kept any more
+}

@@ -11,6 +11,22 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
+// TestActionText reads each action that is written.
+func TestActionText(t *testing.T) {
+	for a := range Prove + 1 {
+		var read Action
+
+		text, err := a.MarshalText()
+		if err != nil || string(text) != a.String() || read.UnmarshalText(text) != nil || read != a {
+			t.Errorf("%v is written %q, %v, and read %v", a, text, err, read)
+		}
+	}
+
+	if new(Action).UnmarshalText([]byte("jump")) == nil {
+		t.Error("an action is called jump")
+	}
+}
+
 // TestRareCases checks what nothing else comes to.
 func TestRareCases(t *testing.T) {
 	unsupported := func(v *View) { v.Devices[0].Superblock.Unsupported = "it is being reshaped" }

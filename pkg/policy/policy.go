@@ -88,7 +88,12 @@ func (cfg Config) choice(sb *Superblock) Choice {
 		return Choice{Deadline: cfg.Deadline}
 	}
 
-	return cfg.For(Identity{UUID: sb.Array, Name: sb.Name, Format: sb.Format, Host: sb.Host})
+	return cfg.For(sb.Identity())
+}
+
+// Identity returns what the array is chosen by that sb is of.
+func (sb *Superblock) Identity() Identity {
+	return Identity{UUID: sb.Array, Name: sb.Name, Format: sb.Format, Host: sb.Host}
 }
 
 // DefaultConfig returns what holds where nothing was chosen.
@@ -292,11 +297,25 @@ const (
 	Prove
 )
 
-func (a Action) String() string {
-	return [...]string{
-		"leave-alone", "wait", "refuse", "start", "add-spare", "fail-member", "remove-member",
-		"prove",
-	}[a]
+var actionNames = [...]string{
+	"leave-alone", "wait", "refuse", "start", "add-spare", "fail-member", "remove-member", "prove",
+}
+
+func (a Action) String() string { return actionNames[a] }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (a Action) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (a *Action) UnmarshalText(text []byte) error {
+	i := slices.Index(actionNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("policy: no action is called %q", text)
+	}
+
+	*a = Action(i)
+
+	return nil
 }
 
 // Cause is the kind of reason for a decision not to do something.

@@ -46,6 +46,17 @@ func (u UUID) String() string {
 	return h[0:8] + ":" + h[8:16] + ":" + h[16:24] + ":" + h[24:32]
 }
 
+// MarshalText implements [encoding.TextMarshaler].
+func (u UUID) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (u *UUID) UnmarshalText(text []byte) error {
+	parsed, err := ParseUUID(string(text))
+	*u = parsed
+
+	return err
+}
+
 // IsZero reports whether u names nothing.
 func (u UUID) IsZero() bool { return u == UUID{} }
 

@@ -27,6 +27,7 @@ import (
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/policy"
 	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/recording"
 	"raid-assembler/pkg/scan/uevent"
 )
 
@@ -173,7 +174,8 @@ type Daemon struct {
 	looked    time.Time // the first look since the last decision
 	decisions []policy.Decision
 	decided   time.Time
-	changed   chan struct{} // closed at the next decision
+	recording recording.Ring // of what was decided
+	changed   chan struct{}  // closed at the next decision
 	deadline  *time.Timer
 	ready     bool
 

@@ -29,6 +29,7 @@ func (d *Daemon) decide() {
 	view := d.view(now)
 	d.decisions, d.decided = policy.Decide(view, d.policy), now
 
+	d.record(view)
 	d.tell()
 	d.alarm(policy.Alarms(view, d.decisions), now)
 
@@ -67,14 +68,7 @@ func (d *Daemon) view(now time.Time) policy.View {
 
 	// What has not been read yet is there all the same: the engine may have it.
 	for _, dk := range d.sortedDisks() {
-		v.Devices = append(v.Devices, d.device(dk, dk.found.Superblock))
-
-		// It is there once for each array that it is a member of.
-		if sb := dk.found.Superblock; sb != nil {
-			for _, other := range sb.Others {
-				v.Devices = append(v.Devices, d.device(dk, other))
-			}
-		}
+		v.Devices = append(v.Devices, d.devices(dk)...)
 	}
 
 	for _, a := range d.arrays {
@@ -84,6 +78,20 @@ func (d *Daemon) view(now time.Time) policy.View {
 	}
 
 	return v
+}
+
+// devices translates a device, which is there once for each array that it is a member
+// of.
+func (d *Daemon) devices(dk *disk) []policy.Device {
+	devices := []policy.Device{d.device(dk, dk.found.Superblock)}
+
+	if sb := dk.found.Superblock; sb != nil {
+		for _, other := range sb.Others {
+			devices = append(devices, d.device(dk, other))
+		}
+	}
+
+	return devices
 }
 
 func (d *Daemon) device(dk *disk, sb *metadata.Superblock) policy.Device {

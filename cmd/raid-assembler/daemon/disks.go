@@ -271,8 +271,24 @@ func (d *Daemon) probeSuspects() {
 // on the device, and udev does not tell: the engine's writes are no news to it.
 // In a container it has on all devices when it does for one.
 func (d *Daemon) attach() {
-	how, all := make(map[string]string), make(map[string]string)
-	container := make(map[string]string)
+	how, beside := d.attachments()
+
+	for path, dk := range d.disks {
+		if dk.attached != how[path] || dk.beside != beside[path] {
+			dk.attached, dk.beside = how[path], beside[path]
+
+			if dk.Ignored == "" {
+				d.probe(dk)
+			}
+		}
+	}
+}
+
+// attachments returns how the engine has each device, by path, and how all that is in
+// its container.
+func (d *Daemon) attachments() (how, beside map[string]string) {
+	how, beside = make(map[string]string), make(map[string]string)
+	all, container := make(map[string]string), make(map[string]string)
 	seqs := make(map[string]uint64)
 
 	for _, a := range d.arrays {
@@ -299,16 +315,11 @@ func (d *Daemon) attach() {
 
 	d.seqs = seqs
 
-	for path, dk := range d.disks {
-		beside := all[container[path]]
-		if dk.attached != how[path] || dk.beside != beside {
-			dk.attached, dk.beside = how[path], beside
-
-			if dk.Ignored == "" {
-				d.probe(dk)
-			}
-		}
+	for path, of := range container {
+		beside[path] = all[of]
 	}
+
+	return how, beside
 }
 
 func memberKey(a api.Array, m api.Member) string { return a.UUID + " " + m.Device + " " + m.Serial }

@@ -52,14 +52,9 @@ func Run(ctx context.Context, opts Options) error {
 	defer listener.Close()
 
 	engine := engineClient{opts.EngineSocket}
-	cfg := Config{
-		Policy: policy.DefaultConfig(), Host: newHost(), Engine: engine, Events: listener.Events(),
-		HeldDir: filepath.Join(opts.StateDir, "held"), Log: log.Log, Notify: notify, Warn: warn, Run: runProgram,
-	}
-	cfg.Policy.Deadline = opts.Deadline
-	cfg.Settings = config.Read(os.DirFS("/"))
-	cfg.Roster = opts.Roster
-	cfg.Hostname, _ = os.Hostname() // without a host in it a name is a name all the same
+	cfg := hostConfig(opts)
+	cfg.Host, cfg.Engine, cfg.Events = newHost(), engine, listener.Events()
+	cfg.Log, cfg.Notify, cfg.Warn, cfg.Run = log.Log, notify, warn, runProgram
 
 	if cfg.Watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
 		return fmt.Errorf("daemon: watchdog: %w", err)
@@ -101,6 +96,18 @@ func Run(ctx context.Context, opts Options) error {
 	}
 
 	return errors.Join(err, listener.Err())
+}
+
+// hostConfig is what this host and its files say.
+func hostConfig(opts Options) Config {
+	cfg := Config{
+		Policy: policy.DefaultConfig(), Settings: config.Read(os.DirFS("/")),
+		HeldDir: filepath.Join(opts.StateDir, "held"), Roster: opts.Roster,
+	}
+	cfg.Policy.Deadline = opts.Deadline
+	cfg.Hostname, _ = os.Hostname() // without a host in it a name is a name all the same
+
+	return cfg
 }
 
 // listenUevents listens to udevd, or where there is none to the kernel.

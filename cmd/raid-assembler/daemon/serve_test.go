@@ -80,6 +80,14 @@ func TestServe(t *testing.T) {
 		t.Errorf("Explain = %v, %v", lines, err)
 	}
 
+	var recorded api.RecordingReply
+
+	newest := api.RecordingParameters{Number: -1}
+	if err := client.Call(ctx, api.AssemblerInterface+".Recording", newest, &recorded); err != nil ||
+		len(recorded.Entries) != 1 || recorded.Next != nil {
+		t.Errorf("Recording = %v, %v", recorded, err)
+	}
+
 	var out api.ChangeReply
 	if err := client.Call(ctx, api.AssemblerInterface+".Stop", array("data"), &out); err != nil || len(out.Done) != 1 {
 		t.Errorf("Stop = %v, %v", out, err)

@@ -74,11 +74,17 @@ func kind(dec policy.Decision) journal.Kind {
 
 // sentence says what was decided, and why.
 func (d *Daemon) sentence(dec policy.Decision) string {
-	array, device := "no array", dec.Device
+	array := "no array"
 	if !dec.Array.IsZero() {
 		array = d.nameOf(dec.Array)
 	}
 
+	return Sentence(dec, array)
+}
+
+// Sentence says what was decided, and why; array is what its array is called.
+func Sentence(dec policy.Decision, array string) string {
+	device := dec.Device
 	if dec.Serial != "" {
 		device += fmt.Sprintf(" (serial %s)", dec.Serial)
 	}
