@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"raid-assembler/cmd/raid-assembler/daemon"
 	"raid-assembler/pkg/config"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/policy"
@@ -32,7 +33,7 @@ func (p *program) probeVerb() *cobra.Command {
 			defer closeAll(looks)
 
 			if sb := looks[0].Superblock; sb != nil && looks[0].problem() == "" && runs(sb) &&
-				!leftToMdadm(sb, config.Read(os.DirFS(root))) {
+				!leftToMdadm(sb, root) {
 				p.printf("RAID_ASSEMBLER_MEMBER=1\n")
 				p.printf("RAID_ASSEMBLER_ARRAY_UUID=%s\n", sb.Array)
 				p.printf("RAID_ASSEMBLER_ARRAY_NAME=%s\n", udevEncode(sb.Name))
@@ -63,14 +64,27 @@ func runs(sb *metadata.Superblock) bool {
 
 // leftToMdadm reports whether the configuration leaves an array that sb is of to
 // mdadm. If it is not known what the configuration wants, neither acts.
-func leftToMdadm(sb *metadata.Superblock, c config.Config) bool {
+func leftToMdadm(sb *metadata.Superblock, root string) bool {
+	c := config.Read(os.DirFS(root))
 	hostname, _ := os.Hostname() // the daemon goes by the same
 	chosen := c.Policy(policy.DefaultConfig(), hostname)
 
 	return slices.ContainsFunc(sb.All(), func(one *metadata.Superblock) bool {
-		choice := chosen.For(policy.Identity{UUID: one.Array, Name: one.Name, Format: one.Format, Host: one.Host})
+		id := policy.Identity{UUID: one.Array, Name: one.Name, Format: one.Format, Host: one.Host}
+		left := func() bool {
+			choice := chosen.For(id)
 
-		return choice.Mode == policy.LeaveToMdadm && choice.Fault == ""
+			return choice.Mode == policy.LeaveToMdadm && choice.Fault == ""
+		}
+
+		// That it is ours takes longer to see, and speaks against it only.
+		if !left() {
+			return false
+		}
+
+		id.Ours = daemon.Ours(root, daemonRoster, one.Array)
+
+		return left()
 	})
 }
 

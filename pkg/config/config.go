@@ -116,7 +116,7 @@ func (c *Config) choose(a policy.Identity, hostname string, deadline time.Durati
 		s, _ := c.first("Assemble", format, assembly)
 		choice.Mode, choice.By = modes[s.Value], s.said()
 
-		if s, _ := c.get(assembly, "Foreign"); c.foreign(a.Host, hostname) && modes[s.Value] > choice.Mode {
+		if s, _ := c.get(assembly, "Foreign"); !a.Ours && c.Foreign(a.Host, hostname) && modes[s.Value] > choice.Mode {
 			choice.Mode, choice.By = modes[s.Value], fmt.Sprintf("it is of the host %q, and %s", a.Host, s.said())
 		}
 	}
@@ -136,9 +136,9 @@ func (c *Config) choose(a policy.Identity, hostname string, deadline time.Durati
 // said is how a reason names a setting.
 func (s Setting) said() string { return fmt.Sprintf("%s=%s in %v", s.Key, s.Value, s.Origin) }
 
-// foreign reports whether arrays of host are another machine's. An array that
-// names none is nobody else's.
-func (c *Config) foreign(host, hostname string) bool {
+// Foreign reports whether arrays of host are another machine's, by its name. An array
+// that names none is nobody else's.
+func (c *Config) Foreign(host, hostname string) bool {
 	if host == "" || host == "any" || strings.EqualFold(host, hostname) {
 		return false
 	}

@@ -232,6 +232,7 @@ func TestReadDirectory(t *testing.T) {
 var (
 	data = policy.Identity{UUID: raid.UUID{1}, Name: "data", Format: "1.2", Host: "here"}
 	away = policy.Identity{UUID: raid.UUID{2}, Name: "data", Format: "1.2", Host: "there"}
+	ours = policy.Identity{UUID: raid.UUID{2}, Name: "data", Format: "1.2", Host: "there", Ours: true}
 	bare = policy.Identity{UUID: raid.UUID{3}, Name: "old", Format: "0.90"}
 )
 
@@ -254,6 +255,7 @@ func TestChoose(t *testing.T) {
 		{"not for another UUID", uuid + "Assemble=no\n", away, "0 30s"},
 		{"foreign", "[Assembly]\nForeign=no\n", away, `2 30s the host "there" f:2`},
 		{"not foreign", "[Assembly]\nForeign=no\n", data, "0 30s"},
+		{"foreign, but it has run here", "[Assembly]\nForeign=no\n", ours, "0 30s"},
 		{"of no host", "[Assembly]\nForeign=no\n", bare, "0 30s"},
 		{"of a host of ours", "[Assembly]\nForeign=no\nHost=x\nHost=There\n", away, "0 30s"},
 		{"foreign, but named", "[Assembly]\nForeign=no\n[Array data]\nAssemble=yes\n", away, "0 30s f:4"},

@@ -40,7 +40,7 @@ func assemble(v View, uuid raid.UUID, devices []*Device, cfg Config) []Decision 
 		head.Name = j.best.Superblock.Name
 	}
 
-	choice := cfg.choice(cmp.Or(j.best, usable[0]).Superblock)
+	choice := cfg.choice(v, cmp.Or(j.best, usable[0]).Superblock)
 
 	switch reason := unserved(usable, j, cfg); {
 	case reason != "":

@@ -56,6 +56,7 @@ type Identity struct {
 	Name   string // as its metadata has it
 	Format string // as people call it: "1.2"
 	Host   string // that its metadata names, or empty
+	Ours   bool   // it has run on this machine, as far as somebody remembers
 }
 
 // Never is the deadline of an array that is not started without its members.
@@ -83,17 +84,17 @@ type Choice struct {
 }
 
 // choice returns what was chosen for the array that sb is of.
-func (cfg Config) choice(sb *Superblock) Choice {
+func (cfg Config) choice(v View, sb *Superblock) Choice {
 	if cfg.For == nil {
 		return Choice{Deadline: cfg.Deadline}
 	}
 
-	return cfg.For(sb.Identity())
+	return cfg.For(v.Identity(sb))
 }
 
 // Identity returns what the array is chosen by that sb is of.
-func (sb *Superblock) Identity() Identity {
-	return Identity{UUID: sb.Array, Name: sb.Name, Format: sb.Format, Host: sb.Host}
+func (v View) Identity(sb *Superblock) Identity {
+	return Identity{UUID: sb.Array, Name: sb.Name, Format: sb.Format, Host: sb.Host, Ours: v.Ours[sb.Array]}
 }
 
 // DefaultConfig returns what holds where nothing was chosen.
@@ -149,6 +150,9 @@ type View struct {
 	// Known says who last had the slots of each array, as far as somebody
 	// remembers. Reasons name them; nothing is decided by it.
 	Known map[raid.UUID]map[raid.Slot]string
+	// Ours are the arrays that have run on this machine, as far as somebody
+	// remembers: they are not another's, whatever host they name.
+	Ours map[raid.UUID]bool
 	// Writable are the arrays that could be written to when they ran last, and
 	// were not stopped: the operator may have wanted that.
 	Writable map[raid.UUID]bool

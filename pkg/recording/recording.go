@@ -74,7 +74,7 @@ func StateOf(v policy.View, cfg policy.Config, ds []policy.Decision) State {
 
 		d.Superblock = brief(*d.Superblock)
 
-		if id := d.Superblock.Identity(); cfg.For != nil && !known[id] {
+		if id := v.Identity(d.Superblock); cfg.For != nil && !known[id] {
 			known[id] = true
 			s.Settings.Choices = append(s.Settings.Choices, Chosen{id, cfg.For(id)})
 		}

@@ -1,5 +1,6 @@
 // Package roster is what a host knows of its arrays from when they last ran:
-// which disk had which slot, so that a member that is not here can be named.
+// which disk had which slot, so that a member that is not here can be named, and on
+// which machine, so that an array is this machine's whatever host it names.
 //
 // It is advice and no more. Nobody needs it to start an array, and nothing that
 // the metadata on the disks says is doubted because of it.
@@ -44,6 +45,7 @@ type Array struct {
 	UUID       raid.UUID
 	Name       string
 	Metadata   string
+	Machine    string    // that it ran on; empty if that was not known
 	Generation uint64    // of its superblocks
 	Seen       time.Time // when it last ran
 	Members    []Member  // by slot
@@ -141,8 +143,9 @@ func (r *Roster) Note(a Array) bool {
 		return true
 	}
 
-	news := old.Name != a.Name || old.Metadata != a.Metadata || a.Seen.Sub(old.Seen) >= refresh
-	old.Name, old.Metadata = a.Name, a.Metadata
+	news := old.Name != a.Name || old.Metadata != a.Metadata || old.Machine != a.Machine ||
+		a.Seen.Sub(old.Seen) >= refresh
+	old.Name, old.Metadata, old.Machine = a.Name, a.Metadata, a.Machine
 
 	for _, m := range a.Members {
 		switch had := old.Member(m.Slot); {
@@ -202,7 +205,7 @@ func (a *Array) sort() {
 
 // clean bounds texts that come from disks, and has them print.
 func (a *Array) clean() {
-	texts := []*string{&a.Name, &a.Metadata}
+	texts := []*string{&a.Name, &a.Metadata, &a.Machine}
 
 	for i := range a.Members {
 		m := &a.Members[i]
@@ -237,6 +240,7 @@ type writtenArray struct {
 	UUID       string    `json:"uuid"`
 	Name       string    `json:"name"`
 	Metadata   string    `json:"metadata"`
+	Machine    string    `json:"machine,omitempty"`
 	Generation uint64    `json:"generation"`
 	Seen       time.Time `json:"seen"`
 	Members    []Member  `json:"members"`
@@ -247,7 +251,9 @@ func (r *Roster) Encode() ([]byte, error) {
 	w := written{version, []writtenArray{}}
 
 	for _, a := range r.Arrays {
-		w.Arrays = append(w.Arrays, writtenArray{a.UUID.String(), a.Name, a.Metadata, a.Generation, a.Seen, a.Members})
+		w.Arrays = append(w.Arrays, writtenArray{
+			a.UUID.String(), a.Name, a.Metadata, a.Machine, a.Generation, a.Seen, a.Members,
+		})
 	}
 
 	text, err := json.MarshalIndent(w, "", " ")
@@ -292,7 +298,7 @@ func Decode(text []byte) (Roster, error) {
 			return Roster{}, fmt.Errorf("roster: array %q: %w", wa.UUID, err)
 		}
 
-		a := Array{uuid, wa.Name, wa.Metadata, wa.Generation, wa.Seen, wa.Members}
+		a := Array{uuid, wa.Name, wa.Metadata, wa.Machine, wa.Generation, wa.Seen, wa.Members}
 		a.clean()
 		r.Arrays = append(r.Arrays, a)
 	}

@@ -55,6 +55,13 @@ func TestNote(t *testing.T) {
 		}
 	}
 
+	moved := data(time.Hour+time.Minute, "x")
+	moved.Machine = "another"
+
+	if !r.Note(moved) || r.Note(moved) || r.Find(moved.UUID).Machine != "another" {
+		t.Error("another machine is not noted once")
+	}
+
 	renamed := data(time.Hour+time.Minute, "x")
 	renamed.Name = "other"
 

@@ -136,6 +136,8 @@ type Config struct {
 	Roster string
 	// Hostname goes into the metadata of new arrays.
 	Hostname string
+	// Machine names this machine whatever its host name is; empty if nobody knows.
+	Machine string
 
 	Log    func(journal.Event)
 	Notify func(state string) // the service manager
@@ -188,8 +190,9 @@ type Daemon struct {
 	policy   policy.Config      // as settings has it
 	writable map[raid.UUID]bool // arrays, when they ran last; not those that were stopped
 
-	busy  map[raid.UUID]bool // something is being done to it
-	given map[string]bool    // devices that an array is being given
+	busy  map[raid.UUID]bool   // something is being done to it
+	names map[raid.UUID]string // of those that are being started
+	given map[string]bool      // devices that an array is being given
 	retry map[raid.UUID]*attempt
 	said  map[string]string // what is in the journal already
 	seqs  map[string]uint64 // of the disk that a member was when it became one
@@ -210,7 +213,7 @@ func New(cfg Config) (*Daemon, error) {
 		cfg: cfg, mail: make(chan func()), ended: make(chan struct{}), changed: make(chan struct{}), held: held,
 		disks: make(map[string]*disk), touched: make(map[string]bool),
 		first: make(map[raid.UUID]time.Time), busy: make(map[raid.UUID]bool),
-		given: make(map[string]bool),
+		given: make(map[string]bool), names: make(map[raid.UUID]string),
 		retry: make(map[raid.UUID]*attempt), said: make(map[string]string),
 		seqs: make(map[string]uint64), shun: make(map[string]shunned), writable: make(map[raid.UUID]bool),
 		no: make(map[raid.UUID]map[string]refusal), alarms: make(map[policy.Alarm]time.Time),
@@ -245,6 +248,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 		alive = ticker.C
 	}
 
+	d.syncMembers()
+	d.after(patience, d.membersLate)
 	d.look()
 
 	for {
@@ -410,7 +415,7 @@ func (d *Daemon) settle() {
 		return
 	}
 
-	if d.probing() && time.Since(d.looked) < 2*patience {
+	if d.members.awaited() || d.probing() && time.Since(d.looked) < 2*patience {
 		return
 	}
 

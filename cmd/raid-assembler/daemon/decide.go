@@ -53,11 +53,16 @@ func (d *Daemon) view(now time.Time) policy.View {
 
 	v := policy.View{
 		Waited: d.clocks(now), Held: make(map[raid.UUID]bool), Told: make(map[raid.UUID]bool),
-		Writable: d.writable, Known: d.members.known(), Ports: d.members.ports(), Refused: d.refusals(now),
+		Ours: make(map[raid.UUID]bool), Writable: d.writable, Refused: d.refusals(now),
+		Known: d.members.known(), Ports: d.members.ports(),
 	}
 
 	for uuid := range d.held.arrays {
 		v.Held[uuid] = true
+	}
+
+	for uuid := range d.ours() {
+		v.Ours[uuid] = true
 	}
 
 	for _, text := range d.told {
@@ -201,6 +206,7 @@ func (d *Daemon) carryOut(uuid raid.UUID, todo []policy.Decision, now time.Time)
 
 	d.busy[uuid] = true
 	name, blanks := d.nameOf(uuid), d.blanks(todo)
+	d.names[uuid] = name
 
 	var given []string
 
@@ -215,6 +221,7 @@ func (d *Daemon) carryOut(uuid raid.UUID, todo []policy.Decision, now time.Time)
 		failed, err := d.perform(name, todo, blanks)
 		d.post(func() {
 			delete(d.busy, uuid)
+			delete(d.names, uuid)
 
 			for _, path := range given {
 				delete(d.given, path)

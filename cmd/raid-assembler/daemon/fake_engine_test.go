@@ -125,6 +125,12 @@ func (w *world) Start(_ context.Context, p api.StartParameters) error {
 		return refused("it runs already")
 	}
 
+	for _, other := range w.arrays {
+		if other.Name == p.Name {
+			return refused("another array is called %q", p.Name)
+		}
+	}
+
 	a := &fakeArray{StartParameters: p}
 
 	var attachments []metadata.Attachment

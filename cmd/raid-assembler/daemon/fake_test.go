@@ -71,6 +71,8 @@ type world struct {
 	watchdog time.Duration
 	settings config.Config
 	roster   string
+	hostname string
+	machine  string
 	ran      []string // programs, and what they were told
 	givenUp  int      // proofs that a disk is blank
 	takeNone string   // the name of an array that takes no member
@@ -81,6 +83,7 @@ func newWorld(t *testing.T) *world {
 
 	return &world{
 		t: t, disks: make(map[string]*fakeDisk), arrays: make(map[raid.UUID]*fakeArray), heldDir: t.TempDir() + "/held",
+		hostname: "host", machine: "machine",
 	}
 }
 
@@ -127,19 +130,27 @@ func (w *world) disk(serial string) *fakeDisk {
 func (w *world) set(name string, level raid.Level, disks, spares int) []*fakeDisk {
 	w.t.Helper()
 
+	return w.setOf(name, metadata.NewArray{Name: name}, level, disks, spares)
+}
+
+// setOf is set, with the name and the host of an array apart from what its serials and
+// its UUID begin with.
+func (w *world) setOf(key string, as metadata.NewArray, level raid.Level, disks, spares int) []*fakeDisk {
+	w.t.Helper()
+
 	var (
 		set     []*fakeDisk
 		members []metadata.NewMember
 	)
 
 	for i := range disks + spares {
-		f := w.disk(fmt.Sprintf("%s%d", name, i))
+		f := w.disk(fmt.Sprintf("%s%d", key, i))
 		set = append(set, f)
-		members = append(members, metadata.NewMember{Source: f.source(), Device: raid.UUID{name[0], 0xdd, byte(i)}})
+		members = append(members, metadata.NewMember{Source: f.source(), Device: raid.UUID{key[0], 0xdd, byte(i)}})
 	}
 
 	stages, err := md1.Create(metadata.NewArray{
-		Version: "1.2", Array: raid.UUID{name[0]}, Name: name, AssumeClean: true, Now: time.Now(),
+		Version: "1.2", Array: raid.UUID{key[0]}, Name: as.Name, Host: as.Host, AssumeClean: true, Now: time.Now(),
 		Geometry: raid.Geometry{Level: level, Layout: raid.LeftSymmetric, Disks: disks, Chunk: 128},
 	}, members)
 	if err != nil {
@@ -245,8 +256,8 @@ func (w *world) run() {
 	}
 
 	d, err := New(Config{
-		Policy: policy.DefaultConfig(), Host: w, Engine: engine, Events: w.events, HeldDir: w.heldDir, Hostname: "host", Watchdog: w.watchdog,
-		Settings: w.settings, Roster: w.roster,
+		Policy: policy.DefaultConfig(), Host: w, Engine: engine, Events: w.events, HeldDir: w.heldDir, Hostname: w.hostname, Watchdog: w.watchdog,
+		Settings: w.settings, Roster: w.roster, Machine: w.machine,
 		Log: func(ev journal.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

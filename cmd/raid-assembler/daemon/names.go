@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 
 	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 )
 
@@ -12,12 +15,16 @@ const uniqueLen = 8
 
 // nameOf returns the name that an array has on this host. One that runs has
 // the name that it was started by. Of others with the same name in their
-// metadata the one with the lowest UUID has it, and the rest get a piece of
-// their UUID behind it: the name of an array depends on what is there, and not
-// on what came first.
+// metadata one has it, by [Daemon.claimOf], and the rest get a piece of their UUID
+// behind it: the name of an array depends on what is there, and not on what came
+// first, and no array goes without one.
 func (d *Daemon) nameOf(uuid raid.UUID) string {
 	if a := d.running(uuid); a != nil {
 		return a.Name
+	}
+
+	if name := d.names[uuid]; name != "" {
+		return name
 	}
 
 	base := d.baseName(uuid)
@@ -42,7 +49,32 @@ func (d *Daemon) baseName(uuid raid.UUID) string {
 	return uuid.String()[:uniqueLen]
 }
 
-// taken reports whether the name belongs to another array.
+// claim is what speaks for it that an array has a name; less speaks for it more.
+type claim int
+
+// The claims.
+const (
+	hadIt  claim = iota // it ran on this machine by that name
+	isHere              // it names this host, or none
+	isFrom              // it names another host
+)
+
+// claimOf returns what claim an array with the superblock sb has to a name. Ours are
+// those that ran on this machine, with their names.
+func (d *Daemon) claimOf(sb *metadata.Superblock, name string, ours map[raid.UUID]string) claim {
+	switch {
+	case ours[sb.Array] == name:
+		return hadIt
+	case !d.settings.Foreign(sb.Host, d.cfg.Hostname):
+		return isHere
+	default:
+		return isFrom
+	}
+}
+
+// taken reports whether the name belongs to another array: to one that runs, to one
+// that is here and has a better claim, or the lower UUID where they are alike;
+// or to one that ran here and is not here yet, where an array of another host asks.
 func (d *Daemon) taken(uuid raid.UUID, name string) bool {
 	for _, a := range d.arrays {
 		if a.Name == name && a.UUID != uuid.String() {
@@ -50,9 +82,28 @@ func (d *Daemon) taken(uuid raid.UUID, name string) bool {
 		}
 	}
 
+	for other, has := range d.names {
+		if other != uuid && has == name {
+			return true
+		}
+	}
+
+	ours, own := d.ours(), isHere
+	if sb := d.freshest(uuid); sb != nil {
+		own = d.claimOf(sb, name, ours)
+	}
+
+	if own == isFrom && slices.Contains(slices.Collect(maps.Values(ours)), name) {
+		return true
+	}
+
 	for _, dk := range d.disks {
 		for _, sb := range dk.all() {
-			if d.running(sb.Array) == nil && slices.Compare(sb.Array[:], uuid[:]) < 0 && api.SafeName(sb.Name) == name {
+			if d.running(sb.Array) != nil || api.SafeName(sb.Name) != name {
+				continue
+			}
+
+			if cmp.Or(cmp.Compare(d.claimOf(sb, name, ours), own), slices.Compare(sb.Array[:], uuid[:])) < 0 {
 				return true
 			}
 		}

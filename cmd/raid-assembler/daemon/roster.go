@@ -17,13 +17,25 @@ import (
 
 // members is what the daemon knows of members that may be gone, and how far that
 // is written down. The file may lie on a file system that is not mounted yet, or
-// that waits for an array: others read and write it, and nobody waits for them.
+// that waits for an array: others read and write it, and nobody waits for them but a
+// daemon that starts, for a moment.
 type members struct {
 	roster roster.Roster
 	news   bool // that are not written down
 	read   bool // what was written down by those before
 	busy   bool // somebody reads or writes
+	late   bool // it was waited for long enough
 	bad    string
+}
+
+// awaited reports whether a decision should wait for what those before wrote down: it
+// says which arrays are ours.
+func (m *members) awaited() bool { return m.busy && !m.read && !m.late }
+
+// membersLate has nobody wait any more.
+func (d *Daemon) membersLate() {
+	d.members.late = true
+	d.settle()
 }
 
 // noteMembers takes in what runs, and has it written down if that is worth it.
@@ -41,6 +53,7 @@ func (d *Daemon) noteMembers(now time.Time) {
 func (d *Daemon) asKnown(a api.Array, now time.Time) (roster.Array, bool) {
 	uuid, err := raid.ParseUUID(a.UUID)
 	known := roster.Array{UUID: uuid, Name: a.Name, Metadata: a.Metadata, Seen: now.UTC().Truncate(time.Second)}
+	known.Machine = d.machineOf(uuid)
 
 	for _, m := range a.Members {
 		dk := d.disks[m.Device]
@@ -120,6 +133,8 @@ func (d *Daemon) membersSynced(write bool, before roster.Roster, err error) {
 	} else if m.news {
 		d.syncMembers()
 	}
+
+	d.settle()
 }
 
 // readRoster returns what was written down. If nothing was, and could be, there is
@@ -187,6 +202,35 @@ func (m *members) known() map[raid.UUID]map[raid.Slot]string {
 	}
 
 	return known
+}
+
+// machineOf returns the machine that an array is one of, which runs. It is ours if we
+// would run it, unasked and without bounds: what was run otherwise stays what it was.
+func (d *Daemon) machineOf(uuid raid.UUID) string {
+	before := ""
+	if known := d.members.roster.Find(uuid); known != nil {
+		before = known.Machine
+	}
+
+	sb := d.freshest(uuid)
+	if sb == nil || d.policy.For(identity(sb)).Mode != policy.Run {
+		return before
+	}
+
+	return d.cfg.Machine
+}
+
+// ours returns the arrays that have run on this machine, with the names that they had.
+func (d *Daemon) ours() map[raid.UUID]string {
+	ours := make(map[raid.UUID]string)
+
+	for _, a := range d.members.roster.Arrays {
+		if a.Machine != "" && a.Machine == d.cfg.Machine {
+			ours[a.UUID] = a.Name
+		}
+	}
+
+	return ours
 }
 
 // ports returns where the disk was plugged in that last had each slot.

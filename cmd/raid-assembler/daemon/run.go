@@ -102,7 +102,7 @@ func Run(ctx context.Context, opts Options) error {
 func hostConfig(opts Options) Config {
 	cfg := Config{
 		Policy: policy.DefaultConfig(), Settings: config.Read(os.DirFS("/")),
-		HeldDir: filepath.Join(opts.StateDir, "held"), Roster: opts.Roster,
+		HeldDir: filepath.Join(opts.StateDir, "held"), Roster: opts.Roster, Machine: Machine(os.DirFS("/")),
 	}
 	cfg.Policy.Deadline = opts.Deadline
 	cfg.Hostname, _ = os.Hostname() // without a host in it a name is a name all the same
