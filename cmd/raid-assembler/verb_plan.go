@@ -143,7 +143,15 @@ func later(v policy.View, by time.Duration) policy.View {
 		}
 	}
 
-	v.Waited = waited
+	returned := make(map[string][]time.Duration)
+
+	for path, ages := range v.Returned {
+		for _, age := range ages {
+			returned[path] = append(returned[path], age+by)
+		}
+	}
+
+	v.Waited, v.Returned = waited, returned
 
 	return v
 }
@@ -164,7 +172,7 @@ func foresee(v policy.View, cfg policy.Config) []stage {
 		next := policy.Never
 
 		for _, d := range ds {
-			if d.Action == policy.Wait && d.Left > 0 {
+			if d.Left > 0 {
 				next = min(next, d.Left)
 			}
 		}

@@ -81,6 +81,8 @@ var (
 	MemberSteady = define("MemberSteady", "61f88391cc904aadafa831063f845c16", Notice)
 	// MemberRemoved: a device is no longer a member.
 	MemberRemoved = define("MemberRemoved", "e447e0e222af49fab88196d84a32b9ff", Notice)
+	// MemberFlaps: a member comes and goes, and is left alone for a while.
+	MemberFlaps = define("MemberFlaps", "c34cc3f0338b4cca90dd8df211a8ac4c", Warning)
 	// MemberStale: a member missed writes, and is not used.
 	MemberStale = define("MemberStale", "f714f6535d254815aa00f0ece06ec209", Warning)
 	// SpareAdded: a device became a spare.

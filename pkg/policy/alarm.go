@@ -26,6 +26,7 @@ const (
 	AlarmNoSpare  AlarmKind = "no-spare" // a spare takes the place of a member, and there is no other
 	AlarmRefused  AlarmKind = "refused"  // it is not started, whoever arrives
 	AlarmWaiting  AlarmKind = "waiting"  // it is not started without members that are missing
+	AlarmFlapping AlarmKind = "flapping" // a device comes and goes, and is left alone for a while
 )
 
 // Alarms returns what there is to see to where ds was decided about v, by array.
@@ -53,6 +54,8 @@ func Alarms(v View, ds []Decision) []Alarm {
 
 	for _, dec := range ds {
 		switch {
+		case dec.Cause == Flapping:
+			alarms = append(alarms, Alarm{dec.Array, dec.Name, AlarmFlapping, dec.Reason})
 		case dec.Device != "":
 		case dec.Action == Refuse:
 			alarms = append(alarms, Alarm{dec.Array, dec.Name, AlarmRefused, dec.Reason})

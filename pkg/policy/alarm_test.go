@@ -11,6 +11,15 @@ import (
 
 // TestAlarms checks of what states an administrator is told.
 func TestAlarms(t *testing.T) {
+	flaps := func(last time.Duration) func(v *View) {
+		return func(v *View) {
+			v.Returned = make(map[string][]time.Duration)
+			for _, d := range v.Devices {
+				v.Returned[d.Path] = []time.Duration{last + time.Hour, last, last + time.Minute, last + 2*time.Minute}
+			}
+		}
+	}
+
 	for _, tt := range []struct {
 		name   string
 		text   string // as lending has it
@@ -28,6 +37,9 @@ func TestAlarms(t *testing.T) {
 		{"another array has one", "a:0 a:1 a:S b:0 b:1r", nil, ""},
 		{"that is too small", "a:0 a:1 a:Ss b:0 b:1r", nil, "b:no-spare"},
 		{"that is for another", "a:0 a:1 a:S b:0 b:1r c:0 c:-", nil, "b:no-spare"},
+		{"the one that would be comes and goes", "a:0 a:- a:Su", flaps(0), "a:degraded a:flapping"},
+		{"it did so long ago", "a:0 a:- a:Su", flaps(time.Minute), ""},
+		{"it may not be lent", "a:0 a:1 a:S b:0 b:-", flaps(0), "b:degraded"},
 		{"broken", "a:0 a:1", func(v *View) { v.Running[0].State = raid.Broken }, "a:broken"},
 		{"broken, and another degraded", "a:0 a:1 b:0 b:-", func(v *View) { v.Running[0].State = raid.Broken }, "a:broken b:degraded"},
 	} {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ func TestFleet(t *testing.T) {
 
 	for _, what := range []string{
 		"moved", "moved from nobody", "half moved", "blank used", "blank disproved", "refused", "own spare", "taken back", "healed",
+		"flapped",
 	} {
 		if happened[what] == 0 {
 			t.Errorf("never %s: %v", what, happened)
@@ -46,6 +48,7 @@ type fleet struct {
 	rng      *rand.Rand
 	worlds   []*world
 	loose    []*disk
+	clock    time.Duration
 	refused  map[raid.UUID]map[string]bool
 	numbers  int // of devices
 	log      []string
@@ -63,6 +66,7 @@ func newFleet(t *testing.T, seed uint64) *fleet {
 		members string
 	}{{raid.Level1, 2, "0@7 1@7 S@7"}, {raid.Level5, 3, "0@7 1@7 2@7"}, {raid.Level6, 4, "0@7 1@7 2@7 3@7 S@7"}} {
 		w := newWorld(draw(t, array(tt.level, tt.disks), tt.members))
+		w.clock = &f.clock
 		w.uuid, w.name = raid.UUID{byte(i + 1)}, string(rune('a'+i))
 		disks := w.disks
 		w.disks = make(map[string]*disk)
@@ -73,6 +77,7 @@ func newFleet(t *testing.T, seed uint64) *fleet {
 			d.Superblock.Array, d.Superblock.Name = w.uuid, w.name
 			d.Superblock.Device[2] = byte(i)
 			d.Domains = []string{"d"}
+			d.back = make([]time.Duration, flapFree) // the next time is once too often
 			w.disks[d.Path] = d
 		}
 
@@ -95,13 +100,14 @@ func newFleet(t *testing.T, seed uint64) *fleet {
 }
 
 func (f *fleet) view() View {
-	v := View{Waited: make(map[raid.UUID]time.Duration), Refused: f.refused}
+	v := View{Waited: make(map[raid.UUID]time.Duration), Refused: f.refused, Returned: make(map[string][]time.Duration)}
 
 	for _, w := range f.worlds {
 		one := w.view()
 		v.Devices = append(v.Devices, one.Devices...)
 		v.Running = append(v.Running, one.Running...)
 		v.Waited[w.uuid] = w.waited
+		maps.Copy(v.Returned, one.Returned)
 	}
 
 	for _, d := range f.loose {
@@ -129,6 +135,10 @@ func (f *fleet) step(t *testing.T, seed uint64) {
 		todo := slices.DeleteFunc(slices.Clone(ds), func(d Decision) bool {
 			return d.Action == LeaveAlone || d.Action == Wait || d.Action == Refuse
 		})
+
+		if slices.ContainsFunc(ds, func(d Decision) bool { return d.Cause == Flapping }) {
+			f.happened["flapped"]++
+		}
 
 		if len(todo) == 0 {
 			if wrong := f.idle(); wrong != "" {
@@ -185,14 +195,16 @@ func (f *fleet) move() string {
 	case 1:
 		clear(f.refused)
 
+		dt := [...]time.Duration{30 * time.Second, 5 * time.Minute, 20 * time.Hour}[f.rng.IntN(9)/4]
+		f.clock += dt
 		for _, w := range f.worlds {
-			w.waited += 30 * time.Second
+			w.waited += dt
 		}
 
-		return "pass"
+		return fmt.Sprint("pass ", dt)
 	case 2, 3, 4:
 		d := f.loose[f.rng.IntN(len(f.loose)+1)%len(f.loose)]
-		d.plugged = !d.plugged
+		f.worlds[0].plug(d, !d.plugged)
 
 		if d.Superblock == nil {
 			d.Blank, d.Content = Unproven, "" // nobody knows where it was
@@ -326,7 +338,8 @@ func (f *fleet) give(w *world, d Decision) {
 }
 
 // idle says which array lacks a member though a disk that could be one is idle, or
-// returns the empty string. What the engine refused a moment ago does not count.
+// returns the empty string. What the engine refused a moment ago does not count, nor
+// does what came back more often than it may, as long as it has to wait.
 func (f *fleet) idle() string {
 	var whole, lacking []*world
 
@@ -352,7 +365,7 @@ func (f *fleet) idle() string {
 		for _, other := range append(whole, w) {
 			for _, d := range other.disks {
 				fits := d.plugged && d.Superblock.role(d.Superblock.Number) == raid.RoleSpare && f.spare(other, d)
-				if fits && !f.refused[w.uuid][d.Path] && d.Size >= memberSize+2048 {
+				if fits && f.pausedFor(d) <= 0 && !f.refused[w.uuid][d.Path] && d.Size >= memberSize+2048 {
 					return fmt.Sprintf("%s lacks a member, and %s is a spare of %s", w.name, d.Path, other.name)
 				}
 			}
@@ -360,6 +373,33 @@ func (f *fleet) idle() string {
 	}
 
 	return ""
+}
+
+// pausedFor returns how long d is left alone yet, by going through its returns in order.
+func (f *fleet) pausedFor(d *disk) time.Duration {
+	if len(d.back) == 0 {
+		return 0
+	}
+
+	last := d.back[len(d.back)-1]
+	pause := time.Duration(0)
+
+	for i, at := range slices.Backward(d.back) {
+		nth := len(d.back) - i
+		if last-at >= 24*time.Hour {
+			break
+		}
+
+		switch {
+		case nth < 4:
+		case nth == 4:
+			pause = time.Minute
+		default:
+			pause = min(2*pause, time.Hour)
+		}
+	}
+
+	return last + pause - f.clock
 }
 
 // lacks returns how many slots nobody has or is being filled for.

@@ -255,7 +255,9 @@ func (t *tender) holds(d *Device) bool {
 		block = max(block, m.Block)
 	}
 
-	return len(filled) > 0 && d.Size >= need && d.Block <= block && d.Shunned == ""
+	flaps, _ := t.flaps(d)
+
+	return len(filled) > 0 && d.Size >= need && d.Block <= block && d.Shunned == "" && flaps == (why{})
 }
 
 // borrow decides to give the array a spare of another one.

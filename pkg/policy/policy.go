@@ -133,6 +133,9 @@ type View struct {
 
 	// Waited is how long ago the first member of each array was seen.
 	Waited map[raid.UUID]time.Duration
+	// Returned is how long ago each device, by path, came back that had gone from an
+	// array which ran: each time within [FlapWindow], in any order.
+	Returned map[string][]time.Duration
 	// Held are the arrays that the operator stopped, and wants stopped.
 	Held map[raid.UUID]bool
 	// Told are the arrays of which the engine knows what the one before was writing
@@ -342,6 +345,7 @@ const (
 	Chosen     Cause = "chosen"     // the configuration has it so
 	Unsettled  Cause = "unsettled"  // what the configuration has is not known
 	NotBlank   Cause = "not-blank"  // it holds something
+	Flapping   Cause = "flapping"   // it comes and goes
 )
 
 // Member is a device to start an array with.
@@ -366,14 +370,16 @@ type Decision struct {
 	// Anew is of AddSpare: nothing that the device holds is to be taken for right.
 	Anew bool
 
-	Members  []Member      // of Start: by slot, then the spares
-	ReadOnly bool          // of Start: it is not to be written to
-	Degraded bool          // of Start: not every slot has a member in sync
-	Loss     bool          // of Start: parity cannot be trusted, which was accepted
-	Present  int           // of Wait: members that can be used
-	Needed   int           // of Wait: members that the freshest superblock calls working
-	Missing  []raid.Slot   // of Wait and Start: slots that the freshest superblock fills, and nobody here
-	Left     time.Duration // of Wait: until the array is started without them; negative if never
+	Members  []Member    // of Start: by slot, then the spares
+	ReadOnly bool        // of Start: it is not to be written to
+	Degraded bool        // of Start: not every slot has a member in sync
+	Loss     bool        // of Start: parity cannot be trusted, which was accepted
+	Present  int         // of Wait: members that can be used
+	Needed   int         // of Wait: members that the freshest superblock calls working
+	Missing  []raid.Slot // of Wait and Start: slots that the freshest superblock fills, and nobody here
+	// Left is of Wait: until the array is started without them; negative if never. Of
+	// what flaps it is how long it is left alone.
+	Left time.Duration
 
 	Cause  Cause  // of LeaveAlone, Wait and Refuse
 	Reason string // does not change while only time passes

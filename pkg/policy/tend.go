@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"raid-assembler/pkg/raid"
 )
@@ -17,10 +18,13 @@ type tender struct {
 	members  []string             // paths of those that say that they are members
 	ports    map[raid.Slot]string // as [View] has them
 	refused  map[string]bool      // likewise
+	returned map[string][]time.Duration
 }
 
 func newTender(r *Running, all []Device, v View) *tender {
-	t := &tender{array: r, attached: attached(r, all), ports: v.Ports[r.UUID], refused: v.Refused[r.UUID]}
+	t := &tender{
+		array: r, attached: attached(r, all), ports: v.Ports[r.UUID], refused: v.Refused[r.UUID], returned: v.Returned,
+	}
 
 	for _, d := range all {
 		if sb := d.Superblock; sb != nil && sb.Container == r.Container && !sb.Array.IsZero() {
@@ -246,7 +250,15 @@ func (t *tender) addSpare(d *Device) Decision {
 	return t.give(d, reason)
 }
 
+// give decides to give the array a device, unless that flaps.
 func (t *tender) give(d *Device, reason string) Decision {
+	if flaps, left := t.flaps(d); flaps != (why{}) {
+		dec := leave(d, flaps)
+		dec.Array, dec.Name, dec.Left = t.array.UUID, t.array.Name, left
+
+		return dec
+	}
+
 	t.given++
 
 	return Decision{

@@ -86,7 +86,7 @@ func command(t *testing.T, w *world, d *datadriven.TestData) {
 			if d.Cmd == "shun" {
 				dk.Shunned = "it was removed by hand"
 			} else {
-				dk.plugged = d.Cmd == "plug"
+				w.plug(dk, d.Cmd == "plug")
 			}
 		}
 	case "pass":
@@ -95,7 +95,7 @@ func command(t *testing.T, w *world, d *datadriven.TestData) {
 			d.Fatalf(t, "pass: %v", err)
 		}
 
-		w.waited += dt
+		w.pass(dt)
 	case "write":
 		w.write()
 	case "recovered":

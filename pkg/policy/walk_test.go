@@ -89,17 +89,18 @@ func (w *walker) move() string {
 
 	switch n := w.rng.IntN(12); {
 	case n < 4:
-		d.plugged = true
+		w.plug(d, true)
 
 		return "plug " + d.Path
 	case n < 6:
-		d.plugged = false
+		w.plug(d, false)
 
 		return "unplug " + d.Path
 	case n < 7:
-		w.waited += 30 * time.Second
+		dt := [...]time.Duration{30 * time.Second, 5 * time.Minute, 20 * time.Hour}[w.rng.IntN(3)]
+		w.pass(dt)
 
-		return "pass"
+		return fmt.Sprint("pass ", dt)
 	case w.running == nil:
 		return "nothing"
 	case n < 9:

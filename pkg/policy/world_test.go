@@ -20,6 +20,7 @@ type world struct {
 	disks   map[string]*disk // by path; on the shelf too
 	running *modelArray
 	waited  time.Duration
+	clock   *time.Duration // several worlds may have one
 	held    bool
 	forced  bool
 	writes  int // ever acknowledged
@@ -30,6 +31,8 @@ type world struct {
 type disk struct {
 	Device
 	plugged bool
+	gone    bool            // from an array that runs
+	back    []time.Duration // when it came back, by the clock
 	// data is the writes that it holds, in their order: one word each.
 	data string
 }
@@ -49,7 +52,7 @@ type modelMember struct {
 }
 
 func newWorld(dr drawing) *world {
-	w := &world{uuid: testArray, name: "data", g: dr.geometry, disks: make(map[string]*disk), numbers: len(dr.words) - 1}
+	w := &world{uuid: testArray, name: "data", g: dr.geometry, disks: make(map[string]*disk), numbers: len(dr.words) - 1, clock: new(time.Duration)}
 	for _, d := range dr.devices() {
 		w.disks[d.Path] = &disk{Device: d}
 	}
@@ -68,16 +71,39 @@ func (w *world) sorted() []*disk {
 	return ds
 }
 
+// plug plugs a disk in, or pulls it.
+func (w *world) plug(d *disk, in bool) {
+	switch {
+	case !in && d.plugged && w.running != nil:
+		d.gone = d.gone || slices.ContainsFunc(w.running.members, func(m modelMember) bool { return m.disk == d })
+	case in && d.gone:
+		d.gone, d.back = false, append(d.back, *w.clock)
+	}
+
+	d.plugged = in
+}
+
+// pass lets time pass.
+func (w *world) pass(d time.Duration) {
+	w.waited += d
+	*w.clock += d
+}
+
 func (w *world) view() View {
 	v := View{
-		Waited: map[raid.UUID]time.Duration{w.uuid: w.waited},
-		Held:   map[raid.UUID]bool{w.uuid: w.held},
-		Forced: map[raid.UUID]bool{w.uuid: w.forced},
+		Returned: make(map[string][]time.Duration),
+		Waited:   map[raid.UUID]time.Duration{w.uuid: w.waited},
+		Held:     map[raid.UUID]bool{w.uuid: w.held},
+		Forced:   map[raid.UUID]bool{w.uuid: w.forced},
 	}
 
 	for _, d := range w.sorted() {
 		if d.plugged {
 			v.Devices = append(v.Devices, d.Device)
+		}
+
+		for _, at := range d.back {
+			v.Returned[d.Path] = append(v.Returned[d.Path], *w.clock-at)
 		}
 	}
 

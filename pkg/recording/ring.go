@@ -47,7 +47,8 @@ func (r *Ring) Add(now time.Time, s State) error {
 	}
 
 	timeless := s
-	timeless.View.Waited, timeless.Decisions = nil, append([]policy.Decision{}, s.Decisions...)
+	timeless.View.Waited, timeless.View.Returned = nil, nil
+	timeless.Decisions = append([]policy.Decision{}, s.Decisions...)
 
 	for i := range timeless.Decisions {
 		timeless.Decisions[i].Left = 0

@@ -197,6 +197,7 @@ type Daemon struct {
 	said  map[string]string // what is in the journal already
 	seqs  map[string]uint64 // of the disk that a member was when it became one
 	shun  map[string]shunned
+	comes map[string]*comings              // and goings of disks that arrays had, by serial number
 	no    map[raid.UUID]map[string]refusal // by array and path
 
 	alarms map[policy.Alarm]time.Time // that hold, and when each is told again; zero for never
@@ -215,8 +216,9 @@ func New(cfg Config) (*Daemon, error) {
 		first: make(map[raid.UUID]time.Time), busy: make(map[raid.UUID]bool),
 		given: make(map[string]bool), names: make(map[raid.UUID]string),
 		retry: make(map[raid.UUID]*attempt), said: make(map[string]string),
-		seqs: make(map[string]uint64), shun: make(map[string]shunned), writable: make(map[raid.UUID]bool),
-		no: make(map[raid.UUID]map[string]refusal), alarms: make(map[policy.Alarm]time.Time),
+		seqs: make(map[string]uint64), shun: make(map[string]shunned), comes: make(map[string]*comings),
+		writable: make(map[raid.UUID]bool),
+		no:       make(map[raid.UUID]map[string]refusal), alarms: make(map[policy.Alarm]time.Time),
 	}
 	d.configure(cfg.Settings)
 

@@ -52,7 +52,8 @@ func (d *Daemon) view(now time.Time) policy.View {
 	d.choose()
 
 	v := policy.View{
-		Waited: d.clocks(now), Held: make(map[raid.UUID]bool), Told: make(map[raid.UUID]bool),
+		Waited: d.clocks(now), Returned: d.returned(now),
+		Held: make(map[raid.UUID]bool), Told: make(map[raid.UUID]bool),
 		Ours: make(map[raid.UUID]bool), Writable: d.writable, Refused: d.refusals(now),
 		Known: d.members.known(), Ports: d.members.ports(),
 	}
@@ -343,7 +344,8 @@ func (d *Daemon) arm(now time.Time) {
 	next := time.Duration(-1)
 
 	for _, dec := range d.decisions {
-		if dec.Action == policy.Wait && dec.Left >= 0 && (next < 0 || dec.Left < next) {
+		ends := dec.Action == policy.Wait || dec.Cause == policy.Flapping
+		if ends && dec.Left >= 0 && (next < 0 || dec.Left < next) {
 			next = dec.Left
 		}
 	}

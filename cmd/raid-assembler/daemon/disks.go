@@ -62,7 +62,17 @@ func (d *Daemon) update(disks []Disk) {
 
 	for _, seen := range disks {
 		here[seen.Path] = true
+	}
 
+	// What went comes first: it may be back by another name.
+	for path, dk := range d.disks {
+		if !here[path] {
+			d.vanished(dk)
+			delete(d.disks, path)
+		}
+	}
+
+	for _, seen := range disks {
 		old := d.disks[seen.Path]
 		if old != nil && old.same(seen) {
 			d.seenAgain(old, seen)
@@ -77,13 +87,6 @@ func (d *Daemon) update(disks []Disk) {
 		d.appeared(seen)
 	}
 
-	for path, dk := range d.disks {
-		if !here[path] {
-			d.vanished(dk)
-			delete(d.disks, path)
-		}
-	}
-
 	for path, s := range d.shun {
 		if dk := d.disks[path]; dk == nil || dk.Seq != s.seq {
 			delete(d.shun, path)
@@ -96,6 +99,10 @@ func (d *Daemon) update(disks []Disk) {
 
 // seenAgain takes in a device that was there before.
 func (d *Daemon) seenAgain(old *disk, seen Disk) {
+	if old.Serial == "" {
+		d.came(seen)
+	}
+
 	news := d.rescan && old.attached == "" || d.touched[seen.Path] || old.Ignored != seen.Ignored
 	old.Disk = seen
 
@@ -112,6 +119,7 @@ func (d *Daemon) seenAgain(old *disk, seen Disk) {
 func (d *Daemon) appeared(seen Disk) {
 	dk := &disk{Disk: seen}
 	d.disks[seen.Path] = dk
+	d.came(seen)
 
 	if seen.Ignored != "" {
 		return
@@ -142,6 +150,10 @@ func diskName(dk Disk) string {
 // vanished tells that a device went away, if it was of interest.
 func (d *Daemon) vanished(dk *disk) {
 	dk.unprove()
+
+	if dk.attached != "" {
+		d.went(dk.Disk)
+	}
 
 	sb := dk.found.Superblock
 	if sb == nil {

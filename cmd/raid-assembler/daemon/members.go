@@ -33,6 +33,7 @@ func (d *Daemon) add(ctx context.Context, p api.ChangeParameters) (api.ChangeRep
 
 		if !p.DryRun {
 			delete(d.shun, dk.Path)
+			delete(d.comes, dk.key())
 		}
 
 		return fmt.Sprintf("%s is a spare of %s", diskName(dk.Disk), r.name), nil

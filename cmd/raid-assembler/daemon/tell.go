@@ -58,6 +58,8 @@ func kind(dec policy.Decision) journal.Kind {
 		return journal.ConflictFound
 	case policy.Stale:
 		return journal.MemberStale
+	case policy.Flapping:
+		return journal.MemberFlaps
 	case policy.Held, policy.Unneeded, policy.Chosen, policy.NotBlank:
 		return journal.Decision
 	case policy.Unsettled:
