@@ -45,7 +45,9 @@ or resync found since the start: null, or "action", "done", "mismatched_bytes",
 whose content was wrong, or null), "members"
 ("device", "serial", "slot" from 0 or null for a spare, "state": in-sync, spare,
 recovering, faulty, missing, stale; "replaces" if it is to take the place of the
-one that has the slot, "write_mostly", "bad_blocks": ranges) and "reason".
+one that has the slot, "write_mostly", "bad_blocks": ranges; "errors", "belated" and "slow_seconds": operations that
+failed or took more than a quarter of what they may, since the array has it, and
+for how long it is much slower than its peers, if so) and "reason".
 
 Spares and unused devices have "device", "serial", "array" and "reason"; what is
 waited for has "name", "uuid", "present", "needed", "seconds_left" (-1 if no

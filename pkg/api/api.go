@@ -140,6 +140,12 @@ type Member struct {
 	// BadBlocks are the parts of the member's data area that it has no valid
 	// data of.
 	BadBlocks []Range `json:"bad_blocks"`
+	// Errors are how many operations it failed, Belated how many took more than a
+	// quarter of what they may, since it was given to the array, and SlowSeconds for how
+	// long it has been much slower than its peers.
+	Errors      int   `json:"errors,omitempty"`
+	Belated     int   `json:"belated,omitempty"`
+	SlowSeconds int64 `json:"slow_seconds,omitempty"`
 }
 
 // Idle is a device that belongs to no running array.

@@ -10,6 +10,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -110,6 +111,8 @@ func (c *Config) choose(a policy.Identity, hostname string, deadline time.Durati
 		choice.DeadlineBy = s.Origin.String()
 	}
 
+	choice.Limits = c.limits(byUUID, byName, format, assembly)
+
 	if s, ok := c.first("Assemble", byUUID, byName); ok {
 		choice.Mode, choice.By = modes[s.Value], s.said()
 	} else {
@@ -131,6 +134,26 @@ func (c *Config) choose(a policy.Identity, hostname string, deadline time.Durati
 	}
 
 	return choice
+}
+
+// limits returns what members may do wrong, by the first of sections that says so.
+func (c *Config) limits(sections ...Section) policy.Limits {
+	var l policy.Limits
+
+	// All were checked when they were read.
+	if s, ok := c.first("ReplaceErrors", sections...); ok {
+		l.Errors, _ = strconv.Atoi(s.Value)
+	}
+
+	if s, ok := c.first("ReplaceBelated", sections...); ok {
+		l.Belated, _ = strconv.Atoi(s.Value)
+	}
+
+	if s, ok := c.first("ReplaceSlow", sections...); ok {
+		l.Slow, _ = parseSpan(s.Value)
+	}
+
+	return l
 }
 
 // said is how a reason names a setting.

@@ -29,19 +29,28 @@ type key struct {
 // keys are the keys of each kind of section. Each has an effect.
 var keys = map[string]map[string]key{
 	assemblyKind: {
-		"Assemble": {check: checkMode},
-		"Deadline": {check: checkSpan},
-		"Foreign":  {check: checkMode},
-		"Host":     {list: true, check: checkText},
-		"Readd":    {check: checkBool},
+		"Assemble":       {check: checkMode},
+		"Deadline":       {check: checkSpan},
+		"ReplaceBelated": {check: checkCount},
+		"ReplaceErrors":  {check: checkCount},
+		"ReplaceSlow":    {check: checkSpan},
+		"Foreign":        {check: checkMode},
+		"Host":           {list: true, check: checkText},
+		"Readd":          {check: checkBool},
 	},
 	formatKind: {
-		"Assemble": {check: checkMode},
-		"Deadline": {check: checkSpan},
+		"Assemble":       {check: checkMode},
+		"Deadline":       {check: checkSpan},
+		"ReplaceBelated": {check: checkCount},
+		"ReplaceErrors":  {check: checkCount},
+		"ReplaceSlow":    {check: checkSpan},
 	},
 	arrayKind: {
-		"Assemble": {check: checkMode},
-		"Deadline": {check: checkSpan},
+		"Assemble":       {check: checkMode},
+		"Deadline":       {check: checkSpan},
+		"ReplaceBelated": {check: checkCount},
+		"ReplaceErrors":  {check: checkCount},
+		"ReplaceSlow":    {check: checkSpan},
 	},
 	domainKind: {
 		"Array":  {list: true, check: checkText},
@@ -307,6 +316,14 @@ func checkMode(value string) error {
 func checkMedia(value string) error {
 	if value != rotational && value != solidState {
 		return fmt.Errorf("%q is neither %s nor %s", value, rotational, solidState)
+	}
+
+	return nil
+}
+
+func checkCount(value string) error {
+	if n, err := strconv.ParseUint(value, 10, 31); err != nil || n == 0 {
+		return fmt.Errorf("%q is no number from 1 on", value)
 	}
 
 	return nil

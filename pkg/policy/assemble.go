@@ -321,7 +321,7 @@ func (j *judgement) members() []Member {
 
 	for _, d := range j.spares {
 		known := j.best.Superblock.role(d.Superblock.Number) == raid.RoleSpare
-		if known && d.Shunned == "" && d.fits(j.best.Superblock.Size) {
+		if known && d.Shunned == "" && d.Worn == "" && d.fits(j.best.Superblock.Size) {
 			ms = append(ms, Member{Path: d.Path, Serial: d.Serial, Slot: raid.NoSlot})
 		}
 	}

@@ -56,7 +56,7 @@ func (t *tender) fill(devices []Device, used map[string]bool) []Decision {
 			cmp.Compare(a.device.Path, b.device.Path))
 	})
 
-	for _, f := range fills[:min(len(fills), max(0, len(t.vacant())-t.ready()))] {
+	for _, f := range fills[:min(len(fills), max(0, t.needs()-t.ready()))] {
 		used[f.device.Path] = true
 		ds = append(ds, t.fillWith(f.device))
 	}
@@ -66,8 +66,8 @@ func (t *tender) fill(devices []Device, used map[string]bool) []Decision {
 
 // fillWith decides to give the array a blank disk, or to prove that it is one.
 func (t *tender) fillWith(d *Device) Decision {
-	vacant, domain := t.vacant(), t.fillDomain(d)
-	need := fmt.Sprintf("%s %s vacant, and no spare is here", slotNames(vacant), are(vacant))
+	domain := t.fillDomain(d)
+	need := t.need() + ", and no spare is here"
 	place := "it is in the domain " + domain
 
 	if !slices.Contains(d.Fills, domain) {

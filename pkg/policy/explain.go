@@ -128,6 +128,10 @@ func (d *Device) evidence() []string {
 		lines = append(lines, name+": it holds no RAID metadata.")
 	}
 
+	if d.Worn != "" {
+		lines = append(lines, fmt.Sprintf("%s: %s.", name, d.worn().text))
+	}
+
 	if d.Shunned != "" {
 		lines = append(lines, fmt.Sprintf("%s: %s.", name, d.Shunned))
 	}

@@ -19,7 +19,9 @@ import (
 //
 //   - no disk is given away that holds data: neither one that has a slot of another
 //     array nor one that is not blank,
-//   - no array lacks a member at rest while a spare or a blank disk is idle that fits.
+//   - no array lacks a member at rest while a spare or a blank disk is idle that fits,
+//   - and none has a member that fails while a spare of its own is idle,
+//   - no disk is given to an array again that was replaced since it failed.
 func TestFleet(t *testing.T) {
 	happened := make(map[string]int)
 
@@ -35,6 +37,7 @@ func TestFleet(t *testing.T) {
 	for _, what := range []string{
 		"moved", "moved from nobody", "half moved", "blank used", "blank disproved", "refused", "own spare", "taken back", "healed",
 		"flapped",
+		"failing", "replaced", "replaced by a blank one", "let go of",
 	} {
 		if happened[what] == 0 {
 			t.Errorf("never %s: %v", what, happened)
@@ -106,6 +109,15 @@ func (f *fleet) view() View {
 		one := w.view()
 		v.Devices = append(v.Devices, one.Devices...)
 		v.Running = append(v.Running, one.Running...)
+
+		for _, r := range one.Running {
+			for i, m := range r.Members {
+				if m.Path != "" {
+					r.Members[i].Errors = f.find(m.Path).errors
+				}
+			}
+		}
+
 		v.Waited[w.uuid] = w.waited
 		maps.Copy(v.Returned, one.Returned)
 	}
@@ -121,6 +133,14 @@ func (f *fleet) view() View {
 	return v
 }
 
+// config has members replaced of which two operations failed.
+func (f *fleet) config() Config {
+	cfg := DefaultConfig()
+	cfg.For = func(Identity) Choice { return Choice{Limits: Limits{Errors: 1}} }
+
+	return cfg
+}
+
 func (f *fleet) world(uuid raid.UUID) *world {
 	return f.worlds[slices.IndexFunc(f.worlds, func(w *world) bool { return w.uuid == uuid })]
 }
@@ -131,7 +151,7 @@ func (f *fleet) step(t *testing.T, seed uint64) {
 	f.log = append(f.log, f.move())
 
 	for range 40 {
-		ds := Decide(f.view(), DefaultConfig())
+		ds := Decide(f.view(), f.config())
 		todo := slices.DeleteFunc(slices.Clone(ds), func(d Decision) bool {
 			return d.Action == LeaveAlone || d.Action == Wait || d.Action == Refuse
 		})
@@ -211,6 +231,17 @@ func (f *fleet) move() string {
 		}
 
 		return fmt.Sprintf("plug %s: %v", d.Path, d.plugged)
+	case 5:
+		disks := f.worlds[f.rng.IntN(len(f.worlds))].sorted()
+		if len(disks) == 0 {
+			return "nothing"
+		}
+
+		d := disks[f.rng.IntN(len(disks))]
+		d.errors += 2
+		f.happened["failing"]++
+
+		return fmt.Sprintf("%s fails, %d times so far", d.Path, d.errors)
 	default:
 		w := walker{world: f.worlds[f.rng.IntN(len(f.worlds))], rng: f.rng}
 		if len(w.disks) == 0 {
@@ -227,6 +258,8 @@ func (f *fleet) check(d Decision) string {
 	own := w.disks[d.Device]
 
 	switch {
+	case d.Action == AddSpare && f.find(d.Device).Worn != "":
+		return d.Device + " is worn"
 	case d.Action == AddSpare && own == nil:
 		dk := f.find(d.Device)
 		if dk.Superblock == nil {
@@ -271,7 +304,16 @@ func (f *fleet) carryOut(d Decision) {
 		}
 	case d.Action == AddSpare && w.disks[d.Device] == nil:
 		f.give(w, d)
+	case d.Action == Replace:
+		f.happened["replaced"]++
+		f.find(d.Device).Worn = d.Fault
+
+		w.carryOut([]Decision{d})
 	default:
+		if d.Action == RemoveMember && f.find(d.Device).Worn != "" && f.find(d.Device).plugged {
+			f.happened["let go of"]++
+		}
+
 		if d.Action == AddSpare {
 			f.happened[map[bool]string{true: "own spare", false: "taken back"}[strings.Contains(d.Reason, "a spare")]]++
 		}
@@ -314,6 +356,10 @@ func (f *fleet) give(w *world, d Decision) {
 	switch {
 	case dk.Superblock == nil:
 		f.happened["blank used"]++
+
+		if strings.Contains(d.Reason, "is failing") {
+			f.happened["replaced by a blank one"]++
+		}
 	case d.From.IsZero():
 		f.happened["moved from nobody"]++
 	default:
@@ -351,6 +397,10 @@ func (f *fleet) idle() string {
 		default:
 			f.happened["healed"]++
 			whole = append(whole, w)
+
+			if failing := f.failing(w); failing != "" {
+				return failing
+			}
 		}
 	}
 
@@ -400,6 +450,28 @@ func (f *fleet) pausedFor(d *disk) time.Duration {
 	}
 
 	return last + pause - f.clock
+}
+
+// failing says which member of an array fails that lacks none and has a spare.
+func (f *fleet) failing(w *world) string {
+	failing, spare := "", false
+
+	for _, m := range w.running.members {
+		switch {
+		case m.state == raid.Recovering:
+			return "" // that comes first
+		case m.state == raid.InSync && m.errors > 1:
+			failing = m.Path
+		case m.state == raid.Spare && m.plugged:
+			spare = true
+		}
+	}
+
+	if failing == "" || !spare {
+		return ""
+	}
+
+	return fmt.Sprintf("%s of %s fails, and has a spare", failing, w.name)
 }
 
 // lacks returns how many slots nobody has or is being filled for.

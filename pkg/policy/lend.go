@@ -27,7 +27,7 @@ func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, device
 	)
 
 	for _, uuid := range sortedKeys(tenders) {
-		if t := tenders[uuid]; t.takes() && t.ready() < len(t.vacant()) && len(t.domains()) > 0 {
+		if t := tenders[uuid]; t.takes() && t.ready() < t.needs() && len(t.domains()) > 0 {
 			needy = append(needy, t)
 		}
 	}
@@ -37,7 +37,7 @@ func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, device
 	}
 
 	for _, uuid := range sortedKeys(tenders) {
-		if t := tenders[uuid]; t.lends() && t.takes() && len(t.vacant()) == 0 {
+		if t := tenders[uuid]; t.lends() && t.takes() && t.needs() == 0 {
 			loans = append(loans, t.loans(tended[uuid], devices)...)
 		}
 	}
@@ -47,7 +47,7 @@ func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, device
 	used := make(map[string]bool)
 
 	for _, t := range needy {
-		for t.lends() && t.ready() < len(t.vacant()) {
+		for t.lends() && t.ready() < t.needs() {
 			i, domain := t.choose(loans)
 			if i < 0 {
 				break
@@ -257,14 +257,13 @@ func (t *tender) holds(d *Device) bool {
 
 	flaps, _ := t.flaps(d)
 
-	return len(filled) > 0 && d.Size >= need && d.Block <= block && d.Shunned == "" && flaps == (why{})
+	return len(filled) > 0 && d.Size >= need && d.Block <= block && d.Shunned == "" && d.Worn == "" && flaps == (why{})
 }
 
 // borrow decides to give the array a spare of another one.
 func (t *tender) borrow(l loan, domain string) Decision {
-	vacant := t.vacant()
-	dec := t.give(l.device, fmt.Sprintf("%s %s vacant, and no spare of its own is here: it is a spare of %s, which is "+
-		"whole, in the domain %s", slotNames(vacant), are(vacant), l.owner.array.Name, domain))
+	dec := t.give(l.device, fmt.Sprintf("%s, and no spare of its own is here: it is a spare of %s, which is "+
+		"whole, in the domain %s", t.need(), l.owner.array.Name, domain))
 
 	if l.held {
 		dec.From = l.owner.array.UUID

@@ -79,8 +79,17 @@ type Choice struct {
 	By         string // whoever chose the mode, for a reason
 	Deadline   time.Duration
 	DeadlineBy string // whoever chose the deadline; empty if nobody did
+	Limits     Limits
 	// Fault says why it is not known what was chosen, or is empty.
 	Fault string
+}
+
+// Limits are what a member may do wrong before it is replaced by a spare, while it can
+// still be copied from. 0 stands for anything.
+type Limits struct {
+	Errors  int           // operations that failed, within an hour
+	Belated int           // operations that took very long, likewise
+	Slow    time.Duration // that it is much slower than its peers
 }
 
 // choice returns what was chosen for the array that sb is of.
@@ -195,6 +204,7 @@ type Device struct {
 	Conflicts  []string    // what else it holds, that says it is no member
 	Claimed    string      // who uses it, other than the engine
 	Shunned    string      // why it is not to be put to use unasked
+	Worn       string      // what it did wrong, if it was replaced for that: likewise
 }
 
 // Superblock is what the metadata of one device says.
@@ -274,6 +284,10 @@ type RunningMember struct {
 	DiskSeq uint64    // as [Device] has it
 	Slot    raid.Slot // NoSlot for a spare, and for one that is being filled to replace a member
 	State   raid.MemberState
+
+	Errors, Belated int           // within the last hour, as [Limits] has them
+	Slow            time.Duration // likewise
+	Asked           bool          // it is to be replaced, and a moment ago that was asked for
 }
 
 // Action is what to do.
@@ -302,10 +316,14 @@ const (
 	// Prove says that it is to be found out whether the device is blank, for it is
 	// to be given to the running array if so.
 	Prove
+	// Replace says that the member of the running array is to be copied to a spare,
+	// which then takes its place.
+	Replace
 )
 
 var actionNames = [...]string{
 	"leave-alone", "wait", "refuse", "start", "add-spare", "fail-member", "remove-member", "prove",
+	"replace",
 }
 
 func (a Action) String() string { return actionNames[a] }
@@ -346,6 +364,7 @@ const (
 	Unsettled  Cause = "unsettled"  // what the configuration has is not known
 	NotBlank   Cause = "not-blank"  // it holds something
 	Flapping   Cause = "flapping"   // it comes and goes
+	Worn       Cause = "worn"       // it was replaced for what it did wrong
 )
 
 // Member is a device to start an array with.
@@ -367,6 +386,8 @@ type Decision struct {
 	// From is of AddSpare: the array that has the device, and is to let go of it
 	// first; zero if none has.
 	From raid.UUID
+	// Fault is of Replace: what the member does wrong.
+	Fault string
 	// Anew is of AddSpare: nothing that the device holds is to be taken for right.
 	Anew bool
 
@@ -415,7 +436,7 @@ func Decide(v View, cfg Config) []Decision {
 
 	tended := make(map[raid.UUID][]Decision)
 	for uuid, t := range tenders {
-		tended[uuid] = t.tend(groups[uuid], cfg)
+		tended[uuid] = t.tend(groups[uuid], v, cfg)
 	}
 
 	lend(tenders, tended, devices)
@@ -455,6 +476,10 @@ func share(d *Device, tenders map[raid.UUID]*tender) Decision {
 
 	if fault := d.fault(); fault != (why{}) {
 		return leave(d, fault)
+	}
+
+	if d.Worn != "" {
+		return leave(d, d.worn())
 	}
 
 	if d.Superblock.Unsupported != "" {

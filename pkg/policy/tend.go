@@ -12,10 +12,11 @@ import (
 // to it.
 type tender struct {
 	array    *Running
-	attached map[int]*Device      // by index into array.Members; those that are here
-	given    int                  // spares given by this round of decisions
-	reach    raid.Sectors         // where the data of all arrays of its container ends
-	members  []string             // paths of those that say that they are members
+	attached map[int]*Device // by index into array.Members; those that are here
+	given    int             // spares given by this round of decisions
+	reach    raid.Sectors    // where the data of all arrays of its container ends
+	members  []string        // paths of those that say that they are members
+	failing  failing
 	ports    map[raid.Slot]string // as [View] has them
 	refused  map[string]bool      // likewise
 	returned map[string][]time.Duration
@@ -41,8 +42,9 @@ func newTender(r *Running, all []Device, v View) *tender {
 
 // tend decides which of the array's members are gone, and what to do with
 // others, which claim to belong to it and are not part of it.
-func (t *tender) tend(others []*Device, cfg Config) []Decision {
-	ds := t.gone()
+func (t *tender) tend(others []*Device, v View, cfg Config) []Decision {
+	t.failing = t.worst(v, cfg)
+	ds := append(t.gone(), t.release()...)
 
 	// Spares come before members that are out of date, because somebody
 	// meant them for this.
@@ -63,7 +65,8 @@ func (t *tender) tend(others []*Device, cfg Config) []Decision {
 		ds = append(ds, t.takeBack(d, cfg))
 	}
 
-	return ds
+	// Last, so that what the engine may refuse keeps nobody else out.
+	return append(ds, t.replace()...)
 }
 
 // attached finds the device of each member that is here. A path is not enough:
@@ -139,6 +142,8 @@ func (t *tender) excluded(d *Device) why {
 		return because(InUse, "the array is read-only: raid-assembler readwrite %v lets it take members", t.array.UUID)
 	case state == raid.Broken || state == raid.Inactive:
 		return because(InUse, "the array is %s and takes no member: stop it and assemble it again", state)
+	case d.Worn != "":
+		return d.worn()
 	case d.Shunned != "":
 		return because(Held, "%s", d.Shunned)
 	case !d.fits(d.Superblock.Size):

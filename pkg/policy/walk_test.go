@@ -164,7 +164,7 @@ func (w *walker) check(d Decision) string {
 		if w.disks[d.Device].plugged {
 			return d.Device + " is here"
 		}
-	case LeaveAlone, Wait, Refuse, RemoveMember:
+	case LeaveAlone, Wait, Refuse, RemoveMember, Prove, Replace:
 	}
 
 	return ""

@@ -35,6 +35,8 @@ type disk struct {
 	back    []time.Duration // when it came back, by the clock
 	// data is the writes that it holds, in their order: one word each.
 	data string
+	// errors is how many of its operations failed of late.
+	errors int
 }
 
 // modelArray is the array that the model engine runs.
@@ -160,9 +162,26 @@ func (w *world) carryOut(ds []Decision) {
 			w.running.members = slices.DeleteFunc(w.running.members,
 				func(m modelMember) bool { return m.Path == d.Device })
 			w.record(nil)
-		case LeaveAlone, Wait, Refuse:
+		case Replace:
+			w.replace(d.Device)
+		case LeaveAlone, Wait, Refuse, Prove:
 		}
 	}
+}
+
+// replace copies a member to a spare, which has its slot then.
+func (w *world) replace(path string) {
+	a := w.running
+	old := slices.IndexFunc(a.members, func(m modelMember) bool { return m.Path == path })
+	spare := slices.IndexFunc(a.members, func(m modelMember) bool { return m.state == raid.Spare && m.plugged })
+
+	if spare < 0 {
+		return // the engine refuses
+	}
+
+	a.members[spare].slot, a.members[spare].state, a.members[spare].data = a.members[old].slot, raid.InSync, a.data
+	a.members[old].slot, a.members[old].state = raid.NoSlot, raid.Faulty
+	w.record(nil)
 }
 
 func (w *world) start(d Decision) {

@@ -38,6 +38,16 @@ const refresh = time.Hour
 // Roster is the arrays that were seen. The zero value knows none.
 type Roster struct {
 	Arrays []Array // by UUID
+	Spent  []Worn  // disks, by serial
+}
+
+// Worn is a disk that was replaced for what it did wrong, and that is not to be used
+// unasked.
+type Worn struct {
+	Serial string    `json:"serial"`
+	Array  string    `json:"array"` // the UUID of that which it was replaced in
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
 }
 
 // Array is an array as it was when it last ran.
@@ -189,6 +199,7 @@ func (r *Roster) Merge(before Roster) {
 		now.sort()
 	}
 
+	r.mergeWorn(before.Spent)
 	r.bound()
 }
 
@@ -213,27 +224,35 @@ func (a *Array) clean() {
 	}
 
 	for _, text := range texts {
-		*text = strings.Map(func(c rune) rune {
-			if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
-				return '?'
-			}
-
-			return c
-		}, *text)
-
-		for len(*text) > textMax {
-			cut := []rune(*text)
-			*text = string(cut[:len(cut)-1-(len(*text)-textMax)/5])
-		}
+		*text = tidy(*text)
 	}
 
 	a.sort()
+}
+
+// tidy bounds a text that comes from a disk, and has it print.
+func tidy(text string) string {
+	text = strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
+			return '?'
+		}
+
+		return c
+	}, text)
+
+	for len(text) > textMax {
+		cut := []rune(text)
+		text = string(cut[:len(cut)-1-(len(text)-textMax)/5])
+	}
+
+	return text
 }
 
 // written is a roster as it is written down.
 type written struct {
 	Version int            `json:"version"`
 	Arrays  []writtenArray `json:"arrays"`
+	Worn    []Worn         `json:"worn,omitempty"`
 }
 
 type writtenArray struct {
@@ -248,7 +267,7 @@ type writtenArray struct {
 
 // Encode returns r as text.
 func (r *Roster) Encode() ([]byte, error) {
-	w := written{version, []writtenArray{}}
+	w := written{version, []writtenArray{}, r.Spent}
 
 	for _, a := range r.Arrays {
 		w.Arrays = append(w.Arrays, writtenArray{
@@ -304,6 +323,10 @@ func Decode(text []byte) (Roster, error) {
 	}
 
 	r.bound()
+
+	if err := r.takeWorn(w.Worn); err != nil {
+		return Roster{}, err
+	}
 
 	return r, nil
 }

@@ -200,6 +200,8 @@ type Daemon struct {
 	comes map[string]*comings              // and goings of disks that arrays had, by serial number
 	no    map[raid.UUID]map[string]refusal // by array and path
 
+	health health
+
 	alarms map[policy.Alarm]time.Time // that hold, and when each is told again; zero for never
 }
 
@@ -407,6 +409,7 @@ func (d *Daemon) listed(list api.ListReply, err error) {
 
 	d.engineBad, d.arrays, d.told, d.fresh = "", list.Arrays, list.Told, true
 	d.noteWritable()
+	d.health.note(list.Arrays, time.Now())
 	d.attach()
 	d.settle()
 }

@@ -112,7 +112,7 @@ func (d *Daemon) device(dk *disk, sb *metadata.Superblock) policy.Device {
 		Superblock: superblock(sb),
 		Corrupt:    dk.found.Corrupt, Unreadable: dk.found.Unreadable,
 		Foreign: dk.found.Foreign, Conflicts: dk.found.Conflicts,
-		Claimed: dk.Claimed, Shunned: d.shun[dk.Path].reason,
+		Claimed: dk.Claimed, Shunned: d.shun[dk.Path].reason, Worn: d.worn(dk),
 	}
 }
 
@@ -153,6 +153,7 @@ func (d *Daemon) runs(a api.Array) (policy.Running, error) {
 		return policy.Running{}, err
 	}
 
+	now := time.Now()
 	r := policy.Running{UUID: uuid, Name: a.Name, Level: level, State: raid.ArrayState(a.State), Format: a.Metadata}
 
 	if a.Container != "" {
@@ -167,9 +168,13 @@ func (d *Daemon) runs(a api.Array) (policy.Running, error) {
 			slot = raid.Slot(*m.Slot)
 		}
 
-		r.Members = append(r.Members, policy.RunningMember{
+		member := policy.RunningMember{
 			Path: m.Device, Serial: m.Serial, DiskSeq: d.memberSeq(a, m), Slot: slot, State: raid.MemberState(m.State),
-		})
+			Slow: time.Duration(m.SlowSeconds) * time.Second,
+		}
+		member.Errors, member.Belated = d.health.recent(memberKey(a, m))
+		member.Asked = now.Before(d.health[memberKey(a, m)].until)
+		r.Members = append(r.Members, member)
 	}
 
 	return r, nil
@@ -181,7 +186,7 @@ func byArray(ds []policy.Decision) map[raid.UUID][]policy.Decision {
 
 	for _, dec := range ds {
 		switch dec.Action {
-		case policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember:
+		case policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember, policy.Replace:
 			todo[dec.Array] = append(todo[dec.Array], dec)
 		case policy.LeaveAlone, policy.Wait, policy.Refuse, policy.Prove:
 		}
@@ -206,6 +211,8 @@ func (d *Daemon) carryOut(uuid raid.UUID, todo []policy.Decision, now time.Time)
 	}
 
 	d.busy[uuid] = true
+	d.asks(todo, now)
+
 	name, blanks := d.nameOf(uuid), d.blanks(todo)
 	d.names[uuid] = name
 
@@ -273,6 +280,15 @@ func (d *Daemon) performOne(
 		return d.cfg.Engine.Request(ctx, "Fail", p)
 	case policy.RemoveMember:
 		return d.cfg.Engine.Request(ctx, "Remove", p)
+	case policy.Replace:
+		err := d.cfg.Engine.Request(ctx, "Replace", api.ReplaceParameters{
+			Array: dec.Array.String(), Device: dec.Device, Reason: dec.Reason,
+		})
+		if err == nil {
+			d.post(func() { d.wearOut(dec) })
+		}
+
+		return err
 	case policy.LeaveAlone, policy.Wait, policy.Refuse, policy.Prove:
 	}
 
@@ -378,7 +394,7 @@ func (d *Daemon) summary() string {
 		case policy.Refuse:
 			refused++
 		case policy.LeaveAlone, policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember,
-			policy.Prove:
+			policy.Prove, policy.Replace:
 		}
 	}
 

@@ -32,7 +32,7 @@ func (d *Daemon) add(ctx context.Context, p api.ChangeParameters) (api.ChangeRep
 		}
 
 		if !p.DryRun {
-			delete(d.shun, dk.Path)
+			d.forgive(dk)
 			delete(d.comes, dk.key())
 		}
 

@@ -41,6 +41,8 @@ func (d *Daemon) membersLate() {
 // noteMembers takes in what runs, and has it written down if that is worth it.
 func (d *Daemon) noteMembers(now time.Time) {
 	for _, a := range d.arrays {
+		d.stillServes(a, now)
+
 		if known, ok := d.asKnown(a, now); ok && d.members.roster.Note(known) {
 			d.members.news = true
 		}
@@ -118,7 +120,7 @@ func (d *Daemon) membersSynced(write bool, before roster.Roster, err error) {
 
 		m.read = true
 
-		if len(before.Arrays) > 0 {
+		if len(before.Arrays)+len(before.Spent) > 0 {
 			d.hint() // whoever is missing has a name now
 		}
 	}

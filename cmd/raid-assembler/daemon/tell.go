@@ -44,7 +44,8 @@ func (d *Daemon) event(dec policy.Decision) journal.Event {
 // kind returns the kind of event that a decision is.
 func kind(dec policy.Decision) journal.Kind {
 	switch dec.Action {
-	case policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember, policy.Prove:
+	case policy.Start, policy.AddSpare, policy.FailMember, policy.RemoveMember, policy.Prove,
+		policy.Replace:
 		return journal.Decision
 	case policy.Wait:
 		return journal.Waiting
@@ -60,7 +61,7 @@ func kind(dec policy.Decision) journal.Kind {
 		return journal.MemberStale
 	case policy.Flapping:
 		return journal.MemberFlaps
-	case policy.Held, policy.Unneeded, policy.Chosen, policy.NotBlank:
+	case policy.Held, policy.Unneeded, policy.Chosen, policy.NotBlank, policy.Worn:
 		return journal.Decision
 	case policy.Unsettled:
 		return journal.ArrayRefused
@@ -102,6 +103,8 @@ func Sentence(dec policy.Decision, array string) string {
 		return fmt.Sprintf("%s is to be given %s: %s", array, device, dec.Reason)
 	case policy.FailMember:
 		return fmt.Sprintf("%s of %s is to be failed: %s", device, array, dec.Reason)
+	case policy.Replace:
+		return fmt.Sprintf("%s of %s is to be replaced: %s", device, array, dec.Reason)
 	case policy.Prove:
 		return fmt.Sprintf("%s is read, to see whether it is blank, for %s: %s", device, array, dec.Reason)
 	case policy.RemoveMember:

@@ -192,7 +192,7 @@ func (d *Daemon) replace(ctx context.Context, p api.ChangeParameters) (api.Chang
 			}
 
 			if !p.DryRun {
-				delete(d.shun, dk.Path)
+				d.forgive(dk)
 			}
 
 			r.With, by = dk.Path, diskName(dk.Disk)

@@ -152,11 +152,12 @@ type flight struct {
 
 // Core is a running array. It is not safe for concurrent use.
 type Core struct {
-	cfg   Config
-	array *engine.Array
-	path  *stripe.Path
-	disks map[engine.DeviceID]Device
-	areas []area // of disks, for the data path
+	cfg    Config
+	array  *engine.Array
+	path   *stripe.Path
+	disks  map[engine.DeviceID]Device
+	areas  []area   // of disks, for the data path
+	health []Health // by device
 
 	requests
 	recorder
@@ -192,7 +193,8 @@ func New(cfg Config) (*Core, error) {
 
 	c := &Core{
 		cfg: cfg, array: engine.NewArray(cfg.Setup), disks: make(map[engine.DeviceID]Device),
-		areas: make([]area, DeviceMax+1), requests: newRequests(cfg.Depth), recorder: newRecorder(),
+		areas: make([]area, DeviceMax+1), health: make([]Health, DeviceMax+1),
+		requests: newRequests(cfg.Depth), recorder: newRecorder(),
 		cause: make(map[engine.DeviceID]string),
 	}
 	c.throttle = newThrottle(cfg.Depth)
@@ -269,6 +271,7 @@ func (c *Core) attach(d Device) error {
 	// Another one had its number.
 	delete(c.deadliner.silent, d.ID)
 	c.slowness.pulses[d.ID] = pulse{}
+	c.health[d.ID] = Health{}
 
 	return nil
 }
@@ -497,6 +500,8 @@ func (c *Core) Complete(id int, fault stripe.Fault) {
 		// through: a reset may have cost it its cache.
 		c.over(f, stripe.Gone)
 	default:
+		c.examine(f, fault)
+
 		if f.op == stripe.Read && fault == stripe.None {
 			c.slowness.sampled(f.device, c.deadliner.waited-f.since)
 		}

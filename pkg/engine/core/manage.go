@@ -27,6 +27,7 @@ type Status struct {
 	Heir      raid.Slot
 	Spares    []engine.DeviceID
 	Slow      []engine.DeviceID // members that others are read in place of
+	Health    map[engine.DeviceID]Health
 	Sync      Progress
 	Speed     Speed // between which it is synced
 	Wrong     Wrong
@@ -53,7 +54,8 @@ func (c *Core) Status() Status {
 		Successor: successor, Heir: heir,
 		State: c.array.State(), Degraded: c.array.Degraded(),
 		Members: append([]engine.Member(nil), c.array.Members()...),
-		Spares:  c.array.Spares(), Slow: c.slowMembers(), Sync: c.progress(), Events: c.cfg.Keeper.Events(),
+		Spares:  c.array.Spares(), Slow: c.slowMembers(), Health: c.healths(),
+		Sync: c.progress(), Events: c.cfg.Keeper.Events(),
 		Busy: c.writing+c.reading+len(c.held)+len(c.marker.waiting) > 0 || c.now.Sub(c.lastAny) < stillBusy,
 	}
 }

@@ -33,7 +33,8 @@ type pulse struct {
 	reads   int           // since it was judged
 	strikes int           // in a row that it was found to be slow
 	slow    bool
-	good    int // probes in a row that were fast
+	since   time.Time // it is slow
+	good    int       // probes in a row that were fast
 }
 
 // slowness finds the members that are much slower to read than their peers, has
@@ -107,7 +108,7 @@ func (c *Core) judgeMember(slot raid.Slot) {
 		p.strikes = 0
 	default:
 		if p.strikes++; p.strikes >= judgeTimes && c.spareable(m.Device) {
-			p.slow, p.good = true, 0
+			p.slow, p.since, p.good = true, c.now, 0
 			s.any = true
 			c.setMember(slot)
 			c.tell(engine.NoteSlow, m.Device, slot, fmt.Sprintf("reads take %v, those of its peers %v",

@@ -71,7 +71,10 @@ func (r *running) describeMember(slot raid.Slot, m engine.Member, st loop.Status
 	entry := api.Member{Slot: &number, State: string(m.State), BadBlocks: describeRanges(st.BadBlocks[m.Device])}
 
 	if d := r.devices[m.Device]; d != nil && m.Device != engine.None {
+		health := st.Health[m.Device]
 		entry.Device, entry.Serial, entry.WriteMostly = d.Path, d.Serial, r.mostly[m.Device]
+		entry.Errors, entry.Belated = health.Errors, health.Belated
+		entry.SlowSeconds = int64(health.Slow / time.Second)
 	}
 
 	return entry
