@@ -21,7 +21,7 @@ type Disk struct {
 	Size       int64  // in bytes; default that of Image
 	SectorSize int    // 512 or 4096; default 512
 	Image      string // file that its content is copied from, raw or .zst; default all zero
-	Bay        int    // SCSI target, from 1; default the first free one
+	Bay        int    // SCSI target, from 1, without a disk in it; default the first that no disk ever had
 	Log        bool   // record its writes, so that a power cut can lose some
 }
 
@@ -41,6 +41,9 @@ type args = map[string]any
 
 // bays is how many disks fit into a guest.
 const bays = 200
+
+// Bay returns the disk's SCSI target.
+func (d *GuestDisk) Bay() int { return d.d.Bay }
 
 // Serial returns the disk's serial number.
 func (d *GuestDisk) Serial() string { return d.d.Serial }
@@ -105,9 +108,11 @@ func (g *Guest) newDisks(disks []Disk) ([]*GuestDisk, error) {
 
 // complete fills in the defaults and rejects what cannot be.
 func (d *GuestDisk) complete() error {
-	taken := make(map[int]bool)
+	taken, full := make(map[int]bool), make(map[int]bool)
 	for _, other := range d.g.disks {
 		taken[other.d.Bay] = true
+		full[other.d.Bay] = full[other.d.Bay] || other.in
+
 		if other.d.Serial == d.d.Serial {
 			return fmt.Errorf("lab: a disk with serial %q exists already", d.d.Serial)
 		}
@@ -132,7 +137,7 @@ func (d *GuestDisk) complete() error {
 		return fmt.Errorf("lab: serial %q holds a separator", d.d.Serial)
 	case len(d.d.Serial) > 36:
 		return fmt.Errorf("lab: serial %q is longer than the 36 bytes that SCSI has", d.d.Serial)
-	case taken[d.d.Bay] || d.d.Bay > bays:
+	case full[d.d.Bay] || d.d.Bay > bays:
 		return fmt.Errorf("lab: bay %d is taken or above %d", d.d.Bay, bays)
 	case d.d.Size == 0 && d.d.Image == "":
 		return fmt.Errorf("lab: disk %s has neither size nor image", d.d.Serial)

@@ -1,0 +1,179 @@
+package tests
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"raid-assembler/lab"
+	"raid-assembler/pkg/api"
+)
+
+// sparesConf lets spares move between all arrays, has blank disks put to work where a
+// member was, and those that are called any- wherever they are.
+const sparesConf = `[Alerts]
+Program=/root/tell
+
+[Array web]
+ReplaceErrors=3
+
+[Domain all]
+Serial=*
+Blank=same-slot
+
+[Domain any]
+Array=data
+Array=web
+Serial=any-*
+Blank=yes
+`
+
+// occupied are disks that are not blank: where the one sign is that each has of what it
+// holds.
+var occupied = []struct {
+	serial string
+	at     int
+	sign   string
+}{
+	{"any-data", 64 << 10, "somebody's data"},
+	{"any-btrfs", 65536 + 64, "_BHRfS_M"},
+	{"any-luks", 0, "LUKS\xba\xbe"},
+	{"any-zfs", 128 << 10, "\x0c\xb1\xba\x00\x00\x00\x00\x00"},
+	{"any-lvm", 512, "LABELONE"},
+	{"any-bcache", 4096 + 24, "\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81"},
+	{"any-iso9660", 32769, "CD001"},
+	{"any-last", 32<<20 - 1, "x"},
+}
+
+// TestSpares loses members of two arrays that share one spare: it goes to the first;
+// disks that are not blank, or do not fit, are left alone, one that is blank and has the
+// other's place is put to work, also if it came while nobody was there to hear of it; the
+// administrator's program is told; and a member that cannot be read is replaced.
+func TestSpares(t *testing.T) {
+	takesLong(t)
+
+	const size = 32 << 20
+
+	b := start(t)
+	disks := b.MustDisks(5, size, "m")
+	b.MustWriteFile("/etc/raid-assembler.conf", sparesConf, 0o644)
+	b.MustWriteFile("/root/tell", "#!/bin/sh\necho $RAID_ARRAY $RAID_ALARM $RAID_ALARM_STATE >>/root/told\n", 0o755)
+	b.install()
+	b.MustShell(fmt.Sprintf(`
+raid-assembler create data --level 1 --devices 2 --assume-clean %s
+raid-assembler create web --level 1 --devices 2 --spares 1 --assume-clean %s
+for a in data web; do
+	head -c 20M /dev/urandom >/root/$a.data
+	dd if=/root/$a.data of=/dev/raid/$a bs=1M oflag=direct status=none
+done`, devices(disks[:2]), devices(disks[2:])))
+	b.MustWaitFor(patience, "grep -q data /var/lib/raid-assembler/roster.json")
+
+	disks[1].MustUnplug()
+	b.await("data", patience, "healed by the spare of web", holds("m4"))
+	b.await("data", patience, "whole", whole)
+	b.MustWaitFor(patience, "grep -q 'data no-spare on' /root/told")
+
+	disks[3].MustUnplug()
+	b.await("web", patience, "degraded", degradedBy(1))
+	b.MustWaitFor(patience, "grep -q 'web degraded on' /root/told")
+
+	full, sums := b.plugOccupied(size)
+	blank := b.MustPlugAll(
+		lab.Disk{Serial: "idle", Size: size}, // not where a member was
+		lab.Disk{Serial: "any-short", Size: size - 512},
+		lab.Disk{Serial: "any-4kn", Size: size, SectorSize: 4096},
+	)
+
+	for _, d := range full {
+		b.MustWaitFor(patience, "raid-assembler status | grep '^unused.* "+d.Serial()+": .*not blank'")
+	}
+
+	b.MustShell("systemctl stop raid-assembler.service")
+
+	fresh := b.MustPlug(lab.Disk{Serial: "fresh", Size: size, Bay: disks[3].Bay()})
+
+	b.MustShell("systemctl start raid-assembler.service")
+	b.await("web", patience, "healed by the blank disk", holds("fresh"))
+	b.await("web", patience, "whole", whole)
+	b.MustWaitFor(patience, "grep -q 'web no-spare over' /root/told")
+
+	for i, d := range append(full, blank...) {
+		if out := b.MustShell("sha256sum " + d.MustDev()); !strings.HasPrefix(out, sums[i]) {
+			t.Errorf("%s was written to: %s, want %s", d.Serial(), out, sums[i])
+		}
+	}
+
+	next := b.replaces(disks[2], size)
+
+	if got := b.told("NoSpareLeft", 3); len(got) < 3 {
+		t.Errorf("in the journal: %+v", got)
+	}
+
+	b.MustShell(`for a in data web; do
+	cp /dev/raid/$a /root/$a.now
+	cmp -n 20971520 /root/$a.data /root/$a.now
+	mv /root/$a.now /root/$a.data
+	raid-assembler stop $a
+done`)
+	b.mdRuns(array{name: "data", level: 1, members: 2}, []*lab.GuestDisk{disks[0], disks[4]}, 0)
+	b.mdRuns(array{name: "web", level: 1, members: 2}, []*lab.GuestDisk{next, fresh}, 0)
+}
+
+// replaces has a disk that cannot be read in places replaced in slot 0 of web, and
+// returns the one that takes its place.
+func (b *box) replaces(failing *lab.GuestDisk, size int64) *lab.GuestDisk {
+	b.t.Helper()
+
+	// Behind the superblock and what is read when the device appears.
+	failing.MustInjectReadError(lab.Sectors{First: 20104, Count: 64})
+	b.MustShell("echo 3 > /proc/sys/vm/drop_caches; cmp -n 20971520 /root/web.data /dev/raid/web")
+	b.await("web", patience, "errors are counted", func(a api.Array) bool { return a.Members[0].Errors > 3 })
+
+	next := b.MustPlug(lab.Disk{Serial: "any-next", Size: size})
+	b.await("web", patience, "replaced", func(a api.Array) bool {
+		return whole(a) && a.Members[0].Serial == next.Serial() && len(a.Members) == 2
+	})
+	b.MustWaitFor(patience, "raid-assembler status | grep '^unused.* "+failing.Serial()+" .*it is worn'")
+
+	return next
+}
+
+// holds reports whether an array's slot 1 has a disk.
+func holds(serial string) func(api.Array) bool {
+	return func(a api.Array) bool { return len(a.Members) > 1 && a.Members[1].Serial == serial }
+}
+
+// plugOccupied plugs disks in that are not blank, and returns them with the sums of
+// what they hold, and those of the blank ones that do not fit.
+func (b *box) plugOccupied(size int) (disks []*lab.GuestDisk, sums []string) {
+	b.t.Helper()
+
+	dir := b.t.TempDir()
+
+	for _, o := range occupied {
+		image := make([]byte, size)
+		copy(image[o.at:], o.sign)
+
+		file := filepath.Join(dir, o.serial)
+		if err := os.WriteFile(file, image, 0o600); err != nil {
+			b.t.Fatal(err)
+		}
+
+		disks = append(disks, b.MustPlug(lab.Disk{Serial: o.serial, Image: file}))
+		sums = append(sums, sum(image))
+	}
+
+	none := make([]byte, size)
+
+	return disks, append(sums, sum(none), sum(none[512:]), sum(none))
+}
+
+func sum(data []byte) string {
+	s := sha256.Sum256(data)
+
+	return hex.EncodeToString(s[:])
+}
