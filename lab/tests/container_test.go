@@ -358,7 +358,8 @@ come "grep -q clean $md/array_state"
 mdadm --add --quiet /dev/md/c$A ${D##* }
 mdadm --fail --quiet /dev/md/$A $2
 come "mdadm --examine $1 | grep -q 'Checkpoint : [1-9]'"
-sync $D # mdmon flushes no cache: members could be several events apart`)
+echo 10 | tee $md/sync_speed_min >$md/sync_speed_max
+sync $D # mdmon flushes no cache: after more checkpoints members could be several events apart`)
 	f.loseThePower(71)
 	f.engineStarts()
 
