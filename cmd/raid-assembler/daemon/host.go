@@ -182,9 +182,9 @@ func (h *realHost) Claim(disk Disk) (Claimed, error) {
 		return nil, err
 	}
 
-	// udevd holds this lock while it looks at a device, and looks away while
-	// somebody else has it.
-	for range 20 {
+	// udevd holds this lock while it looks at a device, on a busy machine for seconds,
+	// and looks away while somebody else has it.
+	for range 100 {
 		if err = unix.Flock(r.FD, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
 			break
 		}
@@ -193,7 +193,7 @@ func (h *realHost) Claim(disk Disk) (Claimed, error) {
 	}
 
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock: %w", err), r.Close())
+		return nil, errors.Join(fmt.Errorf("somebody else has it locked: %w", err), r.Close())
 	}
 
 	return r, nil
