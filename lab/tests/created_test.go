@@ -32,20 +32,15 @@ var ddfKinds = []kind{
 	{"ten-f2", raid.Level10, "f2", mib(0, 4), "64", 1},
 }
 
-// mdCreations are all levels and layouts with each version of md's own metadata, but
-// for the linear level, which md has not got on Linux 6.12.
-func mdCreations(t *testing.T) []creation {
+// mdCreations are all levels and layouts with a version of md's own metadata, but for the
+// linear level, which md has not got on Linux 6.12.
+func mdCreations(t *testing.T, version string) []creation {
 	t.Helper()
 
 	var all []creation
 
-	for _, version := range []string{"1.2", "1.1", "1.0", "0.90"} {
-		var kinds []kind
-		for _, family := range []string{"mirrors", "parity", "six", "six-others"} {
-			kinds = append(kinds, families[family]...)
-		}
-
-		for _, k := range kinds {
+	for _, family := range []string{"mirrors", "parity", "six", "six-others"} {
+		for _, k := range families[family] {
 			// Of a RAID0 it does not say the layout, so members are to be of one size.
 			unsaid := version == "0.90" && k.level == raid.Level0 && k.layout != ""
 			if !unsaid && k.unserved(t) == "" {
@@ -63,12 +58,18 @@ func mdCreations(t *testing.T) []creation {
 func TestCreated(t *testing.T) {
 	takesLong(t)
 
-	all := mdCreations(t)
-	for _, k := range ddfKinds {
-		all = append(all, creation{k, "ddf"})
+	for _, version := range []string{"1.2", "1.1", "1.0", "0.90"} {
+		t.Run(version, func(t *testing.T) { createAll(t, mdCreations(t, version)) })
 	}
 
-	createAll(t, all)
+	t.Run("ddf", func(t *testing.T) {
+		var all []creation
+		for _, k := range ddfKinds {
+			all = append(all, creation{k, "ddf"})
+		}
+
+		createAll(t, all)
+	})
 }
 
 // createAll makes arrays on two sets of disks, one after the other on each.
