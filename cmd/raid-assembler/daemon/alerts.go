@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+	"unicode"
 
 	"raid-assembler/pkg/config"
 	"raid-assembler/pkg/journal"
@@ -82,7 +83,7 @@ func (d *Daemon) alert(program string, a policy.Alarm, holds bool) {
 // printable leaves out what may steer a terminal: names come from disks.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return '?'
 		}
 

@@ -117,3 +117,10 @@ func TestAlerts(t *testing.T) {
 		}
 	})
 }
+
+// TestAlertsPrintable: what a disk or another program says steers no terminal.
+func TestAlertsPrintable(t *testing.T) {
+	if got := printable("a\x1b[2J\u009b1m\u202e\n\tb é"); got != "a?[2J?1m???b é" {
+		t.Errorf("%q gets through", got)
+	}
+}
