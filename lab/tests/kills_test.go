@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -50,6 +51,44 @@ func TestTortureKills(t *testing.T) {
 
 	kills := number(t, "RAID_LAB_KILLS", 200)
 	f := newFleet(t, killed, false)
+	f.torture(kills*3/2+25, func() {
+		f.MustGo(fmt.Sprintf("for i in $(seq %d); do sleep $((RANDOM %% 2)).$((RANDOM %% 5 + 5)); pkill -KILL %s || true; done",
+			kills, theEngine)).MustWait(time.Duration(kills)*5*time.Second + patience)
+		f.awaitAll("served", served)
+		f.MustShell("set -- $(" + arrayThreads + ")\ntimeout 60 exercise halt $(basename $1)")
+	})
+
+	out := f.MustShell("journalctl -b -o cat RAID_EVENT=EngineDied")
+	if !strings.Contains(out, "an array was not served any more") {
+		t.Errorf("no word of a thread that hung: %s", out)
+	}
+
+	t.Logf("%d engines died of %d kills", strings.Count(out, "the engine died"), kills)
+}
+
+// TestTortureRestarts restarts the engine again and again, as an upgrade does, judged as
+// by TestTortureKills. RAID_LAB_RESTARTS is how often.
+func TestTortureRestarts(t *testing.T) {
+	takesLong(t)
+
+	restarts := number(t, "RAID_LAB_RESTARTS", 50)
+	f := newFleet(t, killed, false)
+	f.torture(restarts*3+25, func() {
+		for range restarts {
+			f.MustShell("systemctl restart raid-engine.service")
+			time.Sleep(rand.N(2 * time.Second))
+		}
+	})
+
+	if out := f.MustShell("journalctl -b -o cat RAID_EVENT=EngineDied"); out != "" {
+		t.Errorf("engines died: %s", out)
+	}
+}
+
+// torture makes the arrays, of which one lacks a member, puts file systems on them, and
+// has fio write to these for so many seconds while it happens. Then it judges all.
+func (f *fleet) torture(seconds int, it func()) {
+	f.t.Helper()
 	f.create()
 	f.engineStarts()
 
@@ -65,35 +104,18 @@ head -c 16M /dev/urandom >/srv/$A/still
 sha256sum /srv/$A/still >/run/$A.sum
 sync`)
 
-	type job struct {
-		name string
-		*lab.Job
-	}
-
-	var loads []job
-
+	loads := make([]*lab.Job, len(f.kinds))
 	for i, k := range f.kinds {
-		loads = append(loads, job{k.name, f.MustGo(fmt.Sprintf("fio --name=load --directory=/srv/%s --size=12M --direct=1 "+
+		loads[i] = f.MustGo(fmt.Sprintf("fio --name=load --directory=/srv/%s --size=12M --direct=1 "+
 			"--ioengine=libaio --iodepth=8 --rw=randwrite --bsrange=4k-64k --verify=crc32c --verify_backlog=32 "+
-			"--do_verify=1 --randseed=%d --time_based --runtime=%d --output-format=json", k.name, 80+i, kills*3/2+25))})
+			"--do_verify=1 --randseed=%d --time_based --runtime=%d --output-format=json", k.name, 80+i, seconds))
 	}
 
-	f.MustGo(fmt.Sprintf("for i in $(seq %d); do sleep $((RANDOM %% 2)).$((RANDOM %% 5 + 5)); pkill -KILL %s || true; done",
-		kills, theEngine)).MustWait(time.Duration(kills)*5*time.Second + patience)
+	it()
 
-	f.awaitAll("served", served)
-	f.MustShell("set -- $(" + arrayThreads + ")\ntimeout 60 exercise halt $(basename $1)")
-
-	for _, load := range loads {
-		t.Logf("%s: the longest stall was %v", load.name, longestStall(t, load.MustWait(patience)))
+	for i, load := range loads {
+		f.t.Logf("%s: the longest stall was %v", f.kinds[i].name, longestStall(f.t, load.MustWait(patience)))
 	}
-
-	out := f.MustShell("journalctl -b -o cat RAID_EVENT=EngineDied")
-	if !strings.Contains(out, "an array was not served any more") {
-		t.Errorf("no word of a thread that hung: %s", out)
-	}
-
-	t.Logf("%d engines died of %d kills", strings.Count(out, "the engine died"), kills)
 
 	f.awaitAll("served in the end", served)
 	f.MustShell("echo 3 >/proc/sys/vm/drop_caches")
