@@ -1,6 +1,6 @@
 // The size command measures what metadata formats cost: the size of the programs
 // and their resident memory, with all formats and with each left out, on a host
-// without arrays. It does so in a guest.
+// without arrays; and what arrays add to the memory of the engine. It does so in a guest.
 package main
 
 import (
@@ -58,7 +58,12 @@ func run() error {
 		return err
 	}
 
-	return compare(g, filepath.Join(dir, "variant"))
+	variants := filepath.Join(dir, "variant")
+	if err := compare(g, variants); err != nil {
+		return err
+	}
+
+	return arrays(g, variants)
 }
 
 // compare prints what each variant takes, and what that says of each format.
