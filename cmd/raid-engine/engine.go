@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -19,6 +21,7 @@ import (
 	"raid-assembler/pkg/engine/host"
 	"raid-assembler/pkg/engine/ublk"
 	"raid-assembler/pkg/journal"
+	"raid-assembler/pkg/raid"
 	"raid-assembler/pkg/scan"
 )
 
@@ -35,8 +38,12 @@ func init() {
 	runtime.LockOSThread()
 }
 
-// serve is the engine: it runs arrays until it is told to end.
-func serve(runDir string, left []string) error {
+// takeOverMax is how long those who ask for arrays wait until the engine has taken over
+// what the one before has left: until then they would find arrays missing.
+const takeOverMax = 4 * time.Second
+
+// serve is the engine: it waits for its turn, and runs arrays until it is told to end.
+func serve(runDir string) error {
 	runtime.GOMAXPROCS(processors)
 	debug.SetTraceback("none") // a reader that has stopped must not keep a dying process alive
 
@@ -50,10 +57,17 @@ func serve(runDir string, left []string) error {
 	log := journal.New(journal.Options{Identifier: "raid-engine"})
 	defer closeLog(log)
 
+	kept := crashlog.NewKeeper(keep)
+
+	files, err := kept.All()
+	if err != nil {
+		return err // the guardian has ended, or had no use for it
+	}
+
+	left, arrays := inherit(files)
 	h := host.New(host.Config{
 		Control: ublk.Control{Commander: ublk.NewClient(control)},
-		Formats: scan.Formats(), RunDir: runDir, Tell: log.Log,
-		Logs: crashlog.NewKeeper(keep), Left: inheritedLogs(left, leftFD),
+		Formats: scan.Formats(), RunDir: runDir, Tell: log.Log, Logs: kept, Left: left,
 	})
 
 	server, err := varlink.NewServer(varlink.Service{
@@ -71,7 +85,11 @@ func serve(runDir string, left []string) error {
 
 	served := make(chan error, 1)
 
-	go func() { served <- server.Serve(serving, listener) }()
+	go func() {
+		takeOver(ctx, h, arrays)
+
+		served <- server.Serve(serving, listener)
+	}()
 	go beat(os.NewFile(pulseFD, "pulse"), h.Answers)
 
 	log.Log(journal.Event{
@@ -94,11 +112,56 @@ func serve(runDir string, left []string) error {
 	}
 }
 
-// lockMemory has pages stay that were touched: with swap on an array of ours, who would
-// bring them back?
-func lockMemory() {
-	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
-		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: memory is not locked: %v\n", err)
+// inherit returns what engines that died or handed over have left: what they were
+// writing, and which arrays they served.
+func inherit(files map[string]*os.File) (left map[raid.UUID]*crashlog.Left, arrays []host.Served) {
+	left = make(map[raid.UUID]*crashlog.Left)
+
+	for name, file := range files {
+		var err error
+
+		if name == host.ServedFile {
+			arrays, err = host.ReadServed(io.NewSectionReader(file, 0, math.MaxInt64))
+			err = errors.Join(err, file.Close())
+		} else {
+			err = inheritLog(left, name, file)
+		}
+
+		if err != nil {
+			_, _ = fmt.Fprintf(os.Stderr, "raid-engine: %s, of the engine before, is no use: %v\n", name, err)
+		}
+	}
+
+	return left, arrays
+}
+
+// inheritLog reads a crash log, whose name is the UUID of its array.
+func inheritLog(left map[raid.UUID]*crashlog.Left, name string, file *os.File) error {
+	uuid, err := raid.ParseUUID(name)
+	if err != nil {
+		return err
+	}
+
+	l, err := crashlog.Read(file)
+	if err == nil {
+		left[uuid] = l
+	}
+
+	return err
+}
+
+// takeOver takes arrays over. It does not wait for one that takes long.
+func takeOver(ctx context.Context, h *host.Host, arrays []host.Served) {
+	done := make(chan struct{})
+
+	go func() {
+		h.TakeOver(ctx, arrays)
+		close(done)
+	}()
+
+	select {
+	case <-done:
+	case <-time.After(takeOverMax):
 	}
 }
 
@@ -124,7 +187,7 @@ func inherited() (control, keep *net.UnixConn, listener net.Listener, err error)
 		return nil, nil, nil, fmt.Errorf("this is for raid-engine itself to run: %w", err)
 	}
 
-	if keep, err = unixConn(os.NewFile(logsFD, "logs")); err != nil {
+	if keep, err = unixConn(os.NewFile(keepFD, "logs")); err != nil {
 		return nil, nil, nil, fmt.Errorf("this is for raid-engine itself to run: %w", err)
 	}
 

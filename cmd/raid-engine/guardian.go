@@ -30,9 +30,8 @@ import (
 const (
 	controlFD  = 3
 	listenerFD = 4
-	logsFD     = 5 // where crash logs are kept
+	keepFD     = 5 // where what the next engine needs is kept
 	pulseFD    = 6 // where it is told that arrays are served
-	leftFD     = 7 // the first of those that are, in the order of the arguments
 )
 
 // Engines that die soon are started again after a pause, which grows: whatever kills
@@ -53,8 +52,22 @@ func pauseAfter(lived, last time.Duration) time.Duration {
 	return min(max(2*last, pauseMin), pauseMax)
 }
 
-// guard runs engines, one after the other, until one ends as asked.
-func guard(runDir string) error {
+// guardian runs engines, one after the other.
+type guardian struct {
+	runDir     string
+	listener   *os.File
+	controller *ublk.Controller
+	kept       *shelf
+	log        *journal.Logger
+	signals    <-chan os.Signal
+	wanted     <-chan struct{} // heard when an engine is to stand by
+
+	next  *engine // that stands by, or nil
+	pause time.Duration
+}
+
+// guard runs engines until one ends as asked.
+func guard(runDir string, when standbyWhen) error {
 	runtime.LockOSThread() // an engine ends with the thread that started it
 	lockMemory()
 
@@ -64,8 +77,6 @@ func guard(runDir string) error {
 	if err != nil {
 		return err
 	}
-
-	logs := newShelf(held)
 
 	// Inherited by the engine and all its threads: memory that they ask for is
 	// never found by writing to a disk that only they can serve.
@@ -84,10 +95,16 @@ func guard(runDir string) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 
-	for pause := time.Duration(0); ; {
+	g := guardian{
+		runDir: runDir, listener: listener, controller: controller, kept: newShelf(held), log: log,
+		signals: signals, wanted: want(when),
+	}
+	defer g.dismiss()
+
+	for {
 		began := time.Now()
 
-		asked, err := runEngine(runDir, listener, controller, logs, signals)
+		asked, err := g.one()
 		if asked {
 			return err
 		}
@@ -97,15 +114,39 @@ func guard(runDir string) error {
 			Message: fmt.Sprintf("the engine died: %v; the next one takes its arrays over", err),
 		})
 
-		pause = pauseAfter(time.Since(began), pause)
+		g.pause = pauseAfter(time.Since(began), g.pause)
 
 		select {
-		case <-time.After(pause):
+		case <-time.After(g.pause):
 		case <-signals:
 			return err
 		}
 	}
 }
+
+// one runs one engine: the one that stands by, or a new one. Reports whether its end was
+// asked for.
+func (g *guardian) one() (asked bool, err error) {
+	e := g.next
+	g.next = nil
+
+	if e == nil || e.ended() {
+		e.dismiss()
+
+		if e, err = g.spawn(); err != nil {
+			return true, err
+		}
+	}
+
+	e.begin()
+	asked, err = g.watch(e)
+	e.dismiss()
+
+	return asked, err
+}
+
+// dismiss ends the engine that stands by.
+func (g *guardian) dismiss() { g.next.dismiss() }
 
 // listen returns the socket that systemd made, or makes it.
 func listen(runDir string, held []*os.File) (*os.File, error) {
@@ -133,7 +174,7 @@ func listen(runDir string, held []*os.File) (*os.File, error) {
 // lines are the guardian's ends of what connects it with its engine.
 type lines struct {
 	control *net.UnixConn // for control commands
-	keep    *net.UnixConn // for crash logs
+	keep    *net.UnixConn // for what the next engine needs
 	pulse   *os.File
 }
 
@@ -175,21 +216,30 @@ func (l lines) close() {
 	_ = l.pulse.Close()
 }
 
-// runEngine runs one engine, carries its control commands out, passes signals on, and
-// kills it when it hangs. Reports whether its end was asked for.
-func runEngine(
-	runDir string, listener *os.File, controller *ublk.Controller, logs *shelf, signals <-chan os.Signal,
-) (asked bool, err error) {
+// engine is a process that serves arrays, or waits for its turn to.
+type engine struct {
+	*os.Process
+
+	begin  func() // has it serve
+	died   chan error
+	gone   chan struct{} // closed when it has died
+	beats  atomic.Uint64
+	cancel context.CancelFunc
+	served sync.WaitGroup // what it asks of the guardian
+}
+
+// spawn starts an engine, which waits for its turn. Its control commands are carried out,
+// and what the next one needs is kept.
+func (g *guardian) spawn() (*engine, error) {
 	ours, its, err := connect()
 	if err != nil {
-		return true, err
+		return nil, err
 	}
 
-	names, left := logs.all()
-	cmd := exec.Command("/proc/self/exe", append([]string{"--run-dir", runDir, "serve"}, names...)...)
+	cmd := exec.Command("/proc/self/exe", "--run-dir", g.runDir, "serve")
 	cmd.Args[0] = "raid-engine"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.ExtraFiles = append([]*os.File{its.control, listener, its.keep, its.pulse}, left...)
+	cmd.ExtraFiles = []*os.File{its.control, g.listener, its.keep, its.pulse}
 	// Without a guardian nobody could carry its control commands out, and the next one
 	// has an engine of its own.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
@@ -200,39 +250,56 @@ func runEngine(
 	if err != nil {
 		ours.close()
 
-		return true, err
+		return nil, err
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	turn := make(chan struct{})
+	e := &engine{
+		Process: cmd.Process, begin: sync.OnceFunc(func() { close(turn) }),
+		died: make(chan error, 1), gone: make(chan struct{}), cancel: cancel,
+	}
 
 	// Their ends are the engine's, which is told below.
-	var (
-		serving sync.WaitGroup
-		beats   atomic.Uint64
-	)
+	e.served.Go(func() { _ = ublk.ServeControl(ctx, ours.control, g.controller) })
+	e.served.Go(func() { _ = crashlog.Serve(ours.keep, g.kept, turn) })
+	e.served.Go(func() { hear(ours.pulse, &e.beats) })
 
-	serving.Go(func() { _ = ublk.ServeControl(ctx, ours.control, controller) })
-	serving.Go(func() { _ = crashlog.Serve(ours.keep, logs) })
-	serving.Go(func() { hear(ours.pulse, &beats) })
+	go func() {
+		e.died <- cmd.Wait()
+		close(e.gone)
+	}()
 
-	died := make(chan error, 1)
-
-	go func() { died <- cmd.Wait() }()
-
-	asked, err = watch(cmd.Process, died, &beats, signals)
-
-	cancel()
-	serving.Wait()
-
-	return asked, err
+	return e, nil
 }
 
-// watch passes signals on to an engine and kills it when it hangs, until it is dead.
-// Reports whether that was asked for.
-func watch(
-	engine *os.Process, died <-chan error, beats *atomic.Uint64, signals <-chan os.Signal,
-) (asked bool, err error) {
+// ended reports whether e has died.
+func (e *engine) ended() bool {
+	select {
+	case <-e.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// dismiss has e end, if there is one, and waits until it has.
+func (e *engine) dismiss() {
+	if e == nil {
+		return
+	}
+
+	_ = e.Kill() // it may have ended
+	<-e.gone
+	e.begin() // nobody waits any more
+	e.cancel()
+	e.served.Wait()
+}
+
+// watch passes signals on to an engine and kills it when it hangs, until it is dead. Once
+// it serves, another one stands by where that is wanted. Reports whether the end was asked
+// for.
+func (g *guardian) watch(e *engine) (asked bool, err error) {
 	var (
 		p    pulse
 		hung string
@@ -243,18 +310,22 @@ func watch(
 
 	for {
 		select {
-		case sig := <-signals:
+		case sig := <-g.signals:
 			asked = true
 
-			if err := engine.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			if err := e.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				return true, err
 			}
 		case <-look.C:
-			if why := p.look(beats.Load(), stopped(engine)); why != "" && hung == "" {
+			if why := p.look(e.beats.Load(), stopped(e.Process)); why != "" && hung == "" {
 				hung = why
-				_ = engine.Kill() // it may just have ended
+				_ = e.Kill() // it may just have ended
 			}
-		case err := <-died:
+		case <-g.wanted:
+			if e.beats.Load() > 0 && !asked {
+				g.standBy()
+			}
+		case err := <-e.died:
 			if hung != "" {
 				return asked, fmt.Errorf("%s, and it was killed: %w", hung, err)
 			}
@@ -263,6 +334,20 @@ func watch(
 			// the guardian's back.
 			return asked || err == nil, err
 		}
+	}
+}
+
+// standBy sees to it that an engine stands by.
+func (g *guardian) standBy() {
+	if g.next != nil && !g.next.ended() {
+		return
+	}
+
+	g.next.dismiss()
+
+	var err error
+	if g.next, err = g.spawn(); err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: no engine stands by: %v\n", err)
 	}
 }
 

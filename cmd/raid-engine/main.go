@@ -34,12 +34,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("raid-engine", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		_, _ = fmt.Fprint(stderr, "usage: raid-engine [--run-dir DIR] [--version]\n\n"+
+		_, _ = fmt.Fprint(stderr, "usage: raid-engine [--run-dir DIR] [--standby WHEN] [--version]\n\n"+
 			"The RAID engine. systemd starts it when something connects to its socket;\n"+
 			"raid-assembler(8) tells it what to do. See raid-engine(8).\n")
 	}
 
 	runDir := flags.String("run-dir", "/run/raid-engine", "where sockets and claims are kept")
+	standby := standbyAuto
+	flags.Var(&standby, "standby", "have an engine stand by that takes over at once: auto (if the host swaps to\n"+
+		"a disk), always or never")
+
 	showVersion := flags.Bool("version", false, "print the version")
 
 	if err := flags.Parse(args); err != nil {
@@ -52,9 +56,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case *showVersion:
 		_, err = fmt.Fprintln(stdout, "raid-engine", version)
 	case len(rest) == 0:
-		err = guard(*runDir)
-	case rest[0] == "serve":
-		err = serve(*runDir, rest[1:])
+		err = guard(*runDir, standby)
+	case rest[0] == "serve" && len(rest) == 1:
+		err = serve(*runDir)
 	default:
 		flags.Usage()
 

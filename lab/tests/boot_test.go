@@ -248,6 +248,9 @@ systemctl daemon-reload`)
 		t.Errorf("%d page faults of the array's thread were served from a disk", after[1])
 	}
 
+	// The next one knows by itself what it has to take over.
+	b.MustShell("systemctl stop raid-assembler.service")
+
 	// Stopped, it is found by the guardian; and without a guardian there is another, and
 	// no engine but its own.
 	for _, how := range []string{
@@ -264,6 +267,7 @@ systemctl daemon-reload`)
 	}
 
 	t.Logf("the longest stall was %v", longestStall(t, load.MustWait(patience)))
+	b.MustShell("systemctl start raid-assembler.service")
 
 	if out := b.MustShell("journalctl -b -o cat RAID_EVENT=EngineDied"); !strings.Contains(out, "it was stopped") {
 		t.Errorf("no word of an engine that was stopped: %s", out)

@@ -30,33 +30,34 @@ type thread struct {
 	nice                int
 }
 
-// resident looks at the engine that runs, and at its guardian: neither may ever wait
-// for memory that only they could free, nor be ended for want of it.
+// resident looks at the engine that runs, one that stands by, and their guardian: none
+// may ever wait for memory that only they could free, nor be ended for want of it.
 func resident(h Host) []Finding {
 	pid, err := h.Run("systemctl", "show", "--property=MainPID", "--value", "raid-engine.service")
 	if pid = strings.TrimSpace(pid); err != nil || pid == "" || pid == "0" {
 		return nil // units tells whether it should run
 	}
 
-	var (
-		findings []Finding
-		engine   string
-	)
+	var engines []string
 
-	// Any of its threads may have started it.
+	// Any of its threads may have started one.
 	files, _ := fs.Glob(h.FS, path.Join("proc", pid, "task", "*", "children"))
 	for _, file := range files {
-		if text, _ := h.read(file); text != "" {
-			engine = text
-		}
+		text, _ := h.read(file)
+		engines = append(engines, strings.Fields(text)...)
 	}
 
-	for _, p := range []struct{ name, pid string }{{"guardian", pid}, {"engine", engine}} {
-		if p.pid == "" {
-			return append(findings, warn(p.name, "does not run just now", "journalctl -u raid-engine"))
-		}
+	findings := h.process("guardian", pid)
 
-		findings = append(findings, h.process(p.name, p.pid)...)
+	switch len(engines) {
+	case 0:
+		findings = append(findings, warn("engine", "does not run just now", "journalctl -u raid-engine"))
+	case 1:
+		findings = append(findings, h.process("engine", engines[0])...)
+	default: // one serves, the other stands by
+		for _, engine := range engines {
+			findings = append(findings, h.process("engine "+engine, engine)...)
+		}
 	}
 
 	return findings

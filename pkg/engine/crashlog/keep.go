@@ -10,18 +10,20 @@ import (
 	"syscall"
 )
 
-// The messages from an engine to whoever keeps its logs, each answered by an empty one
+// The messages from an engine to whoever keeps its files, each answered by an empty one
 // or by what went wrong.
 const (
 	opKeep = 'K' // and a name; the file comes along
 	opDrop = 'D' // and a name
+	opAll  = 'A' // answered, when it is the engine's turn, by an opFile for each file before
+	opFile = 'F' // and a name; the file comes along
 )
 
 // messageMax bounds a message.
 const messageMax = 512
 
-// Keeper is the other end of a socket, where logs are kept for the next engine. It is
-// safe for concurrent use.
+// Keeper is the other end of a socket, where files are kept for the next engine: crash
+// logs, and what else it needs. It is safe for concurrent use.
 type Keeper struct {
 	mu   sync.Mutex
 	conn *net.UnixConn
@@ -31,13 +33,49 @@ type Keeper struct {
 // messages apart.
 func NewKeeper(conn *net.UnixConn) *Keeper { return &Keeper{conn: conn} }
 
-// Keep has a log be kept, in place of one of the same name.
+// Keep has a file be kept, in place of one of the same name.
 func (k *Keeper) Keep(name string, file *os.File) error {
 	return k.ask(opKeep, name, syscall.UnixRights(int(file.Fd())))
 }
 
-// Drop has a log be given up, if there is one.
+// Drop has a file be given up, if there is one.
 func (k *Keeper) Drop(name string) error { return k.ask(opDrop, name, nil) }
+
+// All waits until it is the turn of this engine, and returns the files that are kept, by
+// name.
+func (k *Keeper) All() (map[string]*os.File, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	if _, err := k.conn.Write([]byte{opAll}); err != nil {
+		return nil, fmt.Errorf("crashlog: ask for all: %w", err)
+	}
+
+	all := make(map[string]*os.File)
+	message, rights := make([]byte, messageMax), make([]byte, syscall.CmsgSpace(4))
+
+	for {
+		n, oobn, _, _, err := k.conn.ReadMsgUnix(message, rights)
+
+		switch {
+		case err != nil:
+			return all, fmt.Errorf("crashlog: all: %w", err)
+		case n == 0:
+			return all, fmt.Errorf("crashlog: all: %w", io.ErrUnexpectedEOF)
+		case message[0] != opFile:
+			return all, answered(message[:n])
+		}
+
+		name := string(message[1:n])
+
+		file, err := received(rights[:oobn], name)
+		if err != nil {
+			return all, err
+		}
+
+		all[name] = file
+	}
+}
 
 func (k *Keeper) ask(op byte, name string, rights []byte) error {
 	k.mu.Lock()
@@ -54,22 +92,34 @@ func (k *Keeper) ask(op byte, name string, rights []byte) error {
 		return fmt.Errorf("crashlog: %q: %w", name, err)
 	}
 
-	if n > 1 {
-		return fmt.Errorf("crashlog: %q: %s", name, answer[1:n])
+	return answered(answer[:n])
+}
+
+// answered returns what went wrong by an answer.
+func answered(answer []byte) error {
+	if len(answer) > 1 {
+		return fmt.Errorf("crashlog: %s", answer[1:])
 	}
 
 	return nil
 }
 
-// Shelf is where logs are kept.
+// Shelf is where files are kept.
 type Shelf interface {
 	Keep(name string, file *os.File) error
 	Drop(name string) error
 }
 
+// Store is a shelf that can be looked into.
+type Store interface {
+	Shelf
+	// All returns what is kept, by name.
+	All() map[string]*os.File
+}
+
 // Serve does what an engine asks for on conn, until the other end closes, with nil, or
-// the connection fails. It closes conn.
-func Serve(conn *net.UnixConn, shelf Shelf) error {
+// the connection fails. It closes conn. It is the engine's turn when turn is closed.
+func Serve(conn *net.UnixConn, store Store, turn <-chan struct{}) error {
 	defer func() { _ = conn.Close() }()
 
 	message, rights := make([]byte, messageMax), make([]byte, syscall.CmsgSpace(4))
@@ -84,9 +134,16 @@ func Serve(conn *net.UnixConn, shelf Shelf) error {
 			return fmt.Errorf("crashlog: %w", err)
 		}
 
-		// One byte, since an empty message looks like the end.
-		answer := []byte{0}
-		if err := serve(message[:n], rights[:oobn], shelf); err != nil {
+		if message[0] == opAll {
+			<-turn
+
+			err = sendAll(conn, store.All())
+		} else {
+			err = serve(message[:n], rights[:oobn], store)
+		}
+
+		answer := []byte{0} // one byte, since an empty message looks like the end
+		if err != nil {
 			answer = append(answer, err.Error()...)
 		}
 
@@ -94,6 +151,17 @@ func Serve(conn *net.UnixConn, shelf Shelf) error {
 			return nil // it is gone
 		}
 	}
+}
+
+func sendAll(conn *net.UnixConn, all map[string]*os.File) error {
+	for name, file := range all {
+		rights := syscall.UnixRights(int(file.Fd()))
+		if _, _, err := conn.WriteMsgUnix(append([]byte{opFile}, name...), rights, nil); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }
 
 func serve(message, rights []byte, shelf Shelf) error {

@@ -332,28 +332,37 @@ func victim() {
 	}
 }
 
-// shelf is a [crashlog.Shelf].
-type shelf map[string]string
+// store is a [crashlog.Store].
+type store map[string]*os.File
 
-func (s shelf) Keep(name string, file *os.File) error {
-	text := make([]byte, 3)
-	if _, err := file.ReadAt(text, 0); err != nil {
-		return err
-	}
+func (s store) Keep(name string, file *os.File) error {
+	s[name] = file
 
-	s[name] = string(text)
-
-	return file.Close()
+	return nil
 }
 
-func (s shelf) Drop(name string) error {
-	if _, ok := s[name]; !ok {
+func (s store) Drop(name string) error {
+	if s[name] == nil {
 		return errors.New("there is no such log")
 	}
 
-	delete(s, name)
+	defer delete(s, name)
 
-	return nil
+	return s[name].Close()
+}
+
+func (s store) All() map[string]*os.File { return s }
+
+// content reads the first bytes of a file.
+func content(t *testing.T, file *os.File) string {
+	t.Helper()
+
+	text := make([]byte, 3)
+	if _, err := file.ReadAt(text, 0); err != nil {
+		t.Fatal(err)
+	}
+
+	return string(text)
 }
 
 // TestKeeper hands files over and takes them back.
@@ -376,10 +385,12 @@ func TestKeeper(t *testing.T) {
 		ends[i] = conn.(*net.UnixConn)
 	}
 
-	kept := make(shelf)
+	kept := make(store)
 	done := make(chan error, 1)
 
-	go func() { done <- crashlog.Serve(ends[1], kept) }()
+	turn := make(chan struct{})
+
+	go func() { done <- crashlog.Serve(ends[1], kept, turn) }()
 
 	keeper := crashlog.NewKeeper(ends[0])
 
@@ -406,6 +417,24 @@ func TestKeeper(t *testing.T) {
 		t.Errorf("error %v, want the shelf's", err)
 	}
 
+	time.AfterFunc(50*time.Millisecond, func() { close(turn) })
+
+	all, err := keeper.All()
+
+	select {
+	case <-turn:
+	default:
+		t.Error("it is told before its turn")
+	}
+
+	if err != nil || len(all) != 1 || content(t, all["two"]) != "two" {
+		t.Errorf("all are %v, %v; want two", all, err)
+	}
+
+	if err := keeper.Drop("three"); err == nil {
+		t.Error("there is no answer any more")
+	}
+
 	if err := ends[0].Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -414,8 +443,8 @@ func TestKeeper(t *testing.T) {
 		t.Errorf("the end of an engine is an error: %v", err)
 	}
 
-	if diff := cmp.Diff(shelf{"two": "two"}, kept); diff != "" {
-		t.Error(diff)
+	if len(kept) != 1 || content(t, kept["two"]) != "two" {
+		t.Errorf("kept: %v, want two", kept)
 	}
 }
 

@@ -159,6 +159,10 @@ func (h *Host) tellStarted(uuid raid.UUID, r *running, cfg loop.Config) {
 
 	reason := fmt.Sprintf("%d of %d members in sync, event count %d",
 		len(cfg.Setup.Members)-missing, len(cfg.Setup.Members), r.first.Events)
+	if r.inherited {
+		reason += "; taken over from the engine before"
+	}
+
 	if r.left != nil {
 		reason += fmt.Sprintf("; %d writes to rows were done again that an engine which died had not ended",
 			r.left.Writes())
@@ -205,7 +209,11 @@ func (h *Host) ended(uuid raid.UUID, r *running) {
 
 	h.mu.Lock()
 	delete(h.arrays, uuid)
-	asked := r.stopping
+	handedOver := r.stopping && r.loop.HandedOver()
+
+	if err == nil && !handedOver {
+		delete(h.served, uuid)
+	}
 	h.mu.Unlock()
 	r.leave()
 
@@ -215,7 +223,7 @@ func (h *Host) ended(uuid raid.UUID, r *running) {
 		case h.failed <- fmt.Errorf("array %s: %w", r.name, err):
 		default:
 		}
-	case asked && r.loop.HandedOver():
+	case handedOver:
 		// The next engine finds the device by its claim.
 	default:
 		_ = h.unclaim(r.loop.Device()) // gone already, or left for udev to find nothing behind

@@ -45,7 +45,8 @@ type Config struct {
 	// RunDir is where the Host says which block device is which array, for
 	// udev and for its own successor.
 	RunDir string
-	// Logs is where crash logs are kept for the next engine; nil for nowhere.
+	// Logs is where crash logs are kept for the next engine, and which arrays there are;
+	// nil for nowhere.
 	Logs crashlog.Shelf
 	// Left is what engines that died have left.
 	Left map[raid.UUID]*crashlog.Left
@@ -64,6 +65,10 @@ type Host struct {
 
 	turns  turnstile
 	giving map[string]chan struct{} // devices that are being given to an array, by path
+	served map[raid.UUID]Served     // what the next engine is to take over
+
+	noting sync.Mutex
+	noted  string // what it was told last of that
 }
 
 // running is an array that is served, or is being started if loop is nil.
@@ -81,6 +86,8 @@ type running struct {
 	left     *crashlog.Left // what an engine that died was writing to it, or nil
 	started  chan struct{}  // closed when the start has ended, well or not
 
+	inherited bool // it is started as an engine before has left it
+
 	// What follows is of the arrays of containers: set before loop is.
 	container raid.UUID // zero if there is none
 	turns     *core.Container
@@ -92,6 +99,7 @@ func New(cfg Config) *Host {
 	return &Host{
 		cfg: cfg, arrays: make(map[raid.UUID]*running),
 		changed: make(chan struct{}), failed: make(chan error, 1), giving: make(map[string]chan struct{}),
+		served: make(map[raid.UUID]Served),
 	}
 }
 
@@ -122,8 +130,10 @@ func (h *Host) running() map[raid.UUID]*running {
 	return all
 }
 
-// touch tells those who watch that something changed.
+// touch tells those who watch that something changed, and notes it for the next engine.
 func (h *Host) touch() {
+	h.noteServed()
+
 	h.mu.Lock()
 	defer h.mu.Unlock()
 

@@ -30,6 +30,11 @@ type candidate struct {
 // Start starts an array. Returns an error wrapping [ErrRefused] if what the
 // members say forbids it; then nothing was written.
 func (h *Host) Start(ctx context.Context, p api.StartParameters) (api.Array, error) {
+	return h.begin(ctx, p, false)
+}
+
+// begin starts an array: as it was asked for, or as an engine before has left it.
+func (h *Host) begin(ctx context.Context, p api.StartParameters, inherited bool) (api.Array, error) {
 	uuid, err := raid.ParseUUID(p.UUID)
 	if err != nil {
 		return api.Array{}, fmt.Errorf("%w: %w", err, ErrRefused)
@@ -41,6 +46,8 @@ func (h *Host) Start(ctx context.Context, p api.StartParameters) (api.Array, err
 	}
 
 	defer close(r.started)
+
+	r.inherited = inherited
 
 	if err := h.start(ctx, uuid, r, p); err != nil {
 		h.mu.Lock()
@@ -179,6 +186,15 @@ func (h *Host) prepare(
 	}
 
 	slices.SortStableFunc(all, byFreshness)
+
+	if r.inherited {
+		var useless []candidate
+		all, useless = inherit(all)
+
+		if err := closeAll(useless); err != nil {
+			return all, loop.Config{}, err
+		}
+	}
 
 	container := all[0].sb.Container
 	if neighbour != nil && neighbour.container != container {

@@ -167,18 +167,18 @@ func TestShelf(t *testing.T) {
 		keep(one, fmt.Sprint(round))
 
 		for more := true; more; more = s.take() {
-			names, files := s.next().all()
+			files := s.next().All()
 
-			if want := []string{one.String(), two.String()}; !slices.Equal(names, want) {
-				t.Fatalf("round %d: the next guardian has logs of %v, want of %v", round, names, want)
+			if want := []string{plain(one), plain(two)}; !slices.Equal(slices.Sorted(maps.Keys(files)), want) {
+				t.Fatalf("round %d: the next guardian has logs %v, want of %v", round, files, want)
 			}
 
-			if got := read(t, files[0]); got != fmt.Sprint(round) && got != fmt.Sprint(round-1) {
+			if got := read(t, files[plain(one)]); got != fmt.Sprint(round) && got != fmt.Sprint(round-1) {
 				t.Errorf("round %d: the next guardian has log %s", round, got)
 			}
 
-			if _, files = k.all(); read(t, files[0]) != fmt.Sprint(round) {
-				t.Errorf("round %d: it has log %s itself", round, read(t, files[0]))
+			if got := read(t, k.All()[plain(one)]); got != fmt.Sprint(round) {
+				t.Errorf("round %d: it has log %s itself", round, got)
 			}
 		}
 
@@ -194,30 +194,45 @@ func TestShelf(t *testing.T) {
 	for s.take() {
 	}
 
-	if names, _ := s.next().all(); !slices.Equal(names, []string{two.String()}) {
-		t.Errorf("logs of %v, want of %v alone", names, two)
+	if files := s.next().All(); len(files) != 1 || files[plain(two)] == nil {
+		t.Errorf("logs %v, want of %v alone", files, two)
 	}
 }
 
+// plain is a UUID as a shelf has it.
+func plain(uuid raid.UUID) string { return strings.ReplaceAll(uuid.String(), ":", "") }
+
 // TestStoreName: names of older guardians have no number.
 func TestStoreName(t *testing.T) {
-	uuid := raid.UUID{0xab, 15: 0x12}
-	plain := "crash-ab000000000000000000000000000012"
+	uuid := plain(raid.UUID{0xab, 15: 0x12})
+	log := "crash-ab000000000000000000000000000012"
 
-	for name, want := range map[string]struct {
+	for text, want := range map[string]struct {
+		name   string
 		number uint64
 		ours   bool
 	}{
-		plain: {0, true}, plain + ".7": {7, true}, plain + ".": {0, false}, plain + ".x": {0, false},
-		"crash-12": {0, false}, "varlink": {0, false},
+		log: {uuid, 0, true}, log + ".7": {uuid, 7, true}, "crash-served.2": {"served", 2, true},
+		log + ".": {}, log + ".x": {}, "crash-": {}, "crash-A": {}, "varlink": {},
 	} {
-		got, number, ours := parseStoreName(name)
-		if ours != want.ours || number != want.number || ours && got != uuid {
-			t.Errorf("parseStoreName(%q) = %v, %d, %v", name, got, number, ours)
+		name, number, ours := parseStoreName(text)
+		if ours != want.ours || ours && (name != want.name || number != want.number) {
+			t.Errorf("parseStoreName(%q) = %q, %d, %v", text, name, number, ours)
 		}
 
-		if ours && storeName(got, number) != name {
-			t.Errorf("storeName = %q, want %q", storeName(got, number), name)
+		if ours && storeName(name, number) != text {
+			t.Errorf("storeName = %q, want %q", storeName(name, number), text)
+		}
+	}
+}
+
+// TestShelfNames: what cannot be told to systemd is not kept.
+func TestShelfNames(t *testing.T) {
+	s := newShelf(nil)
+
+	for _, name := range []string{"", "a\nFDSTOREREMOVE=1", "Ab", "a.1"} {
+		if err := s.Keep(name, logFile(t, "x")); err == nil {
+			t.Errorf("%q is kept", name)
 		}
 	}
 }

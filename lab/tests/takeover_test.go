@@ -1,0 +1,140 @@
+package tests
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"raid-assembler/lab"
+	"raid-assembler/pkg/raid"
+)
+
+// serving prints the process that serves arrays, of those that there may be: the others
+// stand by.
+const serving = `for p in $(pgrep ` + theEngine + `); do ls -l /proc/$p/fd 2>/dev/null | grep -q /dev/ublkc && echo $p || true; done`
+
+// killServing kills the process that serves.
+const killServing = `set -- $(` + serving + `)
+kill -KILL $1`
+
+// TestTakeOver kills the engine while the assembler does not run: the next one knows by
+// itself which arrays there are and who is in them, also of those that recover. Then the
+// host swaps to one of them, a hog takes all memory that there is, and the engine is
+// killed on and on: another one stands by, and nothing is ever stuck.
+func TestTakeOver(t *testing.T) {
+	takesLong(t)
+
+	f := newFleet(t, []kind{
+		{"five", raid.Level5, "left-symmetric", mib(24, 4), "64", 1},
+		{"six", raid.Level6, "left-symmetric", mib(24, 5), "64", 2},
+		{"swap", raid.Level1, "", mib(768, 2), "", 1},
+	}, false)
+	f.create()
+	f.engineStarts()
+
+	data := func(k kind) bool { return k.name != "swap" }
+
+	// One recovers, one lacks a member.
+	f.MustShell(`set -- $(. /run/five.is; echo $D)
+raid-assembler limit five --max 2M
+raid-assembler fail five $2
+raid-assembler remove five $2
+raid-assembler add --force five $2
+set -- $(. /run/six.is; echo $D)
+raid-assembler fail six $3
+raid-assembler remove six $3
+systemctl stop raid-assembler.service`)
+
+	jobs := f.loads(data, 20)
+
+	for range 4 {
+		time.Sleep(4 * time.Second)
+
+		was := strings.TrimSpace(f.MustShell(serving))
+		f.MustShell("kill -KILL " + was)
+		f.MustWaitFor(patience, `[ "$(`+serving+`)" != "`+was+`" ] && [ -n "$(`+serving+`)" ]`)
+	}
+
+	endAll(jobs)
+	f.eachOf(data, "exercise check -model $M /dev/raid/$A")
+	f.swapAndKill(data)
+	f.MustShell("swapoff -a\nsystemctl start raid-assembler.service")
+	f.awaitAll("served", served)
+	f.eachOf(data, "exercise check -model $M /dev/raid/$A")
+	f.eachOf(func(k kind) bool { return k.name == "six" }, "set -- $D\nraid-assembler add --force $A $3 >/dev/null")
+	f.awaitAll("whole in the end", whole)
+	f.each("raid-assembler stop $A >/dev/null")
+	f.MustShell("systemctl stop raid-assembler.service")
+	f.each("mdadm --assemble --quiet /dev/md/$A $D\nthere /dev/md/$A")
+	f.eachOf(data, "exercise check -model $M /dev/md/$A")
+	f.mdIsContent()
+	f.MustShell("! journalctl -b -k --no-pager | grep -iE 'I/O error|blocked for more than'")
+}
+
+// loads writes to arrays for so many seconds.
+func (f *fleet) loads(which func(kind) bool, seconds int) []*lab.Job {
+	f.t.Helper()
+
+	var jobs []*lab.Job
+
+	for i, k := range f.kinds {
+		if which(k) {
+			jobs = append(jobs, f.MustGo(fmt.Sprintf("exercise run -model /dev/shm/%[1]s.model -mix random -for %[2]ds "+
+				"-seed %[3]d /dev/raid/%[1]s", k.name, seconds, 130+i)))
+		}
+	}
+
+	return jobs
+}
+
+func endAll(jobs []*lab.Job) {
+	for _, j := range jobs {
+		j.MustWait(patience)
+	}
+}
+
+// swapAndKill has the host swap to an array, has a hog take half more memory than there
+// is, and kills the engine meanwhile, as soon as another one stands by.
+func (f *fleet) swapAndKill(data func(kind) bool) {
+	f.t.Helper()
+
+	const kills, every = 8, 5
+
+	f.MustShell(`mkswap -q /dev/raid/swap
+swapon /dev/raid/swap`)
+	f.MustWaitFor(patience, "[ $(pgrep "+theEngine+" | wc -l) = 2 ]")
+
+	jobs := f.loads(data, kills*every)
+
+	hog := f.MustGo(fmt.Sprintf(`end=$(($(date +%%s) + %d))
+kib=$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+n=0
+while [ $(date +%%s) -lt $end ]; do
+	choom -n 1000 -- sh -c "head -c ${kib}K /dev/zero | tail >/dev/null" && n=$((n + 1)) || true
+done
+echo $n times`, kills*every))
+
+	var longest time.Duration
+
+	for range kills {
+		began := time.Now()
+
+		f.MustShell(killServing)
+		f.MustWaitFor(patience, "[ $(pgrep "+theEngine+" | wc -l) = 2 ]")
+
+		longest = max(longest, time.Since(began))
+		time.Sleep(every * time.Second / 2)
+	}
+
+	endAll(jobs)
+	f.t.Logf("the hog ate: %s; longest until another engine stood by: %v",
+		strings.TrimSpace(hog.MustWait(patience)), longest.Round(time.Millisecond))
+
+	out := f.MustShell("grep -E '^pswp(in|out)' /proc/vmstat; ps -o rss,args -C raid-engine; journalctl -b -k --no-pager | grep -i oom || true")
+	f.t.Log(out)
+
+	if !strings.Contains(out, "pswpout") || strings.Contains(out, "pswpout 0\n") {
+		f.t.Errorf("nothing was swapped out: %s", out)
+	}
+}
