@@ -48,6 +48,7 @@ func TestConfiguration(t *testing.T) {
 	b.MustReplugAll(late)
 	b.MustWaitFor(patience, `raid-assembler explain `+late.Serial()+` | grep -q 'its slot is taken'`)
 	b.reloads()
+	b.onlookers()
 	b.MustShell("cmp /root/one.data /dev/raid/one; cmp /root/web.data /dev/raid/web; " +
 		"raid-assembler stop one; raid-assembler stop web")
 	b.mdRuns(web, append(disks[3:4], spare), 0)
@@ -78,4 +79,22 @@ raid-assembler config show`)
 	if loaded := b.told("ConfigLoaded", 1); len(loaded) != 1 {
 		b.t.Errorf("%d reloads took effect, want 1", len(loaded))
 	}
+}
+
+// onlookers: who has the daemon's group may look, and nothing else.
+func (b *box) onlookers() {
+	b.t.Helper()
+	b.MustShell(`groupadd --system storage
+mkdir -p /run/systemd/system/raid-assembler.service.d
+printf '[Service]\nGroup=storage\n' >/run/systemd/system/raid-assembler.service.d/group.conf
+systemctl daemon-reload
+systemctl restart raid-assembler.service`)
+	b.await("web", patience, "seen again", whole)
+	b.MustShell(`as() { setpriv --reuid=nobody --regid=$1 --clear-groups -- raid-assembler "${@:2}"; }
+as storage status --json | grep -q '"web"'
+as storage explain web | grep -q web
+! as storage stop web
+! as nogroup status
+raid-assembler status >/dev/null`)
+	b.await("web", patience, "still there", whole)
 }

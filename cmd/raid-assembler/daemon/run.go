@@ -117,7 +117,7 @@ func listenUevents(ctx context.Context) (*uevent.Listener, error) {
 	return uevent.Listen(ctx, uevent.Options{Subsystem: "block", Kernel: err != nil})
 }
 
-// serve serves d on its socket, for root alone.
+// serve serves d on its socket: for root, and to be asked by the group that the daemon has.
 func (d *Daemon) serve(ctx context.Context, opts Options, served chan<- error) error {
 	if err := os.MkdirAll(filepath.Dir(opts.AssemblerSocket), 0o755); err != nil {
 		return fmt.Errorf("daemon: %w", err)
@@ -130,7 +130,7 @@ func (d *Daemon) serve(ctx context.Context, opts Options, served chan<- error) e
 		return err
 	}
 
-	l, err := varlink.Listen(opts.AssemblerSocket, 0o600)
+	l, err := varlink.Listen(opts.AssemblerSocket, 0o660)
 	if err != nil {
 		return err
 	}

@@ -120,6 +120,11 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 	cfg.Keep = h.keepLog(uuid)
 	cfg.Claim = h.claimFile(uuid, r.name, cfg.Setup.Level)
 	cfg.Recover = h.abandoned(ctx, uuid)
+
+	if r.inherited && cfg.Recover == ublk.AnyDevice {
+		return errors.Join(fmt.Errorf("its block device is gone: %w", ErrRefused), closeAll(all))
+	}
+
 	cfg.Turns = h.turnsOf(r)
 	cfg.Container = r.turns
 
