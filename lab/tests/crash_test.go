@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -41,11 +40,7 @@ for d in ${@:1:$L}; do raid-assembler fail $A $d >/dev/null; raid-assembler remo
 	}
 	throttle(lab.Speed{IOPS: 100})
 
-	var loads []*lab.Job
-	for i, k := range f.kinds {
-		loads = append(loads, f.MustGo(fmt.Sprintf("exercise run -model /dev/shm/%[1]s.model -mix random -for %[2]ds "+
-			"-seed %[3]d /dev/raid/%[1]s", k.name, 6*kills, 120+i)))
-	}
+	loads := f.loads(func(kind) bool { return true }, 6*kills)
 
 	for range kills {
 		f.awaitAll("served", served)
@@ -55,10 +50,7 @@ for d in ${@:1:$L}; do raid-assembler fail $A $d >/dev/null; raid-assembler remo
 
 	throttle(lab.Speed{})
 
-	for _, load := range loads {
-		load.MustWait(patience)
-	}
-
+	endAll(loads)
 	f.each("exercise check -model $M /dev/raid/$A")
 
 	// A log that was never needed would prove nothing.
