@@ -15,29 +15,60 @@ import (
 )
 
 // refresh has all that is known be from after now. What the daemon knew before
-// may be older than what the caller did just before.
+// may be older than what the caller did just before. Decisions do not wait for a disk
+// that is slow; the caller does, who may be about to write to it.
 func (d *Daemon) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshMax)
 	defer cancel()
 
-	var changed chan struct{}
+	var (
+		asked   []*disk
+		changed chan struct{}
+	)
 
 	err := d.do(ctx, func() {
 		d.anew = true
 		d.probeSuspects() // udev does not watch members
 		d.look()
-		changed = d.changed
+
+		asked, changed = d.beingProbed(), d.changed
 	})
-	if err != nil {
-		return err
+
+	for decided := false; err == nil; decided = true {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if decided {
+				return nil // a disk that never answers is known as such
+			}
+
+			return errors.New("the devices or raid-engine do not answer")
+		}
+
+		err = d.do(ctx, func() {
+			asked, changed = slices.DeleteFunc(asked, func(dk *disk) bool { return !dk.running }), d.changed
+		})
+
+		if err == nil && len(asked) == 0 {
+			return nil
+		}
 	}
 
-	select {
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return errors.New("the devices or raid-engine do not answer")
+	return err
+}
+
+// beingProbed returns the disks that are being read, but for those that have not
+// answered for long.
+func (d *Daemon) beingProbed() []*disk {
+	var all []*disk
+
+	for _, dk := range d.disks {
+		if dk.running && !dk.slow {
+			all = append(all, dk)
+		}
 	}
+
+	return all
 }
 
 // reserve waits until nothing is being done to an array, and keeps the daemon

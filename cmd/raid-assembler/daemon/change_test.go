@@ -641,3 +641,35 @@ func TestCreateLooksAnew(t *testing.T) {
 		w.mustBe("new 0:old0:in-sync 1:old1:in-sync")
 	})
 }
+
+// TestCreateOnABusyHost checks that what is asked for waits for disks that take longer
+// to be read than decisions wait, and not for one that never answers.
+func TestCreateOnABusyHost(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		set := w.set("old", raid.Level5, 3, 0)
+		w.plug(set...)
+		w.hang(set[2])
+		w.run()
+		w.pass(2 * patience)
+
+		w.mu.Lock()
+		clear(set[0].image)
+		clear(set[1].image)
+		w.mu.Unlock()
+
+		w.hang(set[0])
+		w.hang(set[1])
+		time.AfterFunc(2*patience, func() {
+			w.hang(set[0])
+			w.hang(set[1])
+		})
+
+		p := api.CreateParameters{Name: "new", Level: "raid1", Disks: 2, Devices: []string{"old0", "old1"}}
+		if _, err := w.daemon.create(t.Context(), p); err != nil {
+			t.Error(err)
+		}
+
+		w.pass(time.Second)
+		w.mustBe("new 0:old0:in-sync 1:old1:in-sync")
+	})
+}
