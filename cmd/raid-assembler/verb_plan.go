@@ -33,12 +33,12 @@ If the daemon does not run, this looks at the devices by itself, which needs roo
 
 With --json the output is one object: "version" (1) and "decisions": "after_seconds"
 (from now), "action" (leave-alone, wait, refuse, start, add-spare, fail-member,
-remove-member, prove), "array", "uuid", "device", "serial", "members" (of start:
+remove-member, prove, replace), "array", "uuid", "device", "serial", "members" (of start:
 "device", "serial", "slot" or null for a spare), "degraded", "seconds_left" (of wait;
 -1 if no deadline ends it), "cause", "reason" and "text".
 
-Exit status: 0 if all arrays would be whole; 1 if one would lack a member, wait or
-not be started; 2 if one would be refused or broken; 3 if a device is not known or
+Exit status: 0 if all arrays would be whole; 1 if one would lack a member, wait, not
+be started or have a member replaced; 2 if one would be refused or broken; 3 if a device is not known or
 here already; 4 if it could not be told.`,
 		Args: cobra.NoArgs,
 		RunE: verb(func(cmd *cobra.Command, _ []string) (exitCode, error) {
@@ -249,8 +249,8 @@ func outlook(v policy.View, ds []policy.Decision) exitCode {
 			return exitFailed
 		case d.Action == policy.FailMember:
 			lost[d.Device] = true
-		case d.Action == policy.Wait, d.Action == policy.Start && d.Degraded, d.Action == policy.LeaveAlone &&
-			d.Device == "" && d.Cause != policy.Chosen:
+		case d.Action == policy.Wait, d.Action == policy.Replace, d.Action == policy.Start && d.Degraded,
+			d.Action == policy.LeaveAlone && d.Device == "" && d.Cause != policy.Chosen:
 			code = exitAttention
 		}
 	}
