@@ -41,7 +41,7 @@ func mdCreations(t *testing.T, version string) []creation {
 
 	for _, family := range []string{"mirrors", "parity", "six", "six-others"} {
 		for _, k := range families[family] {
-			// Of a RAID0 it does not say the layout, so members are to be of one size.
+			// Of a RAID0 it does not say the layout.
 			unsaid := version == "0.90" && k.level == raid.Level0 && k.layout != ""
 			if !unsaid && k.unserved(t) == "" {
 				all = append(all, creation{k, version})
@@ -85,7 +85,7 @@ func createAll(t *testing.T, all []creation) {
 	var disks []lab.Disk
 
 	// The layouts of RAID0 differ where the sizes do.
-	sizes := []int64{40, 44, 42, 40, 40, 40}
+	sizes := []int64{44, 42, 40, 40, 40, 40}
 	for i := range lanes * len(sizes) {
 		disks = append(disks, lab.Disk{Serial: fmt.Sprintf("disk.%d", i), Size: sizes[i%len(sizes)] << 20})
 	}
@@ -97,7 +97,12 @@ func createAll(t *testing.T, all []creation) {
 		k, lane := c.kind, i%lanes
 		k.name = fmt.Sprintf("md%d", i+1) // there are no other names with version 0.90
 		f.kinds = append(f.kinds, k)
-		f.disks[k.name] = plugged[lane*len(sizes):][:len(k.members)]
+		mine := plugged[lane*len(sizes):][:len(sizes)]
+		f.disks[k.name] = mine[:len(k.members)]
+
+		if k.level == raid.Level0 && c.version == "0.90" {
+			f.disks[k.name] = mine[len(sizes)-len(k.members):] // it has no word for their layout
+		}
 
 		args := fmt.Sprintf("--metadata %s --level %v --devices %d", c.version, k.level, len(k.members))
 		if k.layout != "" && (k.level != raid.Level0 || strings.HasPrefix(c.version, "1.")) {
