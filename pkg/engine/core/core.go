@@ -51,7 +51,7 @@ type Notice struct {
 	engine.Report
 	Offset     raid.Sectors // of the component, where it matters
 	Mismatched raid.Sectors // by the last sync: what was not redundant; or what is bad
-	Cause      string       // why a device was failed on purpose
+	Cause      string       // why a device failed, if it is known
 }
 
 // Config is what a Core is made of.
@@ -140,14 +140,13 @@ const (
 
 // flight is an operation that has not ended.
 type flight struct {
-	kind   kind
-	device engine.DeviceID
-	id     int // of the transfer
-	op     stripe.Op
-	data   []byte
-	since  time.Duration // by the clock of the deadlines
-	flying bool
-	late   bool // it was given up
+	Operation
+
+	kind     kind
+	transfer int           // its ID
+	since    time.Duration // by the clock of the deadlines
+	flying   bool
+	late     bool // it was given up
 }
 
 // Core is a running array. It is not safe for concurrent use.
@@ -165,6 +164,7 @@ type Core struct {
 	syncer
 	memories
 	deadliner
+	repeater
 	slowness
 
 	ignored rules // by tests only: see broken
@@ -174,7 +174,7 @@ type Core struct {
 	flights []flight    // by ID
 	free    []int       // IDs
 
-	cause    map[engine.DeviceID]string // why a device was failed on purpose
+	cause    map[engine.DeviceID]string // why a device failed, if it is known
 	closed   bool                       // no more requests come
 	stopping bool
 	stopped  bool
@@ -270,6 +270,7 @@ func (c *Core) attach(d Device) error {
 	c.areas[d.ID] = area{data: d.Offset, log: d.log}
 	// Another one had its number.
 	delete(c.deadliner.silent, d.ID)
+	delete(c.cause, d.ID)
 	c.slowness.pulses[d.ID] = pulse{}
 	c.health[d.ID] = Health{}
 
@@ -301,6 +302,7 @@ func (c *Core) Stopped() bool {
 // wait.
 func (c *Core) Advance() {
 	c.expire()
+	c.askAgain()
 
 	if c.recorder.queued {
 		c.flushed()
@@ -388,7 +390,7 @@ func (c *Core) clock() {
 // NeedsTime reports whether something is to happen by time alone.
 func (c *Core) NeedsTime() bool {
 	return c.array.State() == raid.Active || c.syncer.on || (c.closed && !c.stopped) ||
-		c.passable() || c.deadliner.flying > 0 || c.slowness.any || c.path.Lingering()
+		c.passable() || c.deadliner.flying > 0 || len(c.again) > 0 || c.slowness.any || c.path.Lingering()
 }
 
 // tickEvery is how often the clock is to be looked at while there is a reason to.
@@ -436,9 +438,7 @@ func (c *Core) operate(o Operation, k kind, transfer int) {
 		c.flights = append(c.flights, flight{})
 	}
 
-	c.flights[o.ID] = flight{
-		kind: k, device: o.Device, id: transfer, op: o.Op, data: o.Data, since: c.deadliner.waited, flying: true,
-	}
+	c.flights[o.ID] = flight{Operation: o, kind: k, transfer: transfer, since: c.deadliner.waited, flying: true}
 	c.deadliner.flying++
 	c.ops = append(c.ops, o)
 }
@@ -468,7 +468,7 @@ func (c *Core) transfer(t *stripe.Transfer) {
 // Expected returns what an operation that has not ended is, and how many bytes
 // it is when all goes well.
 func (c *Core) Expected(id int) (op stripe.Op, want int) {
-	return c.flights[id].op, len(c.flights[id].data)
+	return c.flights[id].Op, len(c.flights[id].Data)
 }
 
 // Complete says how an operation went.
@@ -484,8 +484,8 @@ func (c *Core) Complete(id int, fault stripe.Fault) {
 	}
 
 	if len(c.memories.parked) > 0 {
-		if f.op == stripe.Read && !f.late {
-			c.follow(f.data)
+		if f.Op == stripe.Read && !f.late {
+			c.follow(f.Data)
 		}
 
 		c.unpark()
@@ -495,15 +495,15 @@ func (c *Core) Complete(id int, fault stripe.Fault) {
 	case f.kind == probing:
 		c.probed(f, fault)
 	case f.late:
-	case len(c.deadliner.silent) > 0 && c.deadliner.silent[f.device]:
+	case len(c.deadliner.silent) > 0 && c.deadliner.silent[f.Device]:
 		// There was no memory to go on without it. Who knows what it has been
 		// through: a reset may have cost it its cache.
 		c.over(f, stripe.Gone)
 	default:
 		c.examine(f, fault)
 
-		if f.op == stripe.Read && fault == stripe.None {
-			c.slowness.sampled(f.device, c.deadliner.waited-f.since)
+		if f.Op == stripe.Read && fault == stripe.None {
+			c.slowness.sampled(f.Device, c.deadliner.waited-f.since)
 		}
 
 		c.over(f, fault)
@@ -514,13 +514,13 @@ func (c *Core) Complete(id int, fault stripe.Fault) {
 func (c *Core) over(f flight, fault stripe.Fault) {
 	switch f.kind {
 	case transferring:
-		c.path.Complete(f.id, fault)
+		c.path.Complete(f.transfer, fault)
 	case recording:
-		c.recorded(f.device, fault)
+		c.recorded(f.Device, fault)
 	case marking:
-		c.marked(f.device, fault)
+		c.marked(f.Device, fault)
 	case passing:
-		c.passed(f.device, fault)
+		c.passed(f.Device, fault)
 	case probing:
 		// It has its memory until it ends.
 	}

@@ -231,6 +231,13 @@ func (m *machine) complete() {
 		m.flying[i] = m.flying[len(m.flying)-1]
 		m.flying = m.flying[:len(m.flying)-1]
 
+		if m.rng.IntN(200) == 0 {
+			m.w.saw("again")
+			m.Again(o.ID)
+
+			continue
+		}
+
 		late := m.ends(o)
 		fault := m.carryOut(o)
 

@@ -66,7 +66,7 @@ type events map[string]int
 
 // expected are the events that must have happened in a long run.
 var expected = []string{
-	"add", "bad-blocks", "bad-sector", "broken", "check", "check-done", "cut", "cut-in-closing", "cut-in-growth",
+	"add", "again", "bad-blocks", "bad-sector", "broken", "check", "check-done", "cut", "cut-in-closing", "cut-in-growth",
 	"cut-in-record", "discard", "fail", "fail-by-hand",
 	"flush", "fua", "grow", "grown", "hang", "kill", "kill-in-write", "late-flush", "late-read", "late-write",
 	"logs-degraded", "logs-resync", "logs-untold", "logs-whole",

@@ -76,8 +76,8 @@ func (c *Core) expire() {
 	d.overdue = d.overdue[:0]
 
 	for i := range c.flights {
-		if f := &c.flights[i]; f.flying && !f.late && d.waited-f.since >= c.deadline(f.device) {
-			d.overdue = append(d.overdue, f.device)
+		if f := &c.flights[i]; f.flying && !f.late && d.waited-f.since >= c.deadline(f.Device) {
+			d.overdue = append(d.overdue, f.Device)
 		}
 	}
 
@@ -107,7 +107,7 @@ func (c *Core) giveUp(id engine.DeviceID) {
 
 	for i := range c.flights {
 		f := &c.flights[i]
-		if !f.flying || f.late || f.device != id || f.kind != probing && !c.park(f.data) {
+		if !f.flying || f.late || f.Device != id || f.kind != probing && !c.park(f.Data) {
 			continue // without memory to go on with there is nothing but to wait
 		}
 

@@ -18,7 +18,8 @@ type hung struct {
 	t       *testing.T
 	keeper  *keeper
 	silent  map[engine.DeviceID]bool
-	waiting []Operation // that do not end
+	busy    map[engine.DeviceID]bool // the kernel has no memory for what is asked of them
+	waiting []Operation              // that do not end
 	ops     int
 	answers []Answer
 }
@@ -48,6 +49,12 @@ func (h *hung) run(d time.Duration) {
 			for _, o := range list {
 				if h.ops++; h.silent[o.Device] {
 					h.waiting = append(h.waiting, o)
+
+					continue
+				}
+
+				if h.busy[o.Device] {
+					h.Again(o.ID)
 
 					continue
 				}

@@ -24,17 +24,17 @@ const belatedPart = 4
 // that is under way.
 func (c *Core) examine(f flight, fault stripe.Fault) {
 	took := c.deadliner.waited - f.since
-	if fault == stripe.None && took < expireEvery || fault == stripe.Gone || !c.employs(f.device) {
+	if fault == stripe.None && took < expireEvery || fault == stripe.Gone || !c.employs(f.Device) {
 		return
 	}
 
-	h := &c.health[f.device]
+	h := &c.health[f.Device]
 
 	if fault == stripe.Medium {
 		h.Errors++
 	}
 
-	if took > c.deadline(f.device)/belatedPart {
+	if took > c.deadline(f.Device)/belatedPart {
 		h.Belated++
 	}
 }

@@ -120,6 +120,14 @@ func (c *Core) Lost(id engine.DeviceID, cause string) {
 	c.step(engine.MemberFailed{Device: id})
 }
 
+// Blame says why an operation that has not ended shows that its device is gone.
+func (c *Core) Blame(id int, reason string) {
+	f := &c.flights[id]
+	if _, known := c.cause[f.Device]; !known {
+		c.cause[f.Device] = fmt.Sprintf("%v: %s", f.Op, reason)
+	}
+}
+
 // Sync begins a check or a repair of a range, in the unit of a resync, or ends
 // one. Returns an error if that cannot be now.
 func (c *Core) Sync(action raid.SyncAction, r raid.Range) error {

@@ -146,7 +146,7 @@ func (c *Core) unpark() {
 	m := &c.memories
 	m.parked = slices.DeleteFunc(m.parked, func(p parked) bool {
 		for i := range c.flights {
-			if f := &c.flights[i]; f.flying && stripe.Within(p.old, f.data) >= 0 {
+			if f := &c.flights[i]; f.flying && stripe.Within(p.old, f.Data) >= 0 {
 				return false
 			}
 		}

@@ -173,11 +173,11 @@ func (c *Core) probe(id engine.DeviceID) {
 func (c *Core) probed(f flight, fault stripe.Fault) {
 	s := &c.slowness
 	s.probing = false
-	c.cfg.Spares.Records = append(c.cfg.Spares.Records, f.data[:cap(f.data)])
+	c.cfg.Spares.Records = append(c.cfg.Spares.Records, f.Data[:cap(f.Data)])
 
-	p := &s.pulses[f.device]
+	p := &s.pulses[f.Device]
 
-	slot := slices.IndexFunc(c.array.Members(), func(m engine.Member) bool { return m.Device == f.device })
+	slot := slices.IndexFunc(c.array.Members(), func(m engine.Member) bool { return m.Device == f.Device })
 	if slot < 0 || !p.slow || f.late {
 		return
 	}
@@ -193,7 +193,7 @@ func (c *Core) probed(f flight, fault stripe.Fault) {
 	if p.good++; p.good >= probesGood && c.array.Members()[slot].State == raid.InSync {
 		*p = pulse{}
 		c.setMember(raid.Slot(slot))
-		c.tell(engine.NoteSlowEnd, f.device, raid.Slot(slot), "")
+		c.tell(engine.NoteSlowEnd, f.Device, raid.Slot(slot), "")
 	}
 }
 

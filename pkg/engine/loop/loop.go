@@ -75,7 +75,7 @@ type Notice struct {
 	Member     *member.Device // nil if it is about no device
 	Offset     raid.Sectors   // of the component, where it matters
 	Mismatched raid.Sectors   // by the last resync: what was not redundant
-	Cause      string
+	Cause      string         // why a device failed, if it is known
 }
 
 // Status is an array as it is now.
@@ -416,8 +416,20 @@ func (l *Loop) complete(cqe uring.CQE) error {
 			return l.tagStopped()
 		}
 	case kindMember:
+		if member.Transient(cqe.Res) {
+			l.core.Again(int(value))
+
+			break
+		}
+
 		op, want := l.core.Expected(int(value))
-		l.core.Complete(int(value), member.Outcome(op, cqe.Res, want))
+		fault := member.Outcome(op, cqe.Res, want)
+
+		if fault == stripe.Gone {
+			l.core.Blame(int(value), member.Reason(cqe.Res, want))
+		}
+
+		l.core.Complete(int(value), fault)
 	case kindWake:
 		if l.leaving {
 			l.asleep = true

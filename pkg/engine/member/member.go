@@ -264,6 +264,27 @@ func (p *preloaded) ReadAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
+// Transient reports whether an operation failed for want of what the kernel needs for
+// it, or because a signal came, which says nothing of the device. io_uring cancels
+// requests if it cannot make a thread for them.
+func Transient(res int32) bool {
+	switch unix.Errno(max(0, -res)) {
+	case unix.EAGAIN, unix.EINTR, unix.ECANCELED, unix.ENOMEM, unix.ENOBUFS:
+		return true
+	}
+
+	return false
+}
+
+// Reason is the result of an operation that failed, in words.
+func Reason(res int32, want int) string {
+	if res < 0 {
+		return unix.Errno(-res).Error()
+	}
+
+	return fmt.Sprintf("%d of %d bytes", res, want)
+}
+
 // Outcome is what the result of an operation means for the member. A device
 // that was removed answers writes with ENOSPC and reads with no bytes, since
 // the kernel sets its size to 0. What is told of sectors is believed of no more

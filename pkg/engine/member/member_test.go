@@ -42,6 +42,19 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
+// TestTransient checks what is no fault of a device.
+func TestTransient(t *testing.T) {
+	for res, want := range map[int32]bool{
+		0: false, 4096: false,
+		-int32(unix.EAGAIN): true, -int32(unix.ECANCELED): true, -int32(unix.ENOMEM): true, -int32(unix.EINTR): true,
+		-int32(unix.EIO): false, -int32(unix.ENODEV): false, -int32(unix.EBADF): false, -int32(unix.ENOSPC): false,
+	} {
+		if got := Transient(res); got != want {
+			t.Errorf("Transient(%d) = %v, want %v", res, got, want)
+		}
+	}
+}
+
 func TestOpenRefusesWhatIsNoBlockDevice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, make([]byte, 4096), 0o600); err != nil {
