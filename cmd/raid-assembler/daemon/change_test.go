@@ -152,6 +152,9 @@ func TestByHand(t *testing.T) {
 		}
 
 		w.pass(5 * time.Minute)
+		w.killDaemon()
+		w.run()
+		w.pass(5 * time.Minute)
 		w.mustBe("data 0:data0:in-sync 1::missing")
 
 		out, err := w.daemon.add(t.Context(), array("data", set[1].Path))

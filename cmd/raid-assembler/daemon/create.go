@@ -384,7 +384,7 @@ func (d *Daemon) awaitArray(ctx context.Context, uuid raid.UUID, disks []Disk) (
 	err := d.do(ctx, func() {
 		for _, written := range disks {
 			if dk := d.disks[written.Path]; dk != nil && dk.same(written) {
-				delete(d.shun, dk.Path)
+				d.shuns.forget(dk.Seq)
 				d.probe(dk)
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -129,7 +130,8 @@ type Config struct {
 	Engine   Engine
 	// Events are the uevents. When it is closed the daemon ends.
 	Events <-chan uevent.Event
-	// HeldDir is where it is written down which arrays the operator stopped.
+	// HeldDir is where it is written down which arrays the operator stopped, and which
+	// disks the operator took out.
 	HeldDir string
 	// Roster is the file of what is known of members that may be gone; empty for
 	// none.
@@ -196,7 +198,7 @@ type Daemon struct {
 	retry map[raid.UUID]*attempt
 	said  map[string]string // what is in the journal already
 	seqs  map[string]uint64 // of the disk that a member was when it became one
-	shun  map[string]shunned
+	shuns shuns
 	comes map[string]*comings              // and goings of disks that arrays had, by serial number
 	no    map[raid.UUID]map[string]refusal // by array and path
 
@@ -212,13 +214,18 @@ func New(cfg Config) (*Daemon, error) {
 		return nil, err
 	}
 
+	shuns, err := loadShuns(filepath.Join(cfg.HeldDir, "disks"))
+	if err != nil {
+		return nil, err
+	}
+
 	d := &Daemon{
 		cfg: cfg, mail: make(chan func()), ended: make(chan struct{}), changed: make(chan struct{}), held: held,
 		disks: make(map[string]*disk), touched: make(map[string]bool),
 		first: make(map[raid.UUID]time.Time), busy: make(map[raid.UUID]bool),
 		given: make(map[string]bool), names: make(map[raid.UUID]string),
 		retry: make(map[raid.UUID]*attempt), said: make(map[string]string),
-		seqs: make(map[string]uint64), shun: make(map[string]shunned), comes: make(map[string]*comings),
+		seqs: make(map[string]uint64), shuns: shuns, comes: make(map[string]*comings),
 		writable: make(map[raid.UUID]bool),
 		no:       make(map[raid.UUID]map[string]refusal), alarms: make(map[policy.Alarm]time.Time),
 	}

@@ -112,7 +112,7 @@ func (d *Daemon) device(dk *disk, sb *metadata.Superblock) policy.Device {
 		Superblock: superblock(sb),
 		Corrupt:    dk.found.Corrupt, Unreadable: dk.found.Unreadable,
 		Foreign: dk.found.Foreign, Conflicts: dk.found.Conflicts,
-		Claimed: dk.Claimed, Shunned: d.shun[dk.Path].reason, Worn: d.worn(dk),
+		Claimed: dk.Claimed, Shunned: d.shuns.reasons[dk.Seq], Worn: d.worn(dk),
 	}
 }
 

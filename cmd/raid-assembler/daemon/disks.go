@@ -50,12 +50,6 @@ func (dk *disk) all() []*metadata.Superblock {
 	return dk.found.Superblock.All()
 }
 
-// shunned is a device that the operator took out of an array.
-type shunned struct {
-	seq    uint64 // of the disk then: it counts no longer when it is another
-	reason string
-}
-
 // update takes in what devices there are.
 func (d *Daemon) update(disks []Disk) {
 	here := make(map[string]bool, len(disks))
@@ -87,12 +81,7 @@ func (d *Daemon) update(disks []Disk) {
 		d.appeared(seen)
 	}
 
-	for path, s := range d.shun {
-		if dk := d.disks[path]; dk == nil || dk.Seq != s.seq {
-			delete(d.shun, path)
-		}
-	}
-
+	d.shuns.keep(disks)
 	d.rescan, d.anew = false, false
 	clear(d.touched)
 }

@@ -143,7 +143,7 @@ func (d *Daemon) wearOut(dec policy.Decision) {
 
 	// Without a serial nobody knows it again once it was unplugged.
 	if dk.Serial == "" {
-		d.shun[dk.Path] = shunned{dk.Seq, "it was replaced by a spare: " + dec.Fault}
+		d.shun(dk, "it was replaced by a spare: "+dec.Fault)
 
 		return
 	}
@@ -158,7 +158,7 @@ func (d *Daemon) wearOut(dec policy.Decision) {
 
 // forgive has a device used again: the operator wants that.
 func (d *Daemon) forgive(dk *disk) {
-	delete(d.shun, dk.Path)
+	d.shuns.forget(dk.Seq)
 
 	if d.members.roster.Trust(dk.Serial) {
 		d.members.news = true

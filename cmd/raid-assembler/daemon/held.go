@@ -1,50 +1,36 @@
 package daemon
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"raid-assembler/pkg/raid"
 )
 
-// holds are the arrays that the operator stopped. They are kept in files, one
-// an array, so that the daemon can be restarted without starting them; the
-// directory is one that does not survive a boot.
+// holds are the arrays that the operator stopped. They are written down, so that the
+// daemon can be restarted without starting them.
 type holds struct {
-	dir    string
+	notes  notes
 	arrays map[raid.UUID]map[uint64]bool // the disks that were there then, by sequence number
 }
 
 func loadHolds(dir string) (holds, error) {
-	h := holds{dir: dir, arrays: make(map[raid.UUID]map[uint64]bool)}
+	h := holds{notes: notes{dir}, arrays: make(map[raid.UUID]map[uint64]bool)}
 
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return h, nil
-	}
-
+	all, err := h.notes.read()
 	if err != nil {
-		return h, fmt.Errorf("daemon: held arrays: %w", err)
+		return h, err
 	}
 
-	for _, entry := range entries {
-		uuid, err := raid.ParseUUID(entry.Name())
+	for name, text := range all {
+		uuid, err := raid.ParseUUID(name)
 		if err != nil {
-			continue // not ours, or half-written
-		}
-
-		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
-		if err != nil {
-			return h, fmt.Errorf("daemon: held array: %w", err)
+			continue // not ours
 		}
 
 		h.arrays[uuid] = make(map[uint64]bool)
 
-		for field := range strings.FieldsSeq(string(text)) {
+		for field := range strings.FieldsSeq(text) {
 			var seq uint64
 			if _, err := fmt.Sscan(field, &seq); err == nil {
 				h.arrays[uuid][seq] = true
@@ -55,11 +41,9 @@ func loadHolds(dir string) (holds, error) {
 	return h, nil
 }
 
-// file returns the file of an array. A UUID's own separators are not for file
-// names.
-func (h *holds) file(uuid raid.UUID) string {
-	return filepath.Join(h.dir, strings.ReplaceAll(uuid.String(), ":", ""))
-}
+// holdName is what the file of an array is called. A UUID's own separators are not for
+// file names.
+func holdName(uuid raid.UUID) string { return strings.ReplaceAll(uuid.String(), ":", "") }
 
 // hold notes that an array is to stay stopped, as long as it consists of the
 // disks with the sequence numbers given.
@@ -71,17 +55,8 @@ func (h *holds) hold(uuid raid.UUID, seqs []uint64) error {
 		text += fmt.Sprintln(seq)
 	}
 
-	err := os.MkdirAll(h.dir, 0o755)
-	if err == nil {
-		err = os.WriteFile(h.file(uuid)+".new", []byte(text), 0o644)
-	}
-
-	if err == nil {
-		err = os.Rename(h.file(uuid)+".new", h.file(uuid))
-	}
-
-	if err != nil {
-		return fmt.Errorf("daemon: hold: %w", err)
+	if err := h.notes.write(holdName(uuid), text); err != nil {
+		return err
 	}
 
 	h.arrays[uuid] = disks
@@ -92,7 +67,7 @@ func (h *holds) hold(uuid raid.UUID, seqs []uint64) error {
 // release forgets that an array is to stay stopped.
 func (h *holds) release(uuid raid.UUID) {
 	delete(h.arrays, uuid)
-	_ = os.Remove(h.file(uuid)) // what cannot be removed holds the array after a restart, and says so
+	h.notes.erase(holdName(uuid))
 }
 
 // released releases arrays whose disks are all gone, or that have got one that

@@ -115,7 +115,7 @@ func (d *Daemon) remove(ctx context.Context, p api.ChangeParameters) (api.Change
 
 func (d *Daemon) shunDisk(p api.ChangeParameters, path, reason string) {
 	if dk := d.disks[path]; dk != nil && !p.DryRun {
-		d.shun[path] = shunned{dk.Seq, reason}
+		d.shun(dk, reason)
 	}
 }
 
