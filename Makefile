@@ -10,7 +10,7 @@ LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
 
 export CGO_ENABLED := 0
 
-.PHONY: help setup build install demo test test-unit test-fuzz test-vm test-long test-kernels race soak fuzz-smoke lint fmt check-clean image clean bench
+.PHONY: help setup build install demo test test-beside test-unit test-fuzz test-vm test-long test-kernels race soak fuzz-smoke lint fmt check-clean image clean bench
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -32,11 +32,16 @@ image: setup ## Build the guest image of the lab, if it is not there
 demo: image build ## Show the main job, on real disks in a guest
 	$(GO) run ./cmd/demo
 
-test: setup lint image test-unit test-fuzz test-vm ## Pass the tests: linters, unit tests, fuzzing, and a real kernel in a guest
+test: setup image build ## Pass the tests: linters, unit tests, fuzzing, and a real kernel in a guest
+	@$(MAKE) --no-print-directory --jobs 2 test-beside test-vm
+
+# What a guest leaves of the processors is enough for these.
+test-beside: $(LINTER)
+	@MAKEFLAGS= nice -n 19 $(MAKE) --no-print-directory lint test-unit test-fuzz
 
 test-unit: ## The tests that need no guest
 	$(GO) vet ./...
-	$(GO) test -json -timeout 20m $$($(GO) list ./... | grep -v /lab) | $(GO) run ./tools/report tools/skips.txt
+	$(GO) test -json -timeout 40m $$($(GO) list ./... | grep -v /lab) | $(GO) run ./tools/report tools/skips.txt
 
 test-fuzz: ## Fuzz the decoders of what lies on disks
 	tools/fuzz.sh 30s pkg/metadata FuzzProbe
