@@ -24,13 +24,14 @@ const (
 	AlarmBroken   AlarmKind = "broken"   // it lost more members than it survives
 	AlarmDegraded AlarmKind = "degraded" // it lacks members, and no spare can take their place
 	AlarmNoSpare  AlarmKind = "no-spare" // a spare takes the place of a member, and there is no other
+	AlarmFailing  AlarmKind = "failing"  // a member is to be replaced, and no spare can take its place
 	AlarmRefused  AlarmKind = "refused"  // it is not started, whoever arrives
 	AlarmWaiting  AlarmKind = "waiting"  // it is not started without members that are missing
 	AlarmFlapping AlarmKind = "flapping" // a device comes and goes, and is left alone for a while
 )
 
 // Alarms returns what there is to see to where ds was decided about v, by array.
-func Alarms(v View, ds []Decision) []Alarm {
+func Alarms(v View, ds []Decision, cfg Config) []Alarm {
 	var (
 		alarms []Alarm
 		loans  []loan
@@ -41,6 +42,8 @@ func Alarms(v View, ds []Decision) []Alarm {
 
 	for i := range v.Running {
 		tenders[i] = newTender(&v.Running[i], devices, v)
+		tenders[i].failing = tenders[i].worst(v, cfg)
+
 		if t := tenders[i]; t.takes() && len(t.vacant()) == 0 {
 			loans = append(loans, t.loans(nil, devices)...)
 		}
@@ -75,19 +78,7 @@ func (t *tender) alarm(ds []Decision, loans []loan) (kind AlarmKind, text string
 		return AlarmBroken, "it lost more members than it survives"
 	}
 
-	spares := t.ready()
-
-	for _, dec := range ds {
-		if (dec.Action == AddSpare || dec.Action == Prove) && dec.Array == t.array.UUID {
-			spares++
-		}
-
-		if dec.Action == AddSpare && dec.From == t.array.UUID {
-			spares--
-		}
-	}
-
-	vacant, filling := t.vacant(), t.filling()
+	spares, vacant, filling := t.left(ds), t.vacant(), t.filling()
 	last := spares <= 0
 
 	if last {
@@ -101,11 +92,30 @@ func (t *tender) alarm(ds []Decision, loans []loan) (kind AlarmKind, text string
 	case len(vacant) > spares:
 		return AlarmDegraded, fmt.Sprintf("%s %s vacant, and no spare is here that fits",
 			slotNames(vacant), are(vacant))
+	case t.failing.member != nil && last:
+		return AlarmFailing, t.need() + ", and no spare is here that fits"
 	case len(vacant) == 0 && len(filling) > 0 && last:
 		return AlarmNoSpare, fmt.Sprintf("a spare is put to work in %s, and no other is left", slotNames(filling))
 	default:
 		return "", ""
 	}
+}
+
+// left returns how many spares the array has when ds is done.
+func (t *tender) left(ds []Decision) int {
+	spares := t.ready()
+
+	for _, dec := range ds {
+		if (dec.Action == AddSpare || dec.Action == Prove) && dec.Array == t.array.UUID {
+			spares++
+		}
+
+		if dec.Action == AddSpare && dec.From == t.array.UUID {
+			spares--
+		}
+	}
+
+	return spares
 }
 
 // moves reports whether a device is given to an array by ds.

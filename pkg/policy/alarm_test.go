@@ -20,6 +20,8 @@ func TestAlarms(t *testing.T) {
 		}
 	}
 
+	fails := func(v *View) { v.Running[0].Members[0].Errors = 3 }
+
 	for _, tt := range []struct {
 		name   string
 		text   string // as lending has it
@@ -40,6 +42,10 @@ func TestAlarms(t *testing.T) {
 		{"the one that would be comes and goes", "a:0 a:- a:Su", flaps(0), "a:degraded a:flapping"},
 		{"it did so long ago", "a:0 a:- a:Su", flaps(time.Minute), ""},
 		{"it may not be lent", "a:0 a:1 a:S b:0 b:-", flaps(0), "b:degraded"},
+		{"a member is failing", "a:0 a:1", fails, "a:failing"},
+		{"and there is a spare for it", "a:0 a:1 a:S", fails, ""},
+		{"another array has one", "a:0 a:1 b:0 b:1 b:S", fails, ""},
+		{"one is failing and another is missing", "a:0 a:-", fails, "a:degraded"},
 		{"broken", "a:0 a:1", func(v *View) { v.Running[0].State = raid.Broken }, "a:broken"},
 		{"broken, and another degraded", "a:0 a:1 b:0 b:-", func(v *View) { v.Running[0].State = raid.Broken }, "a:broken b:degraded"},
 	} {
@@ -49,8 +55,11 @@ func TestAlarms(t *testing.T) {
 				tt.change(&v)
 			}
 
+			cfg := DefaultConfig()
+			cfg.For = func(Identity) Choice { return Choice{Limits: Limits{Errors: 2}} }
+
 			var got []string
-			for _, a := range Alarms(v, Decide(v, DefaultConfig())) {
+			for _, a := range Alarms(v, Decide(v, cfg), cfg) {
 				got = append(got, fmt.Sprintf("%s:%s", a.Name, a.Kind))
 			}
 
@@ -75,7 +84,9 @@ func TestAlarmsNotStarted(t *testing.T) {
 			Devices: draw(t, array(level, disks), members).here(), Waited: map[raid.UUID]time.Duration{testArray: time.Second},
 		}
 
-		alarms := Alarms(v, Decide(v, DefaultConfig()))
+		cfg := DefaultConfig()
+
+		alarms := Alarms(v, Decide(v, cfg), cfg)
 		if got := len(alarms); got > 1 || (got == 1) != (want != "") || got == 1 && alarms[0].Kind != want {
 			t.Errorf("%s: Alarms() = %+v, want %q", members, alarms, want)
 		}

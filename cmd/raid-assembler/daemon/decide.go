@@ -31,7 +31,7 @@ func (d *Daemon) decide() {
 
 	d.record(view)
 	d.tell()
-	d.alarm(policy.Alarms(view, d.decisions), now)
+	d.alarm(policy.Alarms(view, d.decisions, d.policy), now)
 
 	for uuid, todo := range byArray(d.decisions) {
 		d.carryOut(uuid, todo, now)
