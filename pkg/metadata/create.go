@@ -43,6 +43,27 @@ type NewArray struct {
 	Now         time.Time
 }
 
+// State returns what there is to record of the new array: of so many devices those that
+// are here, the first of which have its slots, and the others are spares.
+func (p NewArray) State(devices int, here func(i int) bool) State {
+	st := State{Members: make(map[MemberID]MemberRecord), Now: p.Now}
+	if p.AssumeClean || !p.Level.HasRedundancy() {
+		st.ResyncOffset = raid.MaxSectors
+	}
+
+	for i := range devices {
+		switch {
+		case !here(i):
+		case i < p.Disks:
+			st.Members[MemberID(i)] = MemberRecord{State: raid.InSync, Slot: raid.Slot(i)}
+		default:
+			st.Members[MemberID(i)] = MemberRecord{State: raid.Spare, Slot: raid.NoSlot}
+		}
+	}
+
+	return st
+}
+
 // NewMember is a device to create an array on. One without a Source holds its
 // slot open.
 type NewMember struct {

@@ -31,22 +31,9 @@ func (Format) Create(p metadata.NewArray, devices []metadata.NewMember) (raid.UU
 		return raid.UUID{}, nil, fmt.Errorf("asr: %w", err)
 	}
 
-	st := metadata.State{Members: map[metadata.MemberID]metadata.MemberRecord{}, Now: p.Now}
-	if p.AssumeClean || !p.Level.HasRedundancy() {
-		st.ResyncOffset = raid.MaxSectors
-	}
+	stages := k.Record(p.State(len(k.members), func(i int) bool { return k.members[i] != nil }))
 
-	for i, m := range k.members {
-		switch {
-		case m == nil:
-		case i < p.Disks:
-			st.Members[metadata.MemberID(i)] = metadata.MemberRecord{State: raid.InSync, Slot: raid.Slot(i)}
-		default:
-			st.Members[metadata.MemberID(i)] = metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot}
-		}
-	}
-
-	return uuidOf("array", order.Uint32(k.array[offMagic:])), k.Record(st), nil
+	return uuidOf("array", order.Uint32(k.array[offMagic:])), stages, nil
 }
 
 // check verifies what no device is needed to judge.

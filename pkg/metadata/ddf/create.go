@@ -42,22 +42,7 @@ func create(p metadata.NewArray, t tables, devices []metadata.NewMember) (raid.U
 		return raid.UUID{}, nil, fmt.Errorf("ddf: %w", err)
 	}
 
-	st := metadata.State{Members: map[metadata.MemberID]metadata.MemberRecord{}, Now: p.Now}
-	if p.AssumeClean || !p.Level.HasRedundancy() {
-		st.ResyncOffset = raid.MaxSectors
-	}
-
-	for i, m := range k.members {
-		switch {
-		case m == nil:
-		case i < p.Disks:
-			st.Members[metadata.MemberID(i)] = metadata.MemberRecord{State: raid.InSync, Slot: raid.Slot(i)}
-		default:
-			st.Members[metadata.MemberID(i)] = metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot}
-		}
-	}
-
-	stages := k.Record(st)
+	stages := k.Record(p.State(len(k.members), func(i int) bool { return k.members[i] != nil }))
 
 	// What LSI's firmware wrote has another identity.
 	controller := k.like.areas[0].section(k.header.Controller)

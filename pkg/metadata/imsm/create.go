@@ -31,22 +31,7 @@ func (Format) Create(p metadata.NewArray, devices []metadata.NewMember) (raid.UU
 		return raid.UUID{}, nil, fmt.Errorf("imsm: %w", err)
 	}
 
-	st := metadata.State{Members: map[metadata.MemberID]metadata.MemberRecord{}, Now: p.Now}
-	if p.AssumeClean || !p.Level.HasRedundancy() {
-		st.ResyncOffset = raid.MaxSectors
-	}
-
-	for i, m := range k.members {
-		switch {
-		case m == nil:
-		case i < p.Disks:
-			st.Members[metadata.MemberID(i)] = metadata.MemberRecord{State: raid.InSync, Slot: raid.Slot(i)}
-		default:
-			st.Members[metadata.MemberID(i)] = metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot}
-		}
-	}
-
-	stages := k.Record(st)
+	stages := k.Record(p.State(len(k.members), func(i int) bool { return k.members[i] != nil }))
 
 	return k.array(len(k.volumes) - 1), stages, nil
 }

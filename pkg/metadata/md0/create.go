@@ -123,14 +123,6 @@ func create(p metadata.NewArray, devices []metadata.NewMember) ([][]metadata.Wri
 // written as it is ever after.
 func record(raw *Raw, p metadata.NewArray, devices []metadata.NewMember) ([][]metadata.Write, error) {
 	k := &keeper{like: raw, resync: raid.MaxSectors}
-	st := metadata.State{
-		ResyncOffset: raid.MaxSectors, Now: p.Now, Members: map[metadata.MemberID]metadata.MemberRecord{},
-	}
-
-	if p.Level.HasRedundancy() && !p.AssumeClean {
-		st.ResyncOffset = 0
-	}
-
 	for i, d := range devices {
 		if d.ReaderAt == nil {
 			k.members = append(k.members, nil)
@@ -149,19 +141,14 @@ func record(raw *Raw, p metadata.NewArray, devices []metadata.NewMember) ([][]me
 			m.flags |= diskFailFast
 		}
 
-		st.Members[metadata.MemberID(i)] = metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot}
-
-		if i < p.Disks {
-			m.inSync = true // there is nobody to count on it before
-			st.Members[metadata.MemberID(i)] = metadata.MemberRecord{State: raid.InSync, Slot: raid.Slot(i)}
-		}
+		m.inSync = i < p.Disks // there is nobody to count on it before
 	}
 
 	for slot := range k.holders {
 		k.holders[slot] = nobody
 	}
 
-	return k.Record(st), nil
+	return k.Record(p.State(len(k.members), func(i int) bool { return k.members[i] != nil })), nil
 }
 
 // checkNew verifies what an array of version 0.90 can be.
