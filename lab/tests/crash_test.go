@@ -40,7 +40,7 @@ for d in ${@:1:$L}; do raid-assembler fail $A $d >/dev/null; raid-assembler remo
 	}
 	throttle(lab.Speed{IOPS: 100})
 
-	loads := f.loads(func(kind) bool { return true }, 6*kills)
+	loads := f.loads(anyKind, 6*kills, 130)
 
 	for range kills {
 		f.awaitAll("served", served)

@@ -311,10 +311,35 @@ cat /run/$A.exert
 exit 1`)
 }
 
+// anyKind is for what is to be done with all arrays.
+func anyKind(kind) bool { return true }
+
+// loads writes to those arrays that which wants for so many seconds.
+func (f *fleet) loads(which func(kind) bool, seconds, seed int) []*lab.Job {
+	f.t.Helper()
+
+	var jobs []*lab.Job
+
+	for i, k := range f.kinds {
+		if which(k) {
+			jobs = append(jobs, f.MustGo(fmt.Sprintf("exercise run -model %[1]s/%[2]s.model -mix random -for %[3]ds "+
+				"-seed %[4]d /dev/raid/%[2]s", f.models, k.name, seconds, seed+i)))
+		}
+	}
+
+	return jobs
+}
+
+func endAll(jobs []*lab.Job) {
+	for _, j := range jobs {
+		j.MustWait(patience)
+	}
+}
+
 // judge has each array's content compared with what may be there after a cut.
 func (f *fleet) judge(where string, seed uint64) {
 	f.t.Helper()
-	f.judgeOf(func(kind) bool { return true }, where, seed, 0)
+	f.judgeOf(anyKind, where, seed, 0)
 }
 
 // judgeOf is judge for those arrays that which wants. In them, all of a row of so

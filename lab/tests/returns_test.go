@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"raid-assembler/lab"
 	"raid-assembler/pkg/raid"
 )
 
@@ -28,11 +27,7 @@ func TestReturns(t *testing.T) {
 	f.engineStarts()
 
 	for i, absence := range []time.Duration{50 * time.Millisecond, 200 * time.Millisecond, time.Second} {
-		var loads []*lab.Job
-		for _, k := range f.kinds {
-			loads = append(loads, f.MustGo(fmt.Sprintf("exercise run -model /dev/shm/%[1]s.model -mix random -for 12s "+
-				"-seed %[2]d /dev/raid/%[1]s", k.name, 100+i)))
-		}
+		loads := f.loads(anyKind, 12, 100+10*i)
 
 		for _, k := range f.kinds {
 			d := f.disks[k.name][1]
@@ -43,10 +38,7 @@ func TestReturns(t *testing.T) {
 			t.Logf("%s: after %v %s is %s", k.name, absence, before, d.MustDev())
 		}
 
-		for _, load := range loads {
-			load.MustWait(patience)
-		}
-
+		endAll(loads)
 		f.awaitAll("whole after a return", whole)
 		f.each("exercise check -model $M /dev/raid/$A\nraid-assembler check --wait $A >/dev/null 2>&1")
 	}

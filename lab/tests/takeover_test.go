@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"raid-assembler/lab"
 	"raid-assembler/pkg/raid"
 )
 
@@ -46,7 +45,7 @@ raid-assembler fail six $3
 raid-assembler remove six $3
 systemctl stop raid-assembler.service`)
 
-	jobs := f.loads(data, 20)
+	jobs := f.loads(data, 20, 130)
 
 	for range 4 {
 		time.Sleep(4 * time.Second)
@@ -72,28 +71,6 @@ systemctl stop raid-assembler.service`)
 	f.MustShell("! journalctl -b -k --no-pager | grep -iE 'I/O error|blocked for more than'")
 }
 
-// loads writes to arrays for so many seconds.
-func (f *fleet) loads(which func(kind) bool, seconds int) []*lab.Job {
-	f.t.Helper()
-
-	var jobs []*lab.Job
-
-	for i, k := range f.kinds {
-		if which(k) {
-			jobs = append(jobs, f.MustGo(fmt.Sprintf("exercise run -model /dev/shm/%[1]s.model -mix random -for %[2]ds "+
-				"-seed %[3]d /dev/raid/%[1]s", k.name, seconds, 130+i)))
-		}
-	}
-
-	return jobs
-}
-
-func endAll(jobs []*lab.Job) {
-	for _, j := range jobs {
-		j.MustWait(patience)
-	}
-}
-
 // swapAndKill has the host swap to an array, has a hog take half more memory than there
 // is, and kills the engine meanwhile, as soon as another one stands by.
 func (f *fleet) swapAndKill(data func(kind) bool) {
@@ -105,7 +82,7 @@ func (f *fleet) swapAndKill(data func(kind) bool) {
 swapon /dev/raid/swap`)
 	f.MustWaitFor(patience, "[ $(pgrep "+theEngine+" | wc -l) = 2 ]")
 
-	jobs := f.loads(data, kills*every)
+	jobs := f.loads(data, kills*every, 130)
 
 	hog := f.MustGo(fmt.Sprintf(`mkdir -p /run/hog
 mount -t tmpfs -o size=100%% hog /run/hog

@@ -107,11 +107,7 @@ func TestPulledDuringARecord(t *testing.T) {
 	f.create()
 	f.engineStarts()
 
-	var loads []*lab.Job
-	for _, k := range f.kinds {
-		loads = append(loads, f.MustGo(fmt.Sprintf("exercise run -model /dev/shm/%[1]s.model -mix random -for 10s "+
-			"-seed 110 /dev/raid/%[1]s", k.name)))
-	}
+	loads := f.loads(anyKind, 10, 110)
 
 	for _, k := range f.kinds {
 		first, second := f.disks[k.name][0], f.disks[k.name][1]
@@ -121,11 +117,7 @@ func TestPulledDuringARecord(t *testing.T) {
 	}
 
 	f.awaitAll("without two members", degradedBy(2))
-
-	for _, load := range loads {
-		load.MustWait(patience)
-	}
-
+	endAll(loads)
 	f.each("exercise check -model $M /dev/raid/$A\nraid-assembler stop $A >/dev/null")
 
 	for _, k := range f.kinds {
