@@ -32,7 +32,7 @@ func (Format) Erase(src metadata.Source) ([]metadata.Write, error) {
 		return nil, fmt.Errorf("md0: read sector %d: %w", at, err)
 	}
 
-	if _, ok := orderOf(buf); !ok {
+	if _, err := decode(buf); errors.Is(err, metadata.ErrNotFound) {
 		return nil, nil
 	}
 

@@ -250,9 +250,13 @@ func TestCreateRefuses(t *testing.T) {
 
 // TestErase: nothing is found afterwards, and what is no superblock stays.
 func TestErase(t *testing.T) {
-	disks := blanks(2, 512)
-	makeArray(t, disks, mirror)
+	disks := blanks(3, 512)
+	makeArray(t, disks[:2], mirror)
+	copy(disks[2].Image, disks[0].Image)
 	disks[1].Image = swapped(t, disks[1].Image)
+
+	at, _ := place(disks[2].Source().Size)
+	disks[2].Image[at.Bytes()+4] = 7 // a version that nobody knows
 
 	for i := range disks {
 		writes, err := Format{}.Erase(disks[i].Source())

@@ -73,6 +73,7 @@ func TestProbe(t *testing.T) {
 		{"of a larger device", map[int]uint32{8: 16321}, metadata.ErrNotFound, nil},
 		{"another version", map[int]uint32{2: 89}, metadata.ErrCorrupt, nil},
 		{"version 1", map[int]uint32{1: 1}, metadata.ErrNotFound, nil},
+		{"a version that nobody knows", map[int]uint32{1: 2}, metadata.ErrCorrupt, nil},
 		{"no UUID", map[int]uint32{5: 0, 13: 0, 14: 0, 15: 0}, metadata.ErrCorrupt, nil},
 		{"no disks", map[int]uint32{10: 0}, metadata.ErrCorrupt, nil},
 		{"too many disks", map[int]uint32{10: 28}, metadata.ErrCorrupt, nil},

@@ -154,7 +154,7 @@ func decode(buf []byte) (*Raw, error) {
 
 	order, ok := orderOf(buf)
 	if !ok {
-		return nil, metadata.ErrNotFound
+		return nil, unknownVersion(buf)
 	}
 
 	if sum, stored := checksum(buf, order), order.Uint32(buf[offSum:]); stored != sum && stored != folded(sum) {
@@ -194,6 +194,18 @@ func orderOf(buf []byte) (binary.ByteOrder, bool) {
 	}
 
 	return nil, false
+}
+
+// unknownVersion says what a superblock is that is none of version 0: version 1 lies
+// elsewhere, and may belong to something else that is here.
+func unknownVersion(buf []byte) error {
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		if version := order.Uint32(buf[4:]); order.Uint32(buf) == magic && version > 1 {
+			return fmt.Errorf("version %d.x is not known: %w", version, metadata.ErrCorrupt)
+		}
+	}
+
+	return metadata.ErrNotFound
 }
 
 func decodeDisk(buf []byte, order binary.ByteOrder) Disk {

@@ -143,6 +143,7 @@ func TestProbeRefuses(t *testing.T) {
 		msg  string
 	}{
 		{"layout feature elsewhere", func(r *Raw) { r.FeatureMap = FeatureRAID0Layout }, "RAID0_LAYOUT at level raid5"},
+		{"a version that nobody knows", func(r *Raw) { r.MajorVersion = 2 }, "version 2.x is not known"},
 		{"no disks", func(r *Raw) { r.RaidDisks = 0 }, "raid_disks 0 is not between 1 and 1920"},
 		{"many disks", func(r *Raw) { r.RaidDisks = 1921 }, "raid_disks 1921 is not"},
 		{"no size", func(r *Raw) { r.Size = 0 }, "size 0 is not between 1 and data_size 30720"},

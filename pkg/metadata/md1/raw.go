@@ -174,8 +174,11 @@ func decode(buf []byte) (*Raw, error) {
 		return nil, fmt.Errorf("decode: %w", err)
 	}
 
-	if raw.Magic != magic || raw.MajorVersion != majorVersion {
+	switch {
+	case raw.Magic != magic || raw.MajorVersion == 0: // version 0 lies elsewhere
 		return nil, metadata.ErrNotFound
+	case raw.MajorVersion != majorVersion:
+		return nil, fmt.Errorf("version %d.x is not known: %w", raw.MajorVersion, metadata.ErrCorrupt)
 	}
 
 	// max_dev comes from the disk and bounds every read below.
