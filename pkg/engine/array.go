@@ -67,6 +67,7 @@ type Array struct {
 	sync     Sync
 	wanted   Sync   // a check or a repair that was asked for, until it begins
 	since    uint64 // seq of the record that first says who is filled now
+	arrived  uint64 // seq of the newest superblocks when the last spare came
 
 	readOnly bool
 	owing    bool // something was not recorded because the array was read-only

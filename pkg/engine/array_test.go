@@ -259,7 +259,7 @@ func TestRandomWalk(t *testing.T) {
 			s.Members = append(s.Members, Member{Device: DeviceID(slot), State: raid.InSync})
 		}
 
-		w := walk{t: t, seed: seed, rng: rng, a: NewArray(s), next: DeviceID(disks)}
+		w := walk{t: t, seed: seed, rng: rng, a: NewArray(s), next: DeviceID(disks), came: make(map[DeviceID]uint64)}
 		w.step(Started{})
 
 		for range 200 {
@@ -285,6 +285,7 @@ type walk struct {
 	rng     *rand.Rand
 	a       *Array
 	next    DeviceID
+	came    map[DeviceID]uint64 // the newest superblocks when a spare came
 	writing bool
 	pending []pending
 	disk    Record // what is durable
@@ -308,6 +309,7 @@ func (w *walk) random() {
 		w.step(MemberFailed{Device: DeviceID(w.rng.IntN(int(w.next)))})
 	case 4:
 		if len(w.a.Spares()) < 3 {
+			w.came[w.next] = w.a.seq
 			w.step(SpareAdded{Device: w.next})
 			w.next++
 		}
@@ -371,6 +373,28 @@ func (w *walk) step(ev Event) {
 			rec.Members = slices.Clone(rec.Members)
 			w.pending = append(w.pending, pending{seq: e.Seq, rec: rec})
 		}
+
+		if _, ok := e.(StartSync); ok {
+			w.checkFilled()
+		}
+	}
+}
+
+// checkFilled holds what is known of a device on disk against its being filled now: what
+// it was before it came as a spare is over.
+func (w *walk) checkFilled() {
+	filled := None
+
+	switch s := w.a.Syncing(); s.Action {
+	case raid.Recover:
+		filled = w.a.Members()[s.Slot].Device
+	case raid.Replace:
+		_, m := w.a.Successor()
+		filled = m.Device
+	}
+
+	if w.a.durable < w.came[filled] {
+		w.t.Fatalf("seed %d: device %d is filled, and what it was before may not be on disk", w.seed, filled)
 	}
 }
 

@@ -23,6 +23,8 @@ func (a *Array) next() []Effect {
 		return nil
 	case filling != raid.NoSlot:
 		return append(a.endSync(), a.recover(filling)...) // what was going on goes on from there later
+	case vacant != raid.NoSlot && len(a.spares) > 0 && !a.spareKnown():
+		return nil
 	case vacant != raid.NoSlot && len(a.spares) > 0:
 		return append(a.endSync(), a.activate(vacant)...)
 	case now == raid.Resync:
@@ -112,6 +114,12 @@ func (a *Array) hasTwice() bool {
 
 	return len(a.members)-a.Degraded() > 1
 }
+
+// spareKnown reports whether the spares are on disk what they are: nothing but spares.
+// One that came as a member was lost may be that member. If it were filled with what
+// another slot has, and a crash came before the loss is recorded, it would be a member
+// again, and hold that.
+func (a *Array) spareKnown() bool { return a.durable >= a.arrived }
 
 // activate puts the first spare to work in slot. The superblocks say so before
 // it counts for anything; until then it is as good as a spare.
@@ -354,6 +362,8 @@ func (a *Array) MayReplace(slot raid.Slot, spare DeviceID) error {
 		return fmt.Errorf("engine: no replacement while the array is %s", a.State())
 	case a.successor.Device != None:
 		return fmt.Errorf("engine: slot %d is being replaced already", a.heir)
+	case !a.spareKnown():
+		return fmt.Errorf("engine: what has become of members is being recorded: try again")
 	case len(a.spares) == 0 || spare != None && !slices.Contains(a.spares, spare):
 		return fmt.Errorf("engine: no such spare")
 	default:

@@ -216,6 +216,7 @@ func without(list []DeviceID, device DeviceID) []DeviceID {
 
 func (a *Array) spareAdded(device DeviceID) []Effect {
 	a.spares = append(a.spares, device)
+	a.arrived = a.seq
 
 	if a.state == raid.Broken {
 		return nil
@@ -333,6 +334,7 @@ func (a *Array) superblocksDurable(seq uint64) []Effect {
 		return nil // it may be durable on members that are gone, and nowhere else
 	}
 
+	known := a.spareKnown()
 	a.durable = max(a.durable, seq)
 
 	var effects []Effect
@@ -343,6 +345,10 @@ func (a *Array) superblocksDurable(seq uint64) []Effect {
 
 	if a.sync.filled && a.durable >= a.since {
 		return append(effects, a.filled()...)
+	}
+
+	if !known && a.spareKnown() {
+		effects = append(effects, a.next()...)
 	}
 
 	if a.durable != a.seq {
