@@ -13,6 +13,7 @@ put() { # put MODE DIRECTORY FILE...
 
 put 755 sbin bin/raid-assembler bin/raid-engine
 put 644 lib/systemd/system systemd/*.service systemd/*.socket
+put 755 lib/systemd/system-generators systemd/raid-assembler-generator
 put 644 lib/systemd/catalog systemd/*.catalog
 put 644 lib/udev/rules.d udev/*.rules
 

@@ -167,7 +167,7 @@ func (p *program) command() *cobra.Command {
 		p.replaceVerb(), p.checkVerb(), p.repairVerb(), p.idleVerb(), p.waitVerb(), p.limitVerb(),
 		p.readonlyVerb(), p.readwriteVerb(), p.growVerb(), p.bitmapVerb(), p.eraseVerb(),
 		p.explainVerb(), p.planVerb(), p.recordVerb(), p.replayVerb(), p.doctorVerb(), p.configVerb(),
-		p.daemonVerb(), p.versionVerb(), p.manVerb(),
+		p.daemonVerb(), p.versionVerb(), p.manVerb(), p.generatorVerb(),
 	)
 
 	return root

@@ -98,6 +98,27 @@ func (c *Config) Policy(base policy.Config, hostname string) policy.Config {
 	return base
 }
 
+// LongestDeadline returns the longest deadline that any array may have, but for those
+// that have none, where usual is that of an array of which nothing is said.
+func (c *Config) LongestDeadline(usual time.Duration) time.Duration {
+	longest := time.Duration(0)
+	if _, ok := c.get(Section{Kind: assemblyKind}, "Deadline"); !ok {
+		longest = usual
+	}
+
+	for _, s := range c.Settings {
+		if s.Key != "Deadline" {
+			continue
+		}
+
+		if span, err := parseSpan(s.Value); err == nil && span != Never {
+			longest = max(longest, span)
+		}
+	}
+
+	return longest
+}
+
 // choose returns what is wanted for an array: what its own section says, then
 // that of its format, then that for all. What is said of foreign arrays holds
 // unless the array's own section says something, or that of its format less.

@@ -296,6 +296,22 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+// TestLongestDeadline checks for how long any array may wait.
+func TestLongestDeadline(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"": 30 * time.Second,
+		"[Array a]\nDeadline=2min\n[Format 1.2]\nDeadline=1min\n": 2 * time.Minute,
+		"[Array a]\nDeadline=infinity\n":                          30 * time.Second,
+		"[Assembly]\nDeadline=10\n[Array a]\nDeadline=20\n":       20 * time.Second,
+		"[Assembly]\nDeadline=10\n":                               10 * time.Second,
+	} {
+		c := Parse(File{"f", text})
+		if got := c.LongestDeadline(30 * time.Second); got != want {
+			t.Errorf("LongestDeadline() of %q = %v, want %v", text, got, want)
+		}
+	}
+}
+
 // TestReadd checks the one key that is about all arrays.
 func TestReadd(t *testing.T) {
 	for text, want := range map[string]bool{"": true, "[Assembly]\nReadd=off\n": false, "[Assembly]\nReadd=1\n": true} {
