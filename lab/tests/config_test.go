@@ -1,6 +1,8 @@
 package tests
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -48,10 +50,35 @@ func TestConfiguration(t *testing.T) {
 	b.MustReplugAll(late)
 	b.MustWaitFor(patience, `raid-assembler explain `+late.Serial()+` | grep -q 'its slot is taken'`)
 	b.reloads()
+	b.mountsWait()
 	b.onlookers()
-	b.MustShell("cmp /root/one.data /dev/raid/one; cmp /root/web.data /dev/raid/web; " +
+	b.MustShell("raid-assembler doctor | grep -E '^ok    owners: raid-engine runs .*[(]one[)].*[(]web[)]'; " +
+		"cmp /root/one.data /dev/raid/one; cmp /root/web.data /dev/raid/web; " +
 		"raid-assembler stop one; raid-assembler stop web")
 	b.mdRuns(web, append(disks[3:4], spare), 0)
+	b.owners(devices(append(disks[3:4], spare)))
+}
+
+// owners has md run an array on the devices given, of which doctor tells.
+func (b *box) owners(devices string) {
+	b.t.Helper()
+
+	out := b.MustShell(fmt.Sprintf(`mdadm --assemble --quiet /dev/md/web %s
+udevadm settle
+raid-assembler doctor || true
+printf '[Array web]\nAssemble=leave-to-mdadm\n' >/run/raid-assembler.conf
+raid-assembler doctor || true
+rm /run/raid-assembler.conf
+mdadm --stop --quiet /dev/md/web`, devices))
+
+	for _, line := range []string{
+		`(?m)^warn  owners: md runs md\d+ \(web\)$`,
+		`(?m)^ok    owners: md runs md\d+ \(web\): Assemble=leave-to-mdadm in /run/raid-assembler.conf:2$`,
+	} {
+		if !regexp.MustCompile(line).MatchString(out) {
+			b.t.Errorf("doctor says:\n%s\nwant %s", out, line)
+		}
+	}
 }
 
 // reloads checks what a reload says and does.
@@ -78,6 +105,26 @@ raid-assembler config show`)
 
 	if loaded := b.told("ConfigLoaded", 1); len(loaded) != 1 {
 		b.t.Errorf("%d reloads took effect, want 1", len(loaded))
+	}
+}
+
+// mountsWait has an array wait for longer than systemd does, which then waits as well for
+// what may be on it.
+func (b *box) mountsWait() {
+	b.t.Helper()
+
+	out := b.MustShell(`cp /etc/fstab /root/fstab
+echo 'UUID=12-34 /srv/web ext4 defaults' >>/etc/fstab
+shown() { systemctl daemon-reload; systemctl show -P JobRunningTimeoutUSec 'dev-disk-by\x2duuid-12\x2d34.device'; }
+shown
+printf '[Array other]\nDeadline=3min\n' >/run/raid-assembler.conf
+shown
+rm /run/raid-assembler.conf
+mv /root/fstab /etc/fstab
+systemctl daemon-reload`)
+
+	if out != "1min 30s\n4min\n" {
+		b.t.Errorf("systemd waits for a device for %q, want 1min 30s, and 4min with a deadline of 3min", out)
 	}
 }
 

@@ -7,13 +7,15 @@ import (
 	"strings"
 )
 
+// leaveToMdadm is the file that has us keep our hands off all arrays.
+const leaveToMdadm = "etc/raid-assembler/leave-to-mdadm"
+
 // competition finds who else would assemble the arrays that we run.
 func competition(h Host) []Finding {
 	var findings []Finding
 
-	if h.exists("etc/raid-assembler/leave-to-mdadm") {
-		findings = append(findings, warn("mdadm", "/etc/raid-assembler/leave-to-mdadm leaves all arrays to mdadm",
-			"rm /etc/raid-assembler/leave-to-mdadm"))
+	if h.exists(leaveToMdadm) {
+		findings = append(findings, warn("mdadm", "/"+leaveToMdadm+" leaves all arrays to mdadm", "rm /"+leaveToMdadm))
 	}
 
 	findings = append(findings, mdadmRules(h)...)
@@ -21,11 +23,6 @@ func competition(h Host) []Finding {
 	if h.exists("usr/share/initramfs-tools/scripts/local-block/mdadm") && !autoOff(h) {
 		findings = append(findings, warn("mdadm", "mdadm's part of the initramfs assembles all arrays that it finds",
 			`put "AUTO -all" into /etc/mdadm/mdadm.conf and run update-initramfs -u`))
-	}
-
-	if arrays := mdArrays(h); len(arrays) > 0 {
-		findings = append(findings, warn("md", "the kernel's md runs "+strings.Join(arrays, ", "),
-			"if they are to be ours: unmount them, then mdadm --stop; their members stay with md until then"))
 	}
 
 	if len(findings) == 0 {
@@ -84,19 +81,4 @@ func autoOff(h Host) bool {
 	}
 
 	return false
-}
-
-// mdArrays returns the names of the arrays that md runs.
-func mdArrays(h Host) []string {
-	text, _ := h.read("proc/mdstat")
-
-	var names []string
-
-	for line := range strings.Lines(text) {
-		if name, state, found := strings.Cut(line, " : "); found && strings.HasPrefix(state, "active") {
-			names = append(names, name)
-		}
-	}
-
-	return names
 }

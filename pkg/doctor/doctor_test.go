@@ -120,6 +120,11 @@ func TestFindings(t *testing.T) {
 
 		return c
 	}
+	md := func(version string, pairs ...string) change { // runs an array, besides
+		return files(append(pairs, "proc/mdstat", "md0 : active raid1 a b\nmd1 : inactive c\n", "sys/block/md0/dev", "9:0\n",
+			"run/udev/data/b9:0", "S:md/data\nE:MD_NAME=host:data\nE:MD_UUID=11111111:22222222:33333333:44444444\n",
+			"sys/block/md0/md/metadata_version", version+"\n")...)
+	}
 	unit := func(name, state string) change { return change{units: map[string]string{name: state}} }
 
 	for _, tt := range []struct {
@@ -188,7 +193,19 @@ func TestFindings(t *testing.T) {
 			Warn, "initramfs",
 		},
 		{"left to mdadm", files("etc/raid-assembler/leave-to-mdadm", ""), Warn, "leaves all"},
-		{"md runs arrays", files("proc/mdstat", "md0 : active raid1 a b\nmd1 : inactive c\n"), Warn, "md runs md0"},
+		{"md runs an array", md("1.2"), Warn, "md runs md0 (data)"},
+		{"as it should", md("1.2", "etc/raid-assembler.conf", "[Array data]\nAssemble=leave-to-mdadm\n"), OK, "md0 (data): Assemble="},
+		{"by its format", md("0.90", "etc/raid-assembler.conf", "[Format 0.90]\nAssemble=leave-to-mdadm\n"), OK, "md0 (data): Assemble="},
+		{"by its container's", md("external:/md1/0", "sys/block/md1/md/metadata_version", "external:imsm\n",
+			"etc/raid-assembler.conf", "[Format imsm]\nAssemble=leave-to-mdadm\n"), OK, "md0 (data): Assemble="},
+		{"another format is left to it", md("1.2", "etc/raid-assembler.conf", "[Format ddf]\nAssemble=leave-to-mdadm\n"), Warn, "md runs md0 (data)"},
+		{"md and we run one array", md("1.2", "run/raid-engine/by-device/ublkb3",
+			"RAID_UUID=11111111:22222222:33333333:44444444\nRAID_NAME=data\n"), Fail, "other members of it as ublkb3 (data)"},
+		{"we run an array", files("run/raid-engine/by-device/ublkb3",
+			"RAID_UUID=11111111:22222222:33333333:44444444\nRAID_NAME=data\n"), OK, "raid-engine runs ublkb3 (data)"},
+		{"md runs what nobody knows", files("proc/mdstat", "md0 : active raid1 a b\nmd1 : inactive c\n"), Warn, "md runs md0"},
+		{"dmraid has an array", files("sys/block/dm-3/dm/uuid", "DMRAID-isw_a\n", "sys/block/dm-3/dm/name", "isw_a\n",
+			"sys/block/dm-4/dm/uuid", "LVM-x\n"), Warn, "dmraid has set up isw_a"},
 		{
 			"swap on an array",
 			files("proc/swaps", "Filename\n/dev/ublkb0 partition 1 0 -2\n"),
