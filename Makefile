@@ -10,7 +10,7 @@ LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
 
 export CGO_ENABLED := 0
 
-.PHONY: help setup build install demo test test-beside test-unit test-fuzz test-vm test-long test-kernels race soak fuzz-smoke lint fmt check-clean image clean bench
+.PHONY: help setup build install demo test test-beside test-unit test-fuzz test-vm test-long test-kernels race soak fuzz-smoke lint fmt check-clean image clean bench compare
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -67,11 +67,15 @@ race: setup ## The unit tests under the race detector
 fuzz-smoke: setup ## Each fuzz target for a while (FUZZTIME)
 	tools/fuzz.sh $(or $(FUZZTIME),30s) pkg
 
-bench: setup ## Compare parities with ISA-L and requests with md, and size up formats
+compare: setup image ## Play to mdadm and to us what users complain of, and print what each made of it (ONLY)
+	$(GO) run ./bench/compare -only '$(ONLY)'
+
+bench: setup ## Compare parities with ISA-L, requests and the reaction to a spare with md, and size up formats
 	tools/setup.sh libisal-dev
 	CGO_ENABLED=1 $(GO) run -tags isal ./bench/parity
 	$(GO) run ./bench/cost
 	$(GO) run ./bench/size
+	$(GO) run ./bench/compare -only 'reaction time'
 
 lint: $(LINTER) ## Run the linters
 	$(LINTER) run ./...

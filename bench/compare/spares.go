@@ -1,0 +1,120 @@
+package main
+
+import (
+	"crypto/sha256"
+	"os"
+	"path/filepath"
+
+	"raid-assembler/lab"
+)
+
+// shared lets spares move between all arrays.
+var shared = config{
+	mdadm: "POLICY domain=all path=* action=spare\n",
+	ours:  "[Domain all]\nSerial=*\n",
+}
+
+func lent(h *host) []string {
+	data, web := h.plugAll(2, "d"), h.plugAll(3, "w")
+	h.make("data", "the data", mirror, data)
+	h.make("web", "the web", mirror+" -x1", web)
+	h.begin(shared, append(data, web...)...)
+	h.push(append(data, web...)...)
+	h.until("data", limit, whole)
+	h.until("web", limit, whole)
+	h.watch(h.Guest, true)
+	h.start()
+	data[1].MustUnplug()
+	h.until("data", limit, degraded)
+	after := h.until("data", limit, whole)
+
+	return []string{h.state("data") + ", " + after, h.of("data"), "the other array " + h.state("web")}
+}
+
+func unwatched(h *host) []string {
+	disks := h.plugAll(3, "m")
+	h.make("data", "the data", mirror+" -x1", disks)
+	h.begin(config{}, disks...)
+	h.push(disks[:2]...)
+	h.until("data", limit, whole)
+	disks[1].MustUnplug()
+	h.until("data", limit, degraded)
+	h.watch(h.Guest, false)
+	h.MustReplugAll(disks[2])
+	h.start()
+	h.watch(h.Guest, true)
+	after := h.until("data", limit, whole)
+
+	return []string{h.state("data") + ", " + after}
+}
+
+func present(h *host) []string {
+	disks := h.plugAll(3, "m")
+	h.make("data", "the data", mirror+" -x1", disks)
+	h.begin(config{}, disks...)
+	h.push(disks[0], disks[2])
+	after := h.until("data", grace, whole)
+
+	return []string{h.state("data") + ", " + after}
+}
+
+// sameSlot has blank disks put to work where a member was.
+var sameSlot = config{
+	mdadm: "POLICY domain=all path=* action=spare-same-slot\n",
+	ours:  "[Domain all]\nSerial=*\nBlank=same-slot\n",
+}
+
+// lost makes an array that has lost a member, and returns that.
+func lost(h *host) *lab.GuestDisk {
+	disks := h.plugAll(2, "m")
+	h.make("data", "the data", mirror, disks)
+	h.begin(sameSlot, disks...)
+	h.push(disks...)
+	h.until("data", limit, whole)
+	disks[1].MustUnplug()
+	h.until("data", limit, degraded)
+	h.start()
+
+	return disks[1]
+}
+
+func blank(h *host) []string {
+	gone := lost(h)
+	h.plug(lab.Disk{Serial: "new", Size: size, Bay: gone.Bay()})
+	after := h.until("data", limit, whole)
+
+	return []string{h.state("data") + ", " + after}
+}
+
+// occupied plugs a disk in where a member was that holds something at one place.
+func occupied(h *host, at int, what string) []string {
+	gone := lost(h)
+	image := make([]byte, size)
+	copy(image[at:], what)
+
+	dir, err := os.MkdirTemp("", "raid-assembler-compare-")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+
+	file := filepath.Join(dir, "image")
+	if err := os.WriteFile(file, image, 0o600); err != nil {
+		panic(err)
+	}
+
+	d := h.plug(lab.Disk{Serial: "new", Image: file, Bay: gone.Bay()})
+	after := h.until("data", limit, whole)
+
+	now, err := os.ReadFile(d.Path())
+	if err != nil {
+		panic(err)
+	}
+
+	disk := "the disk is as it was"
+	if sha256.Sum256(now) != sha256.Sum256(image) {
+		disk = "**the disk was overwritten**"
+	}
+
+	return []string{disk, h.state("data") + ", " + after}
+}
