@@ -37,12 +37,15 @@ func arrays(g *lab.Guest, tree string) error {
 	fmt.Println("Locked memory of the engine and its guardian, in KiB, what they share counted once; " +
 		"and what the kernel charges their service with")
 
+	const idle = "sleep 5\n"
+
 	for _, step := range []struct{ what, script string }{
 		{"no array", ""},
-		{"1 idle array", create(devices, 0, 1)},
-		{fmt.Sprintf("%d idle arrays", arraysMax), create(devices, 1, arraysMax)},
+		{"1 idle array", create(devices, 0, 1) + idle},
+		{fmt.Sprintf("%d idle arrays", arraysMax), create(devices, 1, arraysMax) + idle},
 		{"all of them busy", busy},
-		{"with one that stands by", standby},
+		{"after a restart", restart + idle},
+		{"with one that stands by", standby + idle},
 	} {
 		out, err := shell(g, step.script+lockedNow)
 		if err != nil {
@@ -60,11 +63,11 @@ func create(devices []string, first, last int) string {
 	var script strings.Builder
 
 	for i := first; i < last; i++ {
-		_, _ = fmt.Fprintf(&script, "raid-assembler create a%d --level 1 --devices 2 %s %s\n",
-			i, devices[2*i], devices[2*i+1])
+		_, _ = fmt.Fprintf(&script, "raid-assembler create a%d --level 1 --devices 2 %s %s >/dev/null\n"+
+			"raid-assembler wait a%[1]d >/dev/null\n", i, devices[2*i], devices[2*i+1])
 	}
 
-	script.WriteString("for a in /dev/raid/*; do raid-assembler wait $(basename $a) >/dev/null; done\nsleep 3\n")
+	script.WriteString("udevadm settle\n")
 
 	return script.String()
 }
@@ -76,14 +79,15 @@ for a in /dev/raid/*; do dd if=$a of=/dev/null bs=1M iflag=direct status=none & 
 wait
 `
 
+// restart is a script that has an engine take all arrays over: none was used since.
+const restart = "systemctl restart raid-engine.service\n"
+
 // standby is a script that has an engine stand by.
 const standby = `mkdir -p /run/systemd/system/raid-engine.service.d
 printf '[Service]\nExecStart=\nExecStart=/usr/sbin/raid-engine --standby always\n' \
 	>/run/systemd/system/raid-engine.service.d/size.conf
 systemctl daemon-reload
-systemctl restart raid-engine.service
-sleep 5
-`
+` + restart
 
 // lockedNow prints what the processes of the service have locked.
 const lockedNow = `

@@ -16,7 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
 
 	"raid-assembler/pkg/api"
@@ -68,10 +67,14 @@ type guardian struct {
 
 // guard runs engines until one ends as asked.
 func guard(runDir string, when standbyWhen) error {
+	if err := withoutHugePages(); err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: with huge pages, which take memory: %v\n", err)
+	}
+
 	runtime.LockOSThread() // an engine ends with the thread that started it
 	lockMemory()
 
-	held := activation.Files(true)
+	held := received()
 
 	listener, err := listen(runDir, held)
 	if err != nil {

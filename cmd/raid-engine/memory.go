@@ -5,14 +5,21 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
+// collectAt is how much the heap may grow by before garbage is collected, in percent. What
+// it has grown to stays locked; what serves requests allocates nothing.
+const collectAt = 25
+
 // lockMemory has pages stay that were touched, and the whole program: with swap or the
 // program's own file on an array of ours, who would bring them back?
 func lockMemory() {
+	debug.SetGCPercent(collectAt)
+
 	err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 	if err == nil {
 		err = lockProgram()
@@ -21,6 +28,26 @@ func lockMemory() {
 	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: memory is not locked: %v\n", err)
 	}
+}
+
+// withoutHugePages starts the program anew if the kernel would give it huge pages: the
+// first byte of each would lock 2 MiB. Engines inherit that it does not.
+func withoutHugePages() error {
+	off, err := unix.PrctlRetInt(unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)
+	if err != nil || off != 0 {
+		return err
+	}
+
+	if err := unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0); err != nil {
+		return err
+	}
+
+	path, err := os.Executable()
+	if err != nil {
+		return err
+	}
+
+	return unix.Exec(path, os.Args, os.Environ()) // what the runtime has taken already goes
 }
 
 // lockProgram reads all of the program: what has not run yet, since no disk has failed

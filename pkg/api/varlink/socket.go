@@ -53,8 +53,8 @@ func peerOf(conn net.Conn) Peer {
 }
 
 // ActivationListener returns the listener that systemd passed under name, the
-// FileDescriptorName of its socket unit. Files are those that
-// activation.Files of go-systemd returned; the one that is used is closed.
+// FileDescriptorName of its socket unit. Files are those that systemd
+// passed, called by their names; the one that is used is closed.
 //
 // Returns an error wrapping [fs.ErrNotExist] if there is none of that name.
 func ActivationListener(files []*os.File, name string) (net.Listener, error) {
