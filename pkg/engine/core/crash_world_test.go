@@ -618,7 +618,7 @@ func (w *world) check(who string, s raid.Sectors, data []byte) {
 }
 
 // live is one life: random events until the power is cut, which it likes to be
-// soon after a failure, and while a record is under way.
+// soon after a failure, and while a record is under way or has just ended.
 func (w *world) live() {
 	n := w.rng.IntN(600)
 	if w.growth.to > 0 && !w.growth.durable && w.rng.IntN(2) == 0 {
@@ -642,6 +642,13 @@ func (w *world) live() {
 	w.happens()
 
 	for n := w.rng.IntN(2) * 60; n > 0 && !w.m.recorder.active; n-- {
+		if w.happens() {
+			w.next()
+		}
+	}
+
+	// What a record says is not worth much if it is not so as it ends.
+	for n := w.rng.IntN(2) * 100; n > 0 && w.m.recorder.active; n-- {
 		if w.happens() {
 			w.next()
 		}
