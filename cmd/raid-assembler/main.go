@@ -166,7 +166,8 @@ func (p *program) command() *cobra.Command {
 		p.createVerb(), p.assembleVerb(), p.stopVerb(), p.addVerb(), p.failVerb(), p.removeVerb(),
 		p.replaceVerb(), p.checkVerb(), p.repairVerb(), p.idleVerb(), p.waitVerb(), p.limitVerb(),
 		p.readonlyVerb(), p.readwriteVerb(), p.growVerb(), p.bitmapVerb(), p.eraseVerb(),
-		p.explainVerb(), p.planVerb(), p.recordVerb(), p.replayVerb(), p.doctorVerb(), p.configVerb(),
+		p.explainVerb(), p.planVerb(), p.recordVerb(), p.replayVerb(), p.doctorVerb(),
+		p.guardVerb(), p.configVerb(),
 		p.daemonVerb(), p.versionVerb(), p.manVerb(), p.generatorVerb(),
 	)
 

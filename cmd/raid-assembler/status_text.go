@@ -37,7 +37,11 @@ func statusText(s api.Status) string {
 	}
 
 	if b.Len() == 0 {
-		return "no arrays\n"
+		b.WriteString("no arrays\n")
+	}
+
+	if s.Guard {
+		b.WriteString("the guard is on: nobody but the engine may open members for writing\n")
 	}
 
 	return b.String()

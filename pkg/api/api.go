@@ -188,6 +188,8 @@ type Status struct {
 	// Absent are the disks that last were in sync in slots that nobody has now, as
 	// far as the daemon remembers. Nothing is decided by it.
 	Absent []Absent `json:"absent,omitempty"`
+	// Guard says that nobody but the engine may open members for writing.
+	Guard bool `json:"guard,omitempty"`
 }
 
 // Absent is a disk that is not here.

@@ -46,7 +46,7 @@ func Examine(h Host) []Finding {
 	var findings []Finding
 
 	for _, check := range []func(Host) []Finding{
-		kernel, ublk, ioUring, tools, units, memlock, resident, sockets, rules, competition, owners, swap,
+		kernel, ublk, ioUring, tools, units, memlock, resident, sockets, rules, competition, owners, swap, guarded,
 	} {
 		findings = append(findings, check(h)...)
 	}

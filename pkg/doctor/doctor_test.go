@@ -206,6 +206,9 @@ func TestFindings(t *testing.T) {
 		{"md runs what nobody knows", files("proc/mdstat", "md0 : active raid1 a b\nmd1 : inactive c\n"), Warn, "md runs md0"},
 		{"dmraid has an array", files("sys/block/dm-3/dm/uuid", "DMRAID-isw_a\n", "sys/block/dm-3/dm/name", "isw_a\n",
 			"sys/block/dm-4/dm/uuid", "LVM-x\n"), Warn, "dmraid has set up isw_a"},
+		{"a guard", files("sys/fs/bpf/raid-assembler/link", ""), OK, "is on"},
+		{"no guard", files("sys/kernel/security/lsm", "capability,bpf,ima\n"), OK, "raid-assembler guard on"},
+		{"no guard possible", files("sys/kernel/security/lsm", "capability\n"), OK, "without the security module bpf"},
 		{
 			"swap on an array",
 			files("proc/swaps", "Filename\n/dev/ublkb0 partition 1 0 -2\n"),

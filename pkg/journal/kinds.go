@@ -119,6 +119,10 @@ var (
 	MemberReturned = define("MemberReturned", "be8b2430eaca4b608c7b46e4fee61539", Notice)
 	// BadBlocksFound: sectors of a member hold no valid data.
 	BadBlocksFound = define("BadBlocksFound", "c7acf05197874f3d8ae0bf5172aec952", Warning)
+	// PartitionsInUse: a partition of a member is used by somebody, and stays visible.
+	PartitionsInUse = define("PartitionsInUse", "de4333f3b9ef458da54ceea9ec5c6c05", Warning)
+	// WriteRefused: somebody was to open a member for writing, and the guard did not let him.
+	WriteRefused = define("WriteRefused", "27f46ef7686f47d0a3d77a33b4f77635", Warning)
 	// ConfigLoaded: the configuration was read anew, and holds.
 	ConfigLoaded = define("ConfigLoaded", "2ee2f5819da24408a12fe35dd2588f72", Info)
 	// ConfigFaulty: something is wrong with the configuration.

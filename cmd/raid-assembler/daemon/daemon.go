@@ -101,6 +101,8 @@ type Host interface {
 	Content(ctx context.Context, disk Disk, sample bool, progress func(done int64)) (int64, error)
 	// Claim opens a device for writing, and for nobody else.
 	Claim(disk Disk) (Claimed, error)
+	// FindPartitions has the kernel look for the partitions of a device anew.
+	FindPartitions(disk Disk) error
 	// SetReadOnly has the kernel refuse writes to a block device, or take them.
 	SetReadOnly(device string, on bool) error
 }
@@ -144,6 +146,10 @@ type Config struct {
 	Log    func(journal.Event)
 	Notify func(state string) // the service manager
 	Warn   func(text string)  // an administrator, about the daemon itself
+	// Protect is told the devices of arrays that run, whenever they are listed.
+	Protect func(paths []string)
+	// Guarded reports whether anybody protects them.
+	Guarded func() bool
 	// Run runs a program of the administrator's, with what it is to find in its
 	// environment.
 	Run func(ctx context.Context, program string, environment []string) error
@@ -168,8 +174,9 @@ type Daemon struct {
 	anew    bool             // all are to be looked at as if for the first time
 	hinted  bool             // the debounce timer runs
 
-	arrays    []api.Array // that the engine has
-	told      []string    // the arrays that do not run, of which it knows what was being written
+	arrays    []api.Array     // that the engine has
+	claimed   map[string]bool // the devices of these, by path
+	told      []string        // the arrays that do not run, of which it knows what was being written
 	listing   bool
 	listAgain bool
 	fresh     bool // arrays is from after the last look
@@ -416,6 +423,7 @@ func (d *Daemon) listed(list api.ListReply, err error) {
 
 	d.engineBad, d.arrays, d.told, d.fresh = "", list.Arrays, list.Told, true
 	d.noteWritable()
+	d.noteClaims()
 	d.health.note(list.Arrays, time.Now())
 	d.attach()
 	d.settle()

@@ -76,6 +76,9 @@ type world struct {
 	ran      []string // programs, and what they were told
 	givenUp  int      // proofs that a disk is blank
 	takeNone string   // the name of an array that takes no member
+
+	protected   []string // the devices of arrays that run, as the guard was told
+	partitioned []string // the disks whose partitions the kernel was to look for
 }
 
 func newWorld(t *testing.T) *world {
@@ -270,6 +273,13 @@ func (w *world) run() {
 
 			w.states = append(w.states, state)
 		},
+		Guarded: func() bool { return false },
+		Protect: func(paths []string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+
+			w.protected = slices.Sorted(slices.Values(paths))
+		},
 		Run: func(_ context.Context, program string, environment []string) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -440,6 +450,16 @@ func (w *world) Content(ctx context.Context, disk Disk, sample bool, progress fu
 	}
 
 	return scan.Content(ctx, f.source(), progress)
+}
+
+// FindPartitions implements [Host].
+func (w *world) FindPartitions(disk Disk) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.partitioned = append(w.partitioned, disk.Serial)
+
+	return nil
 }
 
 // SetReadOnly implements [Host].

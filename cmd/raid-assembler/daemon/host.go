@@ -199,6 +199,18 @@ func (h *realHost) Claim(disk Disk) (Claimed, error) {
 	return r, nil
 }
 
+// FindPartitions implements [Host].
+func (h *realHost) FindPartitions(disk Disk) error {
+	r, err := openDirect(disk.Path, unix.O_RDONLY|unix.O_NONBLOCK, disk.Size)
+	if err != nil {
+		return err
+	}
+
+	r.written = true
+
+	return r.Close()
+}
+
 // SetReadOnly implements [Host].
 func (h *realHost) SetReadOnly(device string, on bool) error {
 	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)

@@ -62,6 +62,9 @@ func Run(ctx context.Context, opts Options) error {
 
 	cfg.Watchdog /= 2
 
+	guarded := newGuarded(log.Log, warn)
+	cfg.Protect, cfg.Guarded = guarded.protect, isGuarded
+
 	d, err := New(cfg)
 	if err != nil {
 		return err
@@ -74,6 +77,7 @@ func Run(ctx context.Context, opts Options) error {
 
 	go engine.watch(ctx, d.Hint)
 	go d.reloads(ctx)
+	go guarded.run(ctx)
 
 	log.Log(journal.Event{
 		Kind: journal.AssemblerStarted, Message: fmt.Sprintf("raid-assembler %s listens for devices", opts.Version),

@@ -24,6 +24,7 @@ func (d *Daemon) status(ctx context.Context) (api.Status, error) {
 	st := api.Status{
 		Version: api.StatusVersion,
 		Arrays:  list.Arrays, Spares: []api.Idle{}, Waiting: []api.Waiting{}, Unused: []api.Idle{},
+		Guard: d.cfg.Guarded(),
 	}
 
 	err = d.do(ctx, func() { d.addIdle(&st) })

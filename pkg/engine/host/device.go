@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/engine/ublk"
+	"raid-assembler/pkg/journal"
 	"raid-assembler/pkg/raid"
 	"raid-assembler/pkg/scan/sysfs"
 )
@@ -82,6 +84,17 @@ func (h *Host) abandoned(ctx context.Context, uuid raid.UUID) ublk.DeviceID {
 	}
 
 	return ublk.AnyDevice
+}
+
+// hidePartitions keeps the partitions of a device from everyone.
+func (h *Host) hidePartitions(r *running, uuid raid.UUID, d *member.Device) {
+	if err := d.HidePartitions(); err != nil {
+		h.cfg.Tell(journal.Event{
+			Kind: journal.PartitionsInUse, Array: r.name, UUID: uuid.String(), Member: d.Path, Serial: d.Serial,
+			Reason:  err.Error(),
+			Message: fmt.Sprintf("a partition of %s, a member of %s, is in use by somebody", d.Path, r.name),
+		})
+	}
 }
 
 // resolve returns the path of the device node that name leads to, and its

@@ -469,6 +469,8 @@ func (h *Host) keep(g gift, id engine.DeviceID, mostly bool) {
 	defer h.mu.Unlock()
 
 	g.array.devices[id], g.array.mostly[id] = g.dev, mostly
+
+	go h.hidePartitions(g.array, g.uuid, g.dev)
 }
 
 // List returns the arrays that run, by name.

@@ -146,6 +146,8 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 	h.mu.Lock()
 	for _, d := range cfg.Devices {
 		r.devices[d.ID], r.mostly[d.ID] = d.Member, d.WriteMostly
+
+		go h.hidePartitions(r, uuid, d.Member)
 	}
 
 	r.first, r.size, r.loop = all[0].sb, cfg.Geometry.ArraySectors(), l
