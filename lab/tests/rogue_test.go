@@ -77,7 +77,7 @@ mdadm --create /dev/md/other --run --quiet -l1 -n2 %s missing`, d, others, disks
 	b.MustShell("pkill -KILL " + theEngine)
 	b.MustWaitFor(30*time.Second, "dd if=/dev/zero of=/dev/raid/a bs=4k count=1 seek=2048 oflag=direct")
 	b.MustShell(refused)
-	b.MustWaitFor(10*time.Second, "! "+partitions) // while nobody had it, udevd may have found them
+	b.MustWaitFor(10*time.Second, "! "+partitions)       // while nobody had it, udevd may have found them
 	b.MustShell("systemctl restart raid-engine.service") // nobody uses the array, which is let go of
 	b.MustWaitFor(30*time.Second, "dd if=/dev/zero of=/dev/raid/a bs=4k count=1 seek=2048 oflag=direct")
 	b.MustWaitFor(10*time.Second, refused)
