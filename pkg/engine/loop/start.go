@@ -38,15 +38,27 @@ func Start(ctx context.Context, cfg Config) (*Loop, error) {
 	go l.run(ready)
 
 	if err := <-ready; err != nil {
+		if l.recovers() {
+			return nil, err
+		}
+
 		return nil, errors.Join(err, l.cfg.Control.DelDevAsync(ctx, l.device))
 	}
 
 	if err := l.announce(ctx); err != nil {
+		if l.recovers() {
+			return nil, errors.Join(err, l.HandOver(context.WithoutCancel(ctx)))
+		}
+
 		return nil, errors.Join(err, l.Stop(ctx))
 	}
 
 	return l, nil
 }
+
+// recovers reports whether the device is there already, and in use: whatever goes wrong,
+// it is left to the next engine.
+func (l *Loop) recovers() bool { return l.cfg.Recover != ublk.AnyDevice }
 
 // prepare allocates all that the I/O path will use.
 func (l *Loop) prepare() error {
@@ -200,7 +212,7 @@ func blocks(arena *uring.Arena, n, size int) ([][]byte, error) {
 func (l *Loop) addDevice(ctx context.Context) error {
 	ctl := l.cfg.Control
 
-	if l.cfg.Recover != ublk.AnyDevice {
+	if l.recovers() {
 		return l.takeOver(ctx)
 	}
 
@@ -339,7 +351,11 @@ func (l *Loop) announce(ctx context.Context) error {
 		}
 	}
 
-	if l.cfg.Recover != ublk.AnyDevice {
+	if l.recovers() {
+		// It has begun, and may take effect whoever waits for it.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOverMax)
+		defer cancel()
+
 		return ctl.EndUserRecovery(ctx, l.device, os.Getpid())
 	}
 
