@@ -98,7 +98,9 @@ func devicePath(field string) string {
 		"UUID=": "by-uuid", "LABEL=": "by-label", "PARTUUID=": "by-partuuid", "PARTLABEL=": "by-partlabel",
 	} {
 		if value, ok := strings.CutPrefix(field, tag); ok {
-			return "/dev/disk/" + directory + "/" + linkName(strings.Trim(value, `"`))
+			link := encode(strings.Trim(value, `"`), func(c byte) bool { return c >= 0x80 })
+
+			return "/dev/disk/" + directory + "/" + link
 		}
 	}
 
@@ -107,21 +109,4 @@ func devicePath(field string) string {
 	}
 
 	return ""
-}
-
-// linkName is what udev makes of a name for a link below /dev/disk.
-func linkName(name string) string {
-	var b strings.Builder
-
-	for _, c := range []byte(name) {
-		plain := c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= 0x80
-
-		if plain || strings.IndexByte("#+-.:=@_", c) >= 0 {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, `\x%02x`, c)
-		}
-	}
-
-	return b.String()
 }

@@ -90,14 +90,18 @@ func leftToMdadm(sb *metadata.Superblock, root string) bool {
 
 // udevEncode writes a value so that it stays one, as udev does in its *_ENC
 // properties: a name with an end of line would be a property of its own.
-func udevEncode(value string) string {
-	const plain = "#+-.:=@_/"
+func udevEncode(value string) string { return encode(value, func(c byte) bool { return c == '/' }) }
+
+// encode writes a value as udev does, and leaves as it is what plain says so of.
+func encode(value string, plain func(c byte) bool) string {
+	const always = "#+-.:=@_"
 
 	var b strings.Builder
 
 	for _, c := range []byte(value) {
 		switch {
-		case c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', strings.IndexByte(plain, c) >= 0:
+		case c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z',
+			strings.IndexByte(always, c) >= 0, plain(c):
 			b.WriteByte(c)
 		default:
 			fmt.Fprintf(&b, `\x%02x`, c)

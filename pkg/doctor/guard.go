@@ -1,8 +1,9 @@
 package doctor
 
 import (
-	"slices"
 	"strings"
+
+	"raid-assembler/pkg/guard"
 )
 
 // guarded tells whether writes to members by others are refused. That they are not is no
@@ -13,9 +14,9 @@ func guarded(h Host) []Finding {
 	modules, _ := h.read("sys/kernel/security/lsm")
 
 	switch {
-	case h.exists("sys/fs/bpf/raid-assembler/link"):
+	case h.exists(strings.TrimPrefix(guard.Pin, "/")):
 		return []Finding{ok(check, "is on: nobody but the engine may open members for writing")}
-	case slices.Contains(strings.Split(modules, ","), "bpf"):
+	case guard.Allowed(modules):
 		return []Finding{ok(check, "is off: raid-assembler guard on has the kernel refuse writes to members by others")}
 	default:
 		return []Finding{ok(check, "is off: this kernel was started without the security module bpf")}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -41,13 +42,17 @@ func Supported() error {
 		return fmt.Errorf("guard: which security modules the kernel has: %w", err)
 	}
 
-	for name := range strings.SplitSeq(strings.TrimSpace(string(text)), ",") {
-		if name == "bpf" {
-			return nil
-		}
+	if Allowed(string(text)) {
+		return nil
 	}
 
 	return errors.New("guard: the kernel was started without the security module bpf: see lsm= of its command line")
+}
+
+// Allowed reports whether a kernel can have a guard that has these security modules, as
+// /sys/kernel/security/lsm lists them.
+func Allowed(modules string) bool {
+	return slices.Contains(strings.Split(strings.TrimSpace(modules), ","), "bpf")
 }
 
 // On puts the guard in place. It guards nothing yet, or what the one before did.

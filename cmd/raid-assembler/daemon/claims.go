@@ -5,15 +5,17 @@ import (
 	"slices"
 )
 
-// noteClaims notes which devices the engine has. It hides the partitions of those; of one
-// that it has let go of the kernel is to find them again, whatever was there before: the
-// table may have been written through the array.
+// noteClaims notes which devices the engine has, which hides their partitions; of one that
+// it has let go of the kernel is to find them again, whatever was there before: the table
+// may have been written through the array.
 func (d *Daemon) noteClaims() {
 	claimed := make(map[string]bool)
 
 	for _, a := range d.arrays {
 		for _, m := range a.Members {
-			claimed[m.Device] = true
+			if m.Device != "" {
+				claimed[m.Device] = true
+			}
 		}
 	}
 

@@ -61,11 +61,13 @@ func (g *guarded) run(ctx context.Context) {
 		case paths = <-g.paths:
 		case <-look.C:
 			info, err := os.Stat(guard.Pin)
-			if err != nil || seen != nil && os.SameFile(info, seen) {
-				if err != nil {
-					seen = nil
-				}
+			if err != nil {
+				seen = nil
 
+				continue
+			}
+
+			if seen != nil && os.SameFile(info, seen) {
 				continue
 			}
 
