@@ -107,8 +107,7 @@ type Queue struct {
 // BufferSize is how much of the arena the queue of a device takes.
 func BufferSize(info DevInfo) int { return info.Depth * pageUp(info.MaxIO) }
 
-// NewQueue maps the request descriptors of a queue, takes buffers for all its tags and puts the device into the
-// ring's table of files.
+// NewQueue takes buffers for all tags of a queue and puts the device into the ring's table of files.
 func NewQueue(dev *Device, cfg QueueConfig) (*Queue, error) {
 	info := dev.info
 	if cfg.UserData&0xffff != 0 || cfg.ID < 0 || cfg.ID >= info.Queues {
@@ -127,26 +126,22 @@ func NewQueue(dev *Device, cfg QueueConfig) (*Queue, error) {
 		}
 	}
 	fd := int(dev.file.Fd())
-	descSize := int(unsafe.Sizeof(ioDesc{}))
-	offset := int64(cfg.ID) * int64(pageUp(maxDepth*descSize))
-	var err error
-	const flags = unix.MAP_SHARED | unix.MAP_POPULATE
-	q.mapping, err = unix.Mmap(fd, offset, pageUp(info.Depth*descSize), unix.PROT_READ, flags)
-	if err != nil {
-		return nil, fmt.Errorf("ublk: map descriptors of queue %d: %w", cfg.ID, err)
-	}
-	q.descs = unsafe.Slice((*ioDesc)(unsafe.Pointer(&q.mapping[0])), info.Depth)
 	if err := cfg.Ring.UpdateFile(cfg.Slot, fd); err != nil {
-		return nil, errors.Join(err, unix.Munmap(q.mapping))
+		return nil, err
 	}
+	var err error
 	if q.fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-		return nil, errors.Join(fmt.Errorf("ublk: duplicate a descriptor: %w", err), unix.Munmap(q.mapping))
+		return nil, fmt.Errorf("ublk: duplicate a descriptor: %w", err)
 	}
 	cfg.Ring.Keep(q.fd)
 	return q, nil
 }
 
-// Fetch submits the first command of every tag. The device can start when all queues have done so.
+// Fetch submits the first command of every tag, and then maps the request descriptors. The device can start when all
+// queues have done so.
+//
+// Not the other way round: Linux before 6.16 lets one process only map descriptors until a recovery starts, and starts
+// none for a server that died before a queue was fetched whole. Nobody could serve the device again.
 //
 // Before Linux 7.0, StartDev reads partition tables under the lock that recovery, stop and deletion need. If the
 // server dies in that time, a device with recovery flags keeps the reads for a successor that can never come: neither
@@ -154,14 +149,17 @@ func NewQueue(dev *Device, cfg QueueConfig) (*Queue, error) {
 // NoScan the driver takes the server for an unprivileged one, as Fetch runs without CAP_SYS_ADMIN, and does not look
 // for partitions, then or later: they are added from outside once the device is live (BLKPG, as partx does).
 func (q *Queue) Fetch() error {
+	restore := func() error { return nil }
 	if q.noScan {
-		restore, err := dropSysAdmin()
-		if err != nil {
+		var err error
+		if restore, err = dropSysAdmin(); err != nil {
 			return err
 		}
-		return errors.Join(q.fetch(), restore())
 	}
-	return q.fetch()
+	if err := errors.Join(q.fetch(), restore()); err != nil {
+		return err
+	}
+	return q.mapDescriptors()
 }
 
 func (q *Queue) fetch() error {
@@ -171,6 +169,19 @@ func (q *Queue) fetch() error {
 		}
 	}
 	return q.ring.Submit()
+}
+
+func (q *Queue) mapDescriptors() error {
+	descSize := int(unsafe.Sizeof(ioDesc{}))
+	offset := int64(q.id) * int64(pageUp(maxDepth*descSize))
+	const flags = unix.MAP_SHARED | unix.MAP_POPULATE
+	var err error
+	q.mapping, err = unix.Mmap(q.fd, offset, pageUp(len(q.states)*descSize), unix.PROT_READ, flags)
+	if err != nil {
+		return fmt.Errorf("ublk: map descriptors of queue %d: %w", q.id, err)
+	}
+	q.descs = unsafe.Slice((*ioDesc)(unsafe.Pointer(&q.mapping[0])), len(q.states))
+	return nil
 }
 
 // HandleCQE takes the completion of one of the queue's commands: tag is the low 16 bits of its user data, res its

@@ -167,7 +167,7 @@ func TestQueueStopsWhenEveryTagIsBack(t *testing.T) {
 // TestRefusedCommands fetches from a driver that knows no ublk: more tags than the ring has entries come back.
 func TestRefusedCommands(t *testing.T) {
 	q := newFakeQueue(t, 20)
-	if err := q.Fetch(); err != nil {
+	if err := q.fetch(); err != nil {
 		t.Fatal(err)
 	}
 	batch := make([]uring.CQE, 4)

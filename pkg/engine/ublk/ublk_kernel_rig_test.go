@@ -52,8 +52,17 @@ type serverSpec struct {
 	Info    DevInfo // as granted
 	Recover bool    // take over from a dead server
 	NoScan  bool    // see QueueConfig
-	Die     bool    // end when every tag is fetched, before the device is started
+	Die     death   // end early
 }
+
+// death is when a server ends.
+type death int
+
+const (
+	_           death = iota // when it is told to
+	beforeFetch              // when its queues are made
+	beforeStart              // when every tag is fetched
+)
 
 // Counters at the end of the backing file, one word each. The test process writes those that steer the server.
 const (
@@ -171,7 +180,7 @@ func newRig(t *testing.T, spec serverSpec) *rig {
 	if err := r.ctl.SetParams(t.Context(), r.info.ID, testParams(r.size, r.info)); err != nil {
 		t.Fatal(err)
 	}
-	if spec.Die {
+	if spec.Die != 0 {
 		return r
 	}
 	r.startServer(t)
@@ -381,7 +390,7 @@ func serveSpec(text string) error {
 	if err := dev.Close(); err != nil {
 		return err
 	}
-	if spec.Die {
+	if spec.Die != 0 {
 		return nil
 	}
 	start := ctl.StartDev
@@ -446,7 +455,7 @@ func (s *testServer) open(dev *Device, id int) error {
 	s.queue, err = NewQueue(dev, QueueConfig{
 		ID: id, Ring: s.ring, Arena: arena, UserData: kindTag, NoScan: s.spec.NoScan,
 	})
-	if err != nil {
+	if err != nil || s.spec.Die == beforeFetch {
 		return err
 	}
 	return s.queue.Fetch()

@@ -289,22 +289,20 @@ func TestStartWithoutServerCanBeGivenUp(t *testing.T) {
 	t.Log(err)
 }
 
-// TestServerDiesDuringRecovery kills a server, lets its successor die between its last fetch and the end of the
-// recovery, and a third take over.
+// TestServerDiesDuringRecovery kills a server, lets successors die before their first fetch, and between their last and
+// the end of the recovery, and one more take over.
 func TestServerDiesDuringRecovery(t *testing.T) {
 	r := newRig(t, serverSpec{Queues: 2, Depth: 16})
 	writers := startWriters(t, r, writersMustNotFail)
 	waitFor(t, "writes", func() bool { return r.count(cntWrite) > 100 })
 	r.kill(t)
-	for range 3 {
+	r.spec.Recover = true
+	for _, r.spec.Die = range []death{beforeStart, beforeFetch, beforeFetch, beforeStart, beforeStart, beforeFetch} {
 		r.startRecovery(t)
-		r.spec.Recover, r.spec.Die = true, true
 		r.spawn(t)
 		r.waitServer(t)
-		r.spec.Die = false
 	}
-	// One that dies before its first fetch leaves the device prepared.
-	r.startRecovery(t)
+	r.spec.Die = 0
 	r.recover(t)
 	before := r.count(cntWrite)
 	waitFor(t, "writes after the recovery", func() bool { return r.count(cntWrite) > before+100 })
@@ -316,7 +314,7 @@ func TestServerDiesDuringRecovery(t *testing.T) {
 // neither fails the start nor lets anybody recover the device, but it must be possible to get rid of it. If the start
 // read partition tables, it never ended.
 func TestServerDiesBeforeStart(t *testing.T) {
-	r := newRig(t, serverSpec{Queues: 2, Depth: 4, NoScan: true, Die: true})
+	r := newRig(t, serverSpec{Queues: 2, Depth: 4, NoScan: true, Die: beforeStart})
 	r.spawn(t)
 	r.waitServer(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
