@@ -38,7 +38,7 @@ const (
 const (
 	soon     = time.Second
 	pauseMin = 50 * time.Millisecond
-	pauseMax = 5 * time.Second
+	pauseMax = time.Second
 )
 
 // pauseAfter returns how long to wait after an engine that has lived so long, if the

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine"
@@ -244,44 +245,57 @@ func (h *Host) claim(members []api.StartMember) (all []candidate, neighbour *run
 	return all, neighbour, nil
 }
 
-// read reads what the devices say of an array.
+// read reads what the devices say of an array, all at a time: clients may be waiting, and
+// a disk takes its time for each of many reads.
 func (h *Host) read(uuid raid.UUID, all []candidate) error {
+	var (
+		readers sync.WaitGroup
+		errs    = make([]error, len(all))
+	)
+
 	for i := range all {
-		c := &all[i]
-		who := fmt.Sprintf("%s (serial %s)", c.dev.Path, c.dev.Serial)
+		readers.Go(func() { errs[i] = all[i].read(h.cfg.Formats, uuid) })
+	}
 
-		var found *metadata.Superblock
+	readers.Wait()
 
-		for _, f := range h.cfg.Formats {
-			sb, err := f.Probe(c.dev.Source())
-			if errors.Is(err, metadata.ErrNotFound) {
-				continue
-			}
+	return cmp.Or(errs...)
+}
 
-			if err != nil {
-				return fmt.Errorf("%s: %w: %w", c.dev.Path, err, ErrRefused)
-			}
+// read reads what c says of an array. Whoever asked for that knows which of several
+// formats counts.
+func (c *candidate) read(formats []metadata.Format, uuid raid.UUID) error {
+	who := fmt.Sprintf("%s (serial %s)", c.dev.Path, c.dev.Serial)
 
-			// Whoever asked knows which of several readings counts.
-			if found == nil || sb.Of(uuid) != nil {
-				c.format, found = f, sb
-			}
+	var found *metadata.Superblock
+
+	for _, f := range formats {
+		sb, err := f.Probe(c.dev.Source())
+		if errors.Is(err, metadata.ErrNotFound) {
+			continue
 		}
 
-		if found == nil {
-			return fmt.Errorf("%s holds no RAID metadata: %w", who, ErrRefused)
+		if err != nil {
+			return fmt.Errorf("%s: %w: %w", c.dev.Path, err, ErrRefused)
 		}
 
-		if c.sb = found.Of(uuid); c.sb == nil {
-			return fmt.Errorf("%s belongs to array %s, not %s: %w", who, found.Array, uuid, ErrRefused)
-		}
+		c.format, found = f, sb
 
-		if c.sb.Unsupported != "" {
-			return fmt.Errorf("%s: %s: %w", who, c.sb.Unsupported, ErrRefused)
+		if c.sb = sb.Of(uuid); c.sb != nil {
+			break
 		}
 	}
 
-	return nil
+	switch {
+	case found == nil:
+		return fmt.Errorf("%s holds no RAID metadata: %w", who, ErrRefused)
+	case c.sb == nil:
+		return fmt.Errorf("%s belongs to array %s, not %s: %w", who, found.Array, uuid, ErrRefused)
+	case c.sb.Unsupported != "":
+		return fmt.Errorf("%s: %s: %w", who, c.sb.Unsupported, ErrRefused)
+	default:
+		return nil
+	}
 }
 
 // freshness orders superblocks: those that hold a slot by their own word by
