@@ -156,7 +156,7 @@ mdadm --stop --quiet /dev/md/%[1]s`, a.name, devices(disks), degraded, a.level))
 func (b *box) status() api.Status {
 	b.t.Helper()
 
-	res, err := b.Shell("raid-assembler status --json || [ $? = 1 ]")
+	res, err := b.Shell("raid-assembler status --json || [ $? -le 2 ]")
 	if err != nil || res.ExitCode != 0 {
 		b.t.Fatalf("raid-assembler status: %v %+v", err, res)
 	}
