@@ -16,6 +16,8 @@ type scene struct {
 
 const mirror = "-l1 -n2 --bitmap=internal"
 
+var newData = []string{"the new data"}
+
 var scenes = []scene{
 	{fmt.Sprintf("reaction time: %d spares pushed in, one after the other", insertions), nil, reaction},
 	{"split mirror, each half ran alone: both pushed in together", nil, func(h *host) []string {
@@ -24,9 +26,10 @@ var scenes = []scene{
 	{"the same, half B once half A has been dealt with", nil, func(h *host) []string {
 		return split(h, func(halves []*lab.GuestDisk) { h.push(halves...) })
 	}},
-	{"a mirror's stale half comes first, the good one after the degraded start", []string{"the new data"}, staleFirst},
-	{"a mirror's good half comes after a degraded start without it", []string{"the new data"}, late},
-	{"a member is pulled, written without, and pushed in again", []string{"the new data"}, returned},
+	{"a mirror's stale half comes first, the good one after the degraded start", newData, staleFirst(aged)},
+	{"the same, left behind while this machine ran the array", newData, staleFirst(leftBehind)},
+	{"a mirror's good half comes after a degraded start without it", newData, late},
+	{"a member is pulled, written without, and pushed in again", newData, returned},
 	{"a member and its clone, made with dd", []string{"the data"}, cloned},
 	{"two arrays of one name", []string{"the data", "the other data"}, namesakes},
 	{"another host's mirror, without one half", []string{"the data"}, foreign},
@@ -55,18 +58,43 @@ func split(h *host, push func(halves []*lab.GuestDisk)) []string {
 	return []string{h.state("data") + ", " + after}
 }
 
-func staleFirst(h *host) []string {
-	disks := h.plugAll(2, "m")
-	h.make("data", "the old data", mirror, disks)
+// staleFirst returns a scene that pushes in the half of a mirror first which leave has
+// made the older one.
+func staleFirst(leave func(h *host, disks []*lab.GuestDisk)) func(h *host) []string {
+	return func(h *host) []string {
+		disks := h.plugAll(2, "m")
+		h.make("data", "the old data", mirror, disks)
+		leave(h, disks)
+		h.push(disks[1])
+		after := h.until("data", grace, served)
+		first := "stale half: " + h.state("data") + ", " + after
+		h.push(disks[0])
+		after = h.until("data", limit, whole)
+
+		return []string{first, "then " + h.state("data") + ", " + after}
+	}
+}
+
+// aged has mdadm write to one half before the other side comes to see it.
+func aged(h *host, disks []*lab.GuestDisk) {
 	h.aged("data", "the new data", disks[0])
 	h.begin(config{}, disks...)
-	h.push(disks[1])
-	after := h.until("data", grace, served)
-	first := "stale half: " + h.state("data") + ", " + after
-	h.push(disks[0])
-	after = h.until("data", limit, whole)
+}
 
-	return []string{first, "then " + h.state("data") + ", " + after}
+// leftBehind has the array run, lose a half and be written to, and its disks go.
+func leftBehind(h *host, disks []*lab.GuestDisk) {
+	h.begin(config{}, disks...)
+	h.push(disks...)
+	h.until("data", limit, whole)
+	disks[1].MustUnplug()
+	h.until("data", limit, degraded)
+
+	if a, ok := h.find("data"); ok {
+		h.write(a.node, "the new data")
+	}
+
+	h.stop(h.Guest, "data")
+	disks[0].MustUnplug()
 }
 
 func late(h *host) []string {

@@ -18,6 +18,8 @@ type side interface {
 	take(g *lab.Guest, c config)
 	// arrays returns those that are served.
 	arrays(g *lab.Guest) []array
+	// stop has it stop an array.
+	stop(g *lab.Guest, name string)
 	// watch has it watch over arrays, or no longer.
 	watch(g *lab.Guest, on bool)
 	// recoveries are arguments with which journalctl prints the starts of recoveries.
@@ -52,6 +54,8 @@ func (md) take(g *lab.Guest, c config) {
 		g.MustShell("mdadm --udev-rules=/etc/udev/rules.d/65-md-bare.rules; udevadm control --reload")
 	}
 }
+
+func (md) stop(g *lab.Guest, name string) { g.MustShell("mdadm --stop --quiet /dev/md/" + name) }
 
 func (md) watch(g *lab.Guest, on bool) {
 	verb := "stop"
@@ -115,6 +119,8 @@ func (o ours) take(g *lab.Guest, c config) {
 	g.MustShell("systemctl start raid-engine.socket")
 	o.watch(g, true)
 }
+
+func (ours) stop(g *lab.Guest, name string) { g.MustShell("raid-assembler stop " + name) }
 
 func (ours) watch(g *lab.Guest, on bool) {
 	verb := "stop"

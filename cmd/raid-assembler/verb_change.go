@@ -163,12 +163,16 @@ their histories. Look at each with --readonly. With --choose the devices named
 are the ones that count, and all other members of the array are given up: they are
 filled anew.
 
+Members that were left behind, since others of the array went on without them on this
+machine, are not started while those are not here: what they hold is old. Look
+at it with --force --readonly; --force alone goes back to it.
+
 An array with parity that was not stopped cleanly and lacks a member is not
 started: what is computed in the place of that member may be wrong where
 something was being written. Bring the member back; if that cannot be, start the
 array with --accept-loss, and check what is on it. At level 6 repair it once it
 is whole: one of the two parities may be wrong still.`,
-		force: "start it degraded now, before its deadline",
+		force: "start it degraded now, before its deadline, or from members that were left behind",
 		args: func(cmd *cobra.Command, args []string) error {
 			if acceptLoss && len(args) == 0 {
 				return errors.New("--accept-loss is about one array: name it")

@@ -47,7 +47,9 @@ whose content was wrong, or null), "members"
 recovering, faulty, missing, stale; "replaces" if it is to take the place of the
 one that has the slot, "write_mostly", "bad_blocks": ranges; "errors", "belated" and "slow_seconds": operations that
 failed or took more than a quarter of what they may, since the array has it, and
-for how long it is much slower than its peers, if so) and "reason".
+for how long it is much slower than its peers, if so), "reason", and, while it
+runs, "events" (the event count of its newest superblocks) and "recorded_events" (that
+which all members in sync have, and none that was lost; left out while none is known).
 
 Spares and unused devices have "device", "serial", "array" and "reason"; what is
 waited for has "name", "uuid", "present", "needed", "seconds_left" (-1 if no

@@ -65,6 +65,11 @@ type Array struct {
 	Scrub     *Scrub   `json:"scrub"`   // the last one, since the array was started, or null
 	Members   []Member `json:"members"` // by slot, then the spares
 	Reason    string   `json:"reason"`  // why it is in this state
+	// Events is the event count of the newest superblocks of what runs, and Recorded that
+	// which all members in sync have, and none that was lost since the array was
+	// started; it is left out while nobody can tell.
+	Events   uint64 `json:"events,omitempty"`
+	Recorded uint64 `json:"recorded_events,omitempty"`
 	// Container is the UUID of the set of devices that its metadata is of, at
 	// formats that have such; others have none.
 	Container string `json:"container,omitempty"`

@@ -217,6 +217,9 @@ func (a *Array) Degraded() int {
 // that a failed member could have missed.
 func (a *Array) MayAcknowledge() bool { return a.durable >= a.unsafe || a.readOnly }
 
+// Settled reports whether the superblocks on disk say all that is known of members.
+func (a *Array) Settled() bool { return a.durable == a.seq && !a.readOnly && a.state != raid.Broken }
+
 // MayWrite reports whether writes may be submitted to members.
 func (a *Array) MayWrite() bool {
 	return !a.readOnly && a.state == raid.Active && (a.dirty || !a.level.HasRedundancy())

@@ -113,13 +113,17 @@ type count struct {
 	vacant  []raid.Slot // slots that the freshest superblock leaves empty
 
 	known map[raid.Slot]string // who last had slots
+	last  Last                 // if it was newer than the members that are here
+	newer []raid.Slot          // that its members had who are not here
 }
 
 // absent names the slots that nobody here has, and who had them.
-func (c count) absent() string {
-	words := make([]string, len(c.missing))
+func (c count) absent() string { return c.named(c.missing) }
 
-	for i, slot := range c.missing {
+func (c count) named(missing []raid.Slot) string {
+	words := make([]string, len(missing))
+
+	for i, slot := range missing {
 		words[i] = fmt.Sprint(int(slot))
 		if who := c.known[slot]; who != "" {
 			words[i] += fmt.Sprintf(" (%s)", who)
@@ -193,6 +197,7 @@ func (j *judgement) verdict(dec *Decision, v View, choice Choice) {
 
 	c, best := j.count(), j.best.Superblock
 	c.known = v.Known[dec.Array]
+	c.compare(v.Last[dec.Array], best, v.Devices)
 	survives := best.Geometry.Survives(func(slot raid.Slot) bool { return j.use[slot] != nil && j.use[slot].inSync() })
 	left := choice.Deadline - v.Waited[dec.Array]
 	accepted := v.LossAccepted[dec.Array]
@@ -208,13 +213,17 @@ func (j *judgement) verdict(dec *Decision, v View, choice Choice) {
 		dec.Action, dec.Left, dec.Cause = Wait, -1, Missing
 		dec.Reason = fmt.Sprintf("%s missing: %d of %d members are here, and %s",
 			c.absent(), c.present, c.disks, tolerance(best.Geometry))
-	case len(c.missing) > 0 && left > 0 && !forced:
+	case c.awaits(left) && !forced:
 		dec.Action, dec.Left, dec.Cause = Wait, choice.shown(left), Missing
 		dec.Reason = c.waitFor(choice)
+
+		if len(c.newer) > 0 {
+			dec.Left, dec.Cause, dec.Reason = -1, Stale, c.behindFor(best)
+		}
 	case doubtful && !v.tells(best) && !accepted:
 		dec.Action, dec.Cause, dec.Reason = Refuse, Hole, c.holeFor(j.best)
 	default:
-		dec.Action, dec.Reason = Start, c.startFor(j.best, forced, choice)
+		dec.Action, dec.Reason = Start, c.startFor(j.best, forced, choice)+c.aged(best)
 		dec.Members, dec.Loss = j.members(), doubtful && accepted
 	}
 }

@@ -47,7 +47,7 @@ func Choose(v View, cfg Config, array raid.UUID, paths []string) []Decision {
 		return []Decision{head}
 	}
 
-	v.Devices = only(v.Devices, array, paths)
+	v.Devices, v.Last = only(v.Devices, array, paths), nil // whatever is newer was not chosen
 
 	if head = headOf(Decide(v, cfg), array); head.Action == Wait {
 		v.Forced = map[raid.UUID]bool{array: true}

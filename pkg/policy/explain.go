@@ -33,6 +33,7 @@ func Explain(v View, cfg Config, array raid.UUID) []string {
 	if r := running(v.Running, array); r != nil {
 		lines = append(lines, r.evidence()...)
 	} else {
+		lines = append(lines, v.Last[array].evidence()...)
 		lines = append(lines, judge(usable).evidence()...)
 	}
 

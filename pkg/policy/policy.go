@@ -162,6 +162,9 @@ type View struct {
 	// Known says who last had the slots of each array, as far as somebody
 	// remembers. Reasons name them; nothing is decided by it.
 	Known map[raid.UUID]map[raid.Slot]string
+	// Last is what each array was when it last ran on this machine, as far as somebody
+	// remembers: what is older and comes without those is not started by itself.
+	Last map[raid.UUID]Last
 	// Ours are the arrays that have run on this machine, as far as somebody
 	// remembers: they are not another's, whatever host they name.
 	Ours map[raid.UUID]bool
@@ -348,7 +351,7 @@ type Cause string
 
 // The causes.
 const (
-	Stale      Cause = "stale"      // it missed writes
+	Stale      Cause = "stale"      // it missed writes, or an array's members that are here did
 	Diverged   Cause = "diverged"   // each of two sides has writes that the other missed
 	Cloned     Cause = "cloned"     // two devices are one member
 	Conflict   Cause = "conflict"   // metadata contradicts itself or what else is there
@@ -391,13 +394,15 @@ type Decision struct {
 	// Anew is of AddSpare: nothing that the device holds is to be taken for right.
 	Anew bool
 
-	Members  []Member    // of Start: by slot, then the spares
-	ReadOnly bool        // of Start: it is not to be written to
-	Degraded bool        // of Start: not every slot has a member in sync
-	Loss     bool        // of Start: parity cannot be trusted, which was accepted
-	Present  int         // of Wait: members that can be used
-	Needed   int         // of Wait: members that the freshest superblock calls working
-	Missing  []raid.Slot // of Wait and Start: slots that the freshest superblock fills, and nobody here
+	Members  []Member // of Start: by slot, then the spares
+	ReadOnly bool     // of Start: it is not to be written to
+	Degraded bool     // of Start: not every slot has a member in sync
+	Loss     bool     // of Start: parity cannot be trusted, which was accepted
+	Present  int      // of Wait: members that can be used
+	Needed   int      // of Wait: members that the freshest superblock calls working
+	// Missing is of Wait and Start: slots that the freshest superblock fills, and nobody
+	// here; and those of members that are newer, and not here.
+	Missing []raid.Slot
 	// Left is of Wait: until the array is started without them; negative if never. Of
 	// what flaps it is how long it is left alone.
 	Left time.Duration

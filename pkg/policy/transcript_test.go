@@ -96,6 +96,18 @@ func command(t *testing.T, w *world, d *datadriven.TestData) {
 		}
 
 		w.pass(dt)
+	case "remember":
+		w.remembers = true
+	case "boot": // of the machine after a crash, with the disks that are named
+		w.running, w.waited = nil, 0
+		for path, dk := range w.disks {
+			w.plug(dk, d.HasArg(strings.TrimPrefix(path, "/dev/")))
+		}
+	case "restore": // disks as they were at the start, before the machine boots
+		w.running, w.waited = nil, 0
+		for _, arg := range d.CmdArgs {
+			w.disks["/dev/"+arg.Key].Device = w.made["/dev/"+arg.Key]
+		}
 	case "write":
 		w.write()
 	case "recovered":
@@ -131,6 +143,8 @@ func settle(t *testing.T, w *world) string {
 		}
 
 		if !busy {
+			w.note()
+
 			return b.String() + w.describe()
 		}
 

@@ -17,8 +17,8 @@ import (
 //   - an array is only ever started from members that hold the same data,
 //   - and not while a disk is here that holds data which those lack,
 //   - and no disk that holds data which the array lacks is given to it,
-//   - and with every disk plugged in and nothing ever run in halves, the array
-//     ends up running and whole.
+//   - and where somebody remembers how it last ran, no older data is started,
+//   - unless all were set back, by an image say, who were in sync then: nobody waits.
 func TestWalk(t *testing.T) {
 	for _, tt := range []struct {
 		level   raid.Level
@@ -37,9 +37,13 @@ func TestWalk(t *testing.T) {
 					world: newWorld(draw(t, array(tt.level, tt.disks), tt.members)),
 					rng:   rand.New(rand.NewPCG(seed, 0)),
 				}
+				w.remembers = seed%2 == 0
+
 				for range 60 {
-					w.step(t, seed)
+					w.step(t, seed, w.moveOrSetBack)
 				}
+
+				w.step(t, seed, w.gather)
 			}
 		})
 	}
@@ -48,14 +52,15 @@ func TestWalk(t *testing.T) {
 // walker is a world that moves at random.
 type walker struct {
 	*world
-	rng *rand.Rand
-	log []string
+	rng   *rand.Rand
+	log   []string
+	image map[string]disk // all disks as they were once
 }
 
-func (w *walker) step(t *testing.T, seed uint64) {
+func (w *walker) step(t *testing.T, seed uint64, move func() string) {
 	t.Helper()
 
-	w.log = append(w.log, w.move())
+	w.log = append(w.log, move())
 
 	for range 20 {
 		ds := Decide(w.view(), DefaultConfig())
@@ -72,6 +77,8 @@ func (w *walker) step(t *testing.T, seed uint64) {
 		}
 
 		if !busy {
+			w.note()
+
 			return
 		}
 
@@ -122,6 +129,46 @@ func (w *walker) move() string {
 	}
 }
 
+func (w *walker) moveOrSetBack() string {
+	if w.rng.IntN(13) == 0 {
+		return w.setBack()
+	}
+
+	return w.move()
+}
+
+// setBack makes an image of all disks, or gives all disks what is on it while the
+// machine is off. Nobody can know then what was written since.
+func (w *walker) setBack() string {
+	if w.image == nil {
+		w.image = make(map[string]disk)
+		for path, d := range w.disks {
+			w.image[path] = *d
+		}
+
+		return "make an image"
+	}
+
+	w.running, w.waited, w.noted = nil, 0, ""
+
+	for path, d := range w.disks {
+		d.Superblock, d.data = w.image[path].Superblock, w.image[path].data
+	}
+
+	return "restore the image"
+}
+
+// gather has every disk plugged in as the machine boots.
+func (w *walker) gather() string {
+	for _, d := range w.sorted() {
+		w.plug(d, true)
+	}
+
+	w.running, w.waited = nil, DefaultDeadline
+
+	return "boot with all disks"
+}
+
 // crash ends the machine, perhaps in the middle of a round.
 func (w *walker) crash() string {
 	what := "crash"
@@ -164,7 +211,14 @@ func (w *walker) check(d Decision) string {
 		if w.disks[d.Device].plugged {
 			return d.Device + " is here"
 		}
-	case LeaveAlone, Wait, Refuse, RemoveMember, Prove, Replace:
+	case Wait:
+		absent := slices.ContainsFunc(w.last.Members, func(m LastMember) bool {
+			return slices.ContainsFunc(w.sorted(), func(d *disk) bool { return d.Serial == m.Serial && !d.plugged })
+		})
+		if d.Cause == Stale && !absent {
+			return "it waits for nobody"
+		}
+	case LeaveAlone, Refuse, RemoveMember, Prove, Replace:
 	}
 
 	return ""
@@ -181,6 +235,10 @@ func (w *walker) checkStart(d Decision) string {
 
 	if len(slices.Compact(slices.Clone(data))) != 1 {
 		return fmt.Sprintf("in sync, with the data %q", data)
+	}
+
+	if !strings.HasPrefix(data[0], w.noted) {
+		return fmt.Sprintf("those started hold %q, and %q is remembered", data[0], w.noted)
 	}
 
 	for _, dk := range w.sorted() {

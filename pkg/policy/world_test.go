@@ -25,6 +25,12 @@ type world struct {
 	forced  bool
 	writes  int // ever acknowledged
 	numbers int // the highest ever used
+
+	made map[string]Device // the disks as they were first, by path
+
+	remembers bool   // somebody remembers how the array last ran
+	last      Last   // as they do
+	noted     string // the data that there was then
 }
 
 // disk is a disk and what is on it.
@@ -45,6 +51,7 @@ type modelArray struct {
 	events  uint64
 	dirty   bool
 	data    string // what was acknowledged
+	settled bool   // all members have what the array has recorded
 }
 
 type modelMember struct {
@@ -54,9 +61,13 @@ type modelMember struct {
 }
 
 func newWorld(dr drawing) *world {
-	w := &world{uuid: testArray, name: "data", g: dr.geometry, disks: make(map[string]*disk), numbers: len(dr.words) - 1, clock: new(time.Duration)}
+	w := &world{
+		uuid: testArray, name: "data", g: dr.geometry, numbers: len(dr.words) - 1, clock: new(time.Duration),
+		disks: make(map[string]*disk), made: make(map[string]Device),
+	}
 	for _, d := range dr.devices() {
 		w.disks[d.Path] = &disk{Device: d}
+		w.made[d.Path] = d
 	}
 
 	return w
@@ -113,7 +124,42 @@ func (w *world) view() View {
 		v.Running = []Running{w.status()}
 	}
 
+	if w.last.Events > 0 {
+		v.Last = map[raid.UUID]Last{w.uuid: w.last}
+		v.Known = map[raid.UUID]map[raid.Slot]string{w.uuid: {}}
+
+		for _, m := range w.last.Members {
+			v.Known[w.uuid][m.Slot] = "serial " + m.Serial
+		}
+	}
+
 	return v
+}
+
+// note has it remembered how the array runs, as the daemon does.
+func (w *world) note() {
+	a := w.running
+	if !w.remembers || a == nil {
+		return
+	}
+
+	if a.events < w.last.Events {
+		w.last, w.noted = Last{}, ""
+	}
+
+	if !a.settled || w.status().State == raid.Broken {
+		return
+	}
+
+	w.last, w.noted = Last{Events: a.events, Seen: time.Unix(1e9, 0)}, a.data
+
+	for _, m := range a.members {
+		if m.state == raid.InSync {
+			w.last.Members = append(w.last.Members, LastMember{Serial: m.Serial, Slot: m.slot})
+		}
+	}
+
+	slices.SortFunc(w.last.Members, func(a, b LastMember) int { return int(a.Slot - b.Slot) })
 }
 
 // status is what the model engine says.
@@ -252,6 +298,7 @@ func (w *world) fail(path string) {
 func (w *world) record(only func() bool) {
 	a := w.running
 	a.events++
+	a.settled = only == nil
 
 	roles := make([]raid.Role, 128)
 	for n := range roles {

@@ -189,6 +189,9 @@ func all(t *testing.T, r *Ring) []Entry {
 func TestHash(t *testing.T) {
 	s := waiting(0)
 	s.View.Devices = append(s.View.Devices, member(0, "1"), policy.Device{Path: "/dev/disk/by-id/ata-X_SERIAL-0-part1"})
+	s.View.Last = map[raid.UUID]policy.Last{{1}: {
+		Events: 1 << 40, Members: []policy.LastMember{{Serial: s.View.Devices[0].Serial}, {Serial: "GONE-9", Slot: 1}},
+	}}
 	s.Decisions = policy.Decide(s.View, s.Settings.Config(policy.DefaultConfig()))
 
 	hashed, err := Hash([]Entry{{start, start, 1, s}}, []byte("key"))
@@ -201,7 +204,7 @@ func TestHash(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	for _, secret := range []string{"SERIAL-0", "WD-1", "5000c500", `"Serial":"1"`} {
+	for _, secret := range []string{"SERIAL-0", "GONE-9", "WD-1", "5000c500", `"Serial":"1"`} {
 		if bytes.Contains(b, []byte(secret)) {
 			t.Errorf("%q is left in %s", secret, b)
 		}
@@ -214,6 +217,10 @@ func TestHash(t *testing.T) {
 
 	if d[0].Superblock.ResyncOffset != raid.MaxSectors || d[0].Superblock.Array != (raid.UUID{1}) {
 		t.Errorf("other values changed: %+v", d[0].Superblock)
+	}
+
+	if last := hashed[0].State.View.Last[raid.UUID{1}].Members; last[0].Serial != d[0].Serial {
+		t.Errorf("who was in sync is not who is here: %+v, %q", last, d[0].Serial)
 	}
 
 	if _, differences := hashed[0].State.Replay(); len(differences) > 0 {

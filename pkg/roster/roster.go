@@ -1,6 +1,8 @@
 // Package roster is what a host knows of its arrays from when they last ran:
-// which disk had which slot, so that a member that is not here can be named, and on
-// which machine, so that an array is this machine's whatever host it names.
+// which disk had which slot, so that a member that is not here can be named; which
+// disks were in sync when it was last seen how far the array had come, so that a set
+// that they left behind is not taken for all there is; and on which machine, so that an
+// array is this machine's whatever host it names.
 //
 // It is advice and no more. Nobody needs it to start an array, and nothing that
 // the metadata on the disks says is doubted because of it.
@@ -56,7 +58,7 @@ type Array struct {
 	Name       string
 	Metadata   string
 	Machine    string    // that it ran on; empty if that was not known
-	Generation uint64    // of its superblocks
+	Generation uint64    // that all members in sync had then, and none lost before; 0 if not known
 	Seen       time.Time // when it last ran
 	Members    []Member  // by slot
 }
@@ -68,8 +70,9 @@ type Member struct {
 	Serial string    `json:"serial"`
 	Model  string    `json:"model"`
 	WWN    string    `json:"wwn"`
-	Port   string    `json:"port"` // where it was plugged in, as in /dev/disk/by-path
-	Seen   time.Time `json:"seen"` // when it last was in sync
+	Port   string    `json:"port"`             // where it was plugged in, as in /dev/disk/by-path
+	Seen   time.Time `json:"seen"`             // when it last was in sync
+	Newest bool      `json:"newest,omitempty"` // it has the array's generation
 }
 
 // String names a disk for people.
@@ -92,7 +95,7 @@ func (m Member) known() bool { return m.Serial != "" || m.WWN != "" || m.Port !=
 
 // same reports whether m is the disk that other is, in the same place.
 func (m Member) same(other Member) bool {
-	m.Seen = other.Seen
+	m.Seen, m.Newest = other.Seen, other.Newest
 
 	return m == other
 }
@@ -138,11 +141,37 @@ func (a *Array) Member(slot raid.Slot) *Member {
 	return &a.Members[i]
 }
 
+// Newest returns the disks that have the array's generation, as far as that is known:
+// whoever has less was left behind by them.
+func (a *Array) Newest() []Member {
+	return slices.DeleteFunc(slices.Clone(a.Members), func(m Member) bool {
+		return a.Generation == 0 || !m.Newest
+	})
+}
+
+// GoBack takes in that an array runs which is older than it was: somebody wanted that,
+// or had no other. Who was newer is forgotten, and the generation that the array had is
+// returned; 0 if it is not older.
+func (r *Roster) GoBack(uuid raid.UUID, to uint64) (from uint64) {
+	a := r.Find(uuid)
+	if a == nil || to >= a.Generation {
+		return 0
+	}
+
+	from, a.Generation = a.Generation, 0
+
+	return from
+}
+
 // Note takes in an array that runs, with the members that are in sync. What it
-// says of a slot takes the place of what was known. It reports whether that is
-// worth writing down.
+// says of a slot takes the place of what was known, and so does its generation, if it
+// has one. It reports whether that is worth writing down.
 func (r *Roster) Note(a Array) bool {
 	a.Members = slices.DeleteFunc(slices.Clone(a.Members), func(m Member) bool { return !m.known() })
+	for i := range a.Members {
+		a.Members[i].Newest = a.Generation != 0
+	}
+
 	a.clean()
 
 	old := r.Find(a.UUID)
@@ -154,7 +183,7 @@ func (r *Roster) Note(a Array) bool {
 	}
 
 	news := old.Name != a.Name || old.Metadata != a.Metadata || old.Machine != a.Machine ||
-		a.Seen.Sub(old.Seen) >= refresh
+		a.Seen.Sub(old.Seen) >= refresh || a.Generation != 0 && !slices.EqualFunc(a.Members, old.Newest(), Member.same)
 	old.Name, old.Metadata, old.Machine = a.Name, a.Metadata, a.Machine
 
 	for _, m := range a.Members {
@@ -169,15 +198,29 @@ func (r *Roster) Note(a Array) bool {
 	}
 
 	if news {
-		old.Seen, old.Generation = a.Seen, a.Generation
-		for _, m := range a.Members {
-			old.Member(m.Slot).Seen = m.Seen
-		}
+		old.take(a)
 	}
 
 	old.sort()
 
 	return news
+}
+
+// take takes in when an array was seen, and its generation if that is known.
+func (a *Array) take(now Array) {
+	a.Seen = now.Seen
+	for _, m := range now.Members {
+		a.Member(m.Slot).Seen = m.Seen
+	}
+
+	if now.Generation == 0 {
+		return
+	}
+
+	a.Generation = now.Generation
+	for i := range a.Members {
+		a.Members[i].Newest = now.Member(a.Members[i].Slot) != nil
+	}
 }
 
 // Merge takes in what was written down before, where nothing newer is known.
@@ -190,9 +233,18 @@ func (r *Roster) Merge(before Roster) {
 			continue
 		}
 
+		unknown := now.Generation == 0
+		if unknown {
+			now.Generation = a.Generation
+		}
+
 		for _, m := range a.Members {
-			if now.Member(m.Slot) == nil {
+			switch had := now.Member(m.Slot); {
+			case had == nil:
+				m.Newest = m.Newest && unknown
 				now.Members = append(now.Members, m)
+			case unknown && had.same(m):
+				had.Newest = m.Newest
 			}
 		}
 

@@ -70,6 +70,81 @@ func TestNote(t *testing.T) {
 	}
 }
 
+// TestNewest checks who is known to be as new as the array was.
+func TestNewest(t *testing.T) {
+	var r Roster
+
+	at := func(generation uint64, serials ...string) Array {
+		a := data(0, serials...)
+		a.Generation = generation
+
+		return a
+	}
+
+	for _, step := range []struct {
+		what  string
+		array Array
+		news  bool
+		want  string
+	}{
+		{"nobody can tell", at(0, "a", "b"), true, "at 0:"},
+		{"the first time", at(7, "a", "b"), true, "at 7: a b"},
+		{"it goes on", at(9, "a", "b"), false, "at 7: a b"},
+		{"one is lost, and that is being recorded", at(0, "a"), false, "at 7: a b"},
+		{"that is recorded", at(11, "a"), true, "at 11: a"},
+		{"another comes, and that is not recorded", at(0, "a", "c"), true, "at 11: a"},
+		{"that is recorded", at(13, "a", "c"), true, "at 13: a c"},
+		{"both go, and a third has one's slot", at(13, "d"), true, "at 13: d"},
+	} {
+		if news := r.Note(step.array); news != step.news || newest(&r) != step.want {
+			t.Errorf("%s: Note() = %v, %s, want %v, %s", step.what, news, newest(&r), step.news, step.want)
+		}
+	}
+
+	for _, step := range []struct {
+		to, from uint64
+		want     string
+	}{{14, 0, "at 13: d"}, {13, 0, "at 13: d"}, {12, 13, "at 0:"}, {11, 0, "at 0:"}} {
+		if from := r.GoBack(raid.UUID{1}, step.to); from != step.from || newest(&r) != step.want {
+			t.Errorf("GoBack(%d) = %d, %s, want %d, %s", step.to, from, newest(&r), step.from, step.want)
+		}
+	}
+
+	if r.GoBack(raid.UUID{2}, 0) != 0 {
+		t.Error("an array that is not known has gone back")
+	}
+}
+
+func newest(r *Roster) string {
+	a := r.Find(raid.UUID{1})
+	text := fmt.Sprintf("at %d:", a.Generation)
+
+	for _, m := range a.Newest() {
+		text += " " + m.Serial
+	}
+
+	return text
+}
+
+// TestMergeNewest checks that who was newest is taken from what was written down if
+// nothing is known of it, for the disks that have their slots still.
+func TestMergeNewest(t *testing.T) {
+	for now, want := range map[uint64]string{0: "at 7: a d", 9: "at 9: a x"} {
+		var r Roster
+
+		a := data(time.Hour, "a", "x", "")
+		a.Generation = now
+		r.Note(a)
+		before := Roster{}
+		before.Note(data(0, "a", "b", "d"))
+		r.Merge(before)
+
+		if got := newest(&r); got != want {
+			t.Errorf("merged into one at %d: %s, want %s", now, got, want)
+		}
+	}
+}
+
 // TestMerge checks that what was written down fills in what is not known, and
 // changes nothing else.
 func TestMerge(t *testing.T) {

@@ -55,7 +55,7 @@ func (d *Daemon) view(now time.Time) policy.View {
 		Waited: d.clocks(now), Returned: d.returned(now),
 		Held: make(map[raid.UUID]bool), Told: make(map[raid.UUID]bool),
 		Ours: make(map[raid.UUID]bool), Writable: d.writable, Refused: d.refusals(now),
-		Known: d.members.known(), Ports: d.members.ports(),
+		Known: d.members.known(), Ports: d.members.ports(), Last: d.last(),
 	}
 
 	for uuid := range d.held.arrays {

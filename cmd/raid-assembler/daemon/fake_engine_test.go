@@ -20,9 +20,10 @@ import (
 type fakeArray struct {
 	api.StartParameters
 
-	keeper  metadata.Keeper
-	first   *metadata.Superblock
-	members []*fakeMember
+	keeper   metadata.Keeper
+	first    *metadata.Superblock
+	members  []*fakeMember
+	recorded bool
 }
 
 type fakeMember struct {
@@ -70,7 +71,12 @@ func (a *fakeArray) describe() api.Array {
 	out := api.Array{
 		Name: a.Name, UUID: a.UUID, Level: a.first.Level.String(), State: string(raid.Clean), Device: "/dev/ublkb0",
 		Metadata: a.first.Format, Container: api.Container(a.first.Container),
+		Events: a.keeper.Events(),
 	}
+	if a.recorded {
+		out.Recorded = out.Events
+	}
+
 	filled := make(map[raid.Slot]bool)
 
 	for _, m := range a.members {
@@ -172,8 +178,10 @@ func (w *world) Start(_ context.Context, p api.StartParameters) error {
 	}
 
 	w.arrays[uuid] = a
-	a.activate()
-	a.write()
+	if !w.idle {
+		a.activate()
+		a.write()
+	}
 
 	return nil
 }
@@ -238,8 +246,13 @@ func (a *fakeArray) activate() {
 	}
 }
 
-// write records what is, where it reaches.
+// write records what is, where it reaches, unless nothing may be written.
 func (a *fakeArray) write() {
+	if a.ReadOnly {
+		return
+	}
+
+	a.recorded = true
 	st := metadata.State{
 		ResyncOffset: raid.MaxSectors, Members: make(map[metadata.MemberID]metadata.MemberRecord), Now: time.Now(),
 	}

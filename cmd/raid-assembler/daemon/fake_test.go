@@ -76,6 +76,7 @@ type world struct {
 	ran      []string // programs, and what they were told
 	givenUp  int      // proofs that a disk is blank
 	takeNone string   // the name of an array that takes no member
+	idle     bool     // nobody writes to arrays that are started
 
 	protected   []string // the devices of arrays that run, as the guard was told
 	partitioned []string // the disks whose partitions the kernel was to look for

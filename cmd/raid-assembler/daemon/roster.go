@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/journal"
 	"raid-assembler/pkg/policy"
 	"raid-assembler/pkg/raid"
 	"raid-assembler/pkg/roster"
@@ -43,7 +44,13 @@ func (d *Daemon) noteMembers(now time.Time) {
 	for _, a := range d.arrays {
 		d.stillServes(a, now)
 
-		if known, ok := d.asKnown(a, now); ok && d.members.roster.Note(known) {
+		known, ok := d.asKnown(a, now)
+		if !ok {
+			continue
+		}
+
+		gone := a.State != string(raid.ReadOnly) && d.goneBack(known, a.Events)
+		if d.members.roster.Note(known) || gone {
 			d.members.news = true
 		}
 	}
@@ -51,20 +58,39 @@ func (d *Daemon) noteMembers(now time.Time) {
 	d.syncMembers()
 }
 
+// goneBack takes in that an array runs which is older than it was when it ran before, and
+// says so: whoever has what is newer is not waited for any more.
+func (d *Daemon) goneBack(known roster.Array, events uint64) bool {
+	from := d.members.roster.GoBack(known.UUID, events)
+	if from == 0 {
+		return false
+	}
+
+	reason := fmt.Sprintf("it was at event %d when it last ran here, and now runs at event %d", from, events)
+	d.cfg.Log(journal.Event{
+		Kind: journal.Decision, Array: known.Name, UUID: known.UUID.String(), Reason: reason,
+		Message: fmt.Sprintf("%s has gone back: %s, without what was written in between", known.Name, reason),
+	})
+
+	return true
+}
+
 // asKnown translates an array that runs, with its members that are in sync.
 func (d *Daemon) asKnown(a api.Array, now time.Time) (roster.Array, bool) {
 	uuid, err := raid.ParseUUID(a.UUID)
 	known := roster.Array{UUID: uuid, Name: a.Name, Metadata: a.Metadata, Seen: now.UTC().Truncate(time.Second)}
-	known.Machine = d.machineOf(uuid)
+	known.Machine, known.Generation = d.machineOf(uuid), a.Recorded
 
 	for _, m := range a.Members {
-		dk := d.disks[m.Device]
-		if dk == nil || m.Slot == nil || m.State != string(raid.InSync) || dk.Serial != m.Serial {
+		if m.Slot == nil || m.Replaces || m.State != string(raid.InSync) {
 			continue
 		}
 
-		if sb := dk.of(uuid); sb != nil {
-			known.Generation = max(known.Generation, sb.Events)
+		dk := d.disks[m.Device]
+		if dk == nil || dk.Serial != m.Serial {
+			known.Generation = 0 // the engine has not found out that it is gone
+
+			continue
 		}
 
 		known.Members = append(known.Members, roster.Member{
@@ -233,6 +259,26 @@ func (d *Daemon) ours() map[raid.UUID]string {
 	}
 
 	return ours
+}
+
+// last returns what arrays were when they last ran on this machine.
+func (d *Daemon) last() map[raid.UUID]policy.Last {
+	all := make(map[raid.UUID]policy.Last)
+
+	for _, a := range d.members.roster.Arrays {
+		if a.Generation == 0 || a.Machine == "" || a.Machine != d.cfg.Machine {
+			continue
+		}
+
+		last := policy.Last{Events: a.Generation, Seen: a.Seen}
+		for _, m := range a.Newest() {
+			last.Members = append(last.Members, policy.LastMember{Serial: m.Serial, Slot: m.Slot})
+		}
+
+		all[a.UUID] = last
+	}
+
+	return all
 }
 
 // ports returns where the disk was plugged in that last had each slot.

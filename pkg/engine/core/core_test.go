@@ -130,11 +130,19 @@ func TestRecordWithoutAMember(t *testing.T) {
 				c.array.MayAcknowledge(), c.array.MayWrite(), len(k.records))
 		}
 
+		if n := c.Status().Recorded; n != 0 {
+			t.Fatalf("record %d is told to be on all members while one is under way", n)
+		}
+
 		c.turn(bad)
 	}
 
 	if len(k.records) != 2 || k.records[1].Members[2].State != raid.Faulty {
 		t.Errorf("records = %+v, want two, the second with member 2 faulty", k.records)
+	}
+
+	if n := c.Status().Recorded; n != 2 {
+		t.Errorf("record %d is told to be on all members, want the second", n)
 	}
 
 	if !c.array.MayAcknowledge() || !c.array.MayWrite() {

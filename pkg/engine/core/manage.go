@@ -35,8 +35,11 @@ type Status struct {
 	// BadBlocks are the component sectors that a device has no valid data of, if
 	// there are any.
 	BadBlocks map[engine.DeviceID][]raid.Range
-	Events    uint64
-	Busy      bool // somebody reads or writes it, or did a moment ago
+	Events    uint64 // of the newest record
+	// Recorded is the event count that all members in sync have, and none that this
+	// engine had and has not any more; 0 while it has recorded none, or records one.
+	Recorded uint64
+	Busy     bool // somebody reads or writes it, or did a moment ago
 }
 
 // Marks is how much of what a resync covers its bitmap marks.
@@ -55,9 +58,18 @@ func (c *Core) Status() Status {
 		State: c.array.State(), Degraded: c.array.Degraded(),
 		Members: append([]engine.Member(nil), c.array.Members()...),
 		Spares:  c.array.Spares(), Slow: c.slowMembers(), Health: c.healths(),
-		Sync: c.progress(), Events: c.cfg.Keeper.Events(),
+		Sync: c.progress(), Events: c.cfg.Keeper.Events(), Recorded: c.settled(),
 		Busy: c.writing+c.reading+len(c.held)+len(c.marker.waiting) > 0 || c.now.Sub(c.lastAny) < stillBusy,
 	}
+}
+
+// settled returns [Status.Recorded].
+func (c *Core) settled() uint64 {
+	if !c.array.Settled() {
+		return 0
+	}
+
+	return c.recorder.events
 }
 
 // wrong returns what was found last, for another thread.

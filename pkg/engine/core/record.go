@@ -19,6 +19,7 @@ type recorder struct {
 	blocked bool   // it waits for the bitmap
 	queued  bool   // it waits for another array of the container
 	seq     uint64 // of the record under way
+	events  uint64 // of the newest that is on all members; 0 before the first
 	asked   uint64 // of the newest that was asked for
 	left    int    // operations under way
 	flushes bool
@@ -248,6 +249,10 @@ func (c *Core) recorded(device engine.DeviceID, fault stripe.Fault) {
 func (c *Core) recordDone(written bool) {
 	r := &c.recorder
 	r.active, r.queued = false, false
+
+	if written {
+		r.events = c.cfg.Keeper.Events()
+	}
 
 	if c.cfg.Seat != nil {
 		c.cfg.Seat.Release()

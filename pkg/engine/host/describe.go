@@ -32,6 +32,7 @@ func (h *Host) describe(uuid raid.UUID, r *running) (api.Array, error) {
 		Device: r.loop.Device().BlockPath(), Node: "/dev/raid/" + r.name,
 		Members: []api.Member{}, Scrub: describeScrub(st.Wrong), Bitmap: describeMarks(st.Marks),
 		Limits: api.Limits{Minimum: st.Speed.Min.Bytes(), Maximum: st.Speed.Max.Bytes()},
+		Events: st.Events, Recorded: st.Recorded,
 	}
 
 	for slot, m := range st.Members {
