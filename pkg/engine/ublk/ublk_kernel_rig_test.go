@@ -49,6 +49,7 @@ type serverSpec struct {
 	Backing string  // a file that holds the data and then the counters
 	Size    int     // of the data
 	Member  string  // block device to keep the data on instead, with I/O through the ring
+	Stray   bool    // write to Member through another ring, which does not have the device; it must be killed
 	Info    DevInfo // as granted
 	Recover bool    // take over from a dead server
 	NoScan  bool    // see QueueConfig
@@ -73,9 +74,15 @@ const (
 	cntDiscard
 	cntZero
 	cntHeld // requests that the server holds back
-	cntHold // steers: hold writes back
+	cntHold // steers: holdAll, holdOn or 0
 	cntFail // steers: fail every request with this errno
 	cntEnd
+)
+
+// What becomes of writes, by cntHold. At 0 those are served that were held back.
+const (
+	holdAll = 1 // they are held back
+	holdOn  = 2 // they are served, while those that were held back stay so
 )
 
 // backing is the file of a serverSpec, mapped.
@@ -276,6 +283,17 @@ func (r *rig) startRecovery(t *testing.T) {
 	})
 }
 
+// mustNotRecover expects that no server may take over for so long.
+func (r *rig) mustNotRecover(t *testing.T, period time.Duration) {
+	t.Helper()
+	for begin := time.Now(); time.Since(begin) < period; time.Sleep(50 * time.Millisecond) {
+		if err := r.ctl.StartUserRecovery(t.Context(), r.info.ID); !errors.Is(err, unix.EBUSY) {
+			t.Fatalf("recovery with a write of the dead server in flight, %v after its end: %v, want %v",
+				time.Since(begin), err, unix.EBUSY)
+		}
+	}
+}
+
 // recover lets a new server take over.
 func (r *rig) recover(t *testing.T) {
 	t.Helper()
@@ -425,6 +443,9 @@ type testServer struct {
 	pause *uring.Timespec
 	held  []Request
 	errs  error
+
+	stray    *uring.Ring
+	memberFD int
 }
 
 func (s *testServer) open(dev *Device, id int) error {
@@ -444,11 +465,14 @@ func (s *testServer) open(dev *Device, id int) error {
 	}
 	s.pause.Nsec = 5e6
 	if s.spec.Member != "" {
-		fd, err := unix.Open(s.spec.Member, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+		s.memberFD, err = unix.Open(s.spec.Member, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(s.ring.UpdateFile(1, fd), unix.Close(fd)); err != nil {
+		if err := s.ring.UpdateFile(1, s.memberFD); err != nil {
+			return err
+		}
+		if s.stray, err = uring.New(uring.Config{Entries: 8}); err != nil {
 			return err
 		}
 	}
@@ -474,11 +498,7 @@ func (s *testServer) loop() error {
 					s.request(r)
 				}
 			case kindTimer:
-				held := s.held
-				s.held = nil
-				for _, r := range held {
-					s.request(r)
-				}
+				s.release()
 			case kindIO:
 				s.commit(uint16(cqe.UserData), unix.Errno(max(0, -cqe.Res)))
 			}
@@ -492,13 +512,11 @@ func (s *testServer) request(r Request) {
 		s.commit(r.Tag, unix.Errno(fail))
 		return
 	}
-	if r.Op == Write && atomic.LoadUint64(s.data.counter(cntHold)) != 0 {
+	if r.Op == Write && atomic.LoadUint64(s.data.counter(cntHold)) == holdAll {
 		s.held = append(s.held, r)
 		atomic.StoreUint64(s.data.counter(cntHeld), uint64(len(s.held)))
 		if len(s.held) == 1 {
-			sqe := s.ring.SQE()
-			sqe.PrepTimeout(s.pause, 0)
-			sqe.UserData = kindTimer
+			s.look()
 		}
 		return
 	}
@@ -513,7 +531,32 @@ func (s *testServer) request(r Request) {
 	s.memory(r)
 }
 
+// look has release be called, soon.
+func (s *testServer) look() {
+	sqe := s.ring.SQE()
+	sqe.PrepTimeout(s.pause, 0)
+	sqe.UserData = kindTimer
+}
+
+// release serves what was held back, if it may.
+func (s *testServer) release() {
+	if atomic.LoadUint64(s.data.counter(cntHold)) != 0 {
+		s.look()
+		return
+	}
+	held := s.held
+	s.held = nil
+	for _, r := range held {
+		s.request(r)
+	}
+}
+
 func (s *testServer) memberIO(r Request) {
+	if s.spec.Stray && r.Op == Write {
+		s.stray.SQE().PrepWrite(uring.FD(s.memberFD), r.Buf, r.Start<<sectorShift, 0)
+		s.errs = errors.Join(s.errs, s.stray.Submit())
+		return
+	}
 	sqe := s.ring.SQE()
 	if r.Op == Read {
 		sqe.PrepRead(uring.Slot(1), r.Buf, r.Start<<sectorShift)
