@@ -47,7 +47,7 @@ func resident(h Host) []Finding {
 		engines = append(engines, strings.Fields(text)...)
 	}
 
-	findings := h.process("guardian", pid)
+	findings := append(h.limits(pid), h.process("guardian", pid)...)
 
 	switch len(engines) {
 	case 0:
@@ -57,6 +57,31 @@ func resident(h Host) []Finding {
 	default: // one serves, the other stands by
 		for _, engine := range engines {
 			findings = append(findings, h.process("engine "+engine, engine)...)
+		}
+	}
+
+	return findings
+}
+
+// limits looks at how much memory the control groups of a process let it have. What is
+// above that has to wait, or is ended, though none of it can be given back.
+func (h Host) limits(pid string) []Finding {
+	var findings []Finding
+
+	text, _ := h.read(path.Join("proc", pid, "cgroup"))
+	_, group, _ := strings.Cut(text, "0::/")
+
+	for ; group != "" && group != "."; group = path.Dir(group) {
+		for _, property := range []string{"MemoryHigh", "MemoryMax"} {
+			limit, _ := h.read(path.Join("sys/fs/cgroup", group, "memory."+strings.ToLower(property[len("Memory"):])))
+			if limit == "" || limit == "max" {
+				continue
+			}
+
+			unit := path.Base(group)
+			findings = append(findings, fail(unit,
+				fmt.Sprintf("the engine may have to wait for memory: %s is %s", property, limit),
+				fmt.Sprintf("systemctl set-property %s %s=infinity", unit, property)))
 		}
 	}
 
