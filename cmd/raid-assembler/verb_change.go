@@ -27,6 +27,7 @@ type change struct {
 	long   string
 	force  string // what --force does; empty if there is no such flag
 	args   cobra.PositionalArgs
+	stops  bool // the array, which nobody may have open
 
 	// flags adds flags, and apply puts what they say into the request.
 	flags func(flags *pflag.FlagSet)
@@ -55,6 +56,12 @@ func (p *program) changeVerb(c change) *cobra.Command {
 			if c.apply != nil {
 				if err := c.apply(&in); err != nil {
 					return exitUsage, err
+				}
+			}
+
+			if c.stops {
+				if err := p.mustNotBeOpen(cmd.Context(), in.Array); err != nil {
+					return exitRefused, err
 				}
 			}
 
@@ -204,9 +211,11 @@ func (p *program) stopVerb() *cobra.Command {
 		method: "Stop",
 		use:    "stop ARRAY",
 		short:  "stop an array",
-		long: `Stop the array, which must not be in use. It stays stopped until it is asked
-for, or its members are plugged in anew.`,
-		args: cobra.ExactArgs(1),
+		long: `Stop the array, which must not be in use: neither mounted, nor part of anything,
+nor open. It stays stopped until it is asked for, or its members are plugged in
+anew.`,
+		args:  cobra.ExactArgs(1),
+		stops: true,
 	})
 }
 

@@ -236,7 +236,8 @@ func (p *program) growVerb() *cobra.Command {
 or all that the smallest of them has. The array must not be in use: it is stopped
 and started again, and what is new is synced. The file system on it is to be
 grown after that, by its own tool.`,
-		args: cobra.ExactArgs(1),
+		args:  cobra.ExactArgs(1),
+		stops: true,
 		flags: func(flags *pflag.FlagSet) {
 			flags.StringVar(&size, "size", "", "how much of each member to use, such as 20G, or max")
 		},
