@@ -151,10 +151,10 @@ func (a *Array) Newest() []Member {
 
 // GoBack takes in that an array runs which is older than it was: somebody wanted that,
 // or had no other. Who was newer is forgotten, and the generation that the array had is
-// returned; 0 if it is not older.
+// returned; 0 if it is not older, or to is 0, as an engine of before tells nothing.
 func (r *Roster) GoBack(uuid raid.UUID, to uint64) (from uint64) {
 	a := r.Find(uuid)
-	if a == nil || to >= a.Generation {
+	if a == nil || to == 0 || to >= a.Generation {
 		return 0
 	}
 

@@ -104,13 +104,13 @@ func TestNewest(t *testing.T) {
 	for _, step := range []struct {
 		to, from uint64
 		want     string
-	}{{14, 0, "at 13: d"}, {13, 0, "at 13: d"}, {12, 13, "at 0:"}, {11, 0, "at 0:"}} {
+	}{{14, 0, "at 13: d"}, {13, 0, "at 13: d"}, {0, 0, "at 13: d"}, {12, 13, "at 0:"}, {11, 0, "at 0:"}} {
 		if from := r.GoBack(raid.UUID{1}, step.to); from != step.from || newest(&r) != step.want {
 			t.Errorf("GoBack(%d) = %d, %s, want %d, %s", step.to, from, newest(&r), step.from, step.want)
 		}
 	}
 
-	if r.GoBack(raid.UUID{2}, 0) != 0 {
+	if r.GoBack(raid.UUID{2}, 1) != 0 {
 		t.Error("an array that is not known has gone back")
 	}
 }
