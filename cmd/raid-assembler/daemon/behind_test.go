@@ -10,16 +10,30 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// leftBehind has a mirror run, lose its second half and go on; then the machine is off, and
+// leftBehind has a mirror made and run, lose its second half and go on; then the machine is off, and
 // comes with the second half alone.
-func leftBehind(t *testing.T, w *world) []*fakeDisk {
+func leftBehind(t *testing.T, w *world, metadata string) []*fakeDisk {
 	t.Helper()
 	w.keepRoster()
 	w.configured("[Alerts]\nProgram=/alert\n")
 
-	set := w.set("data", raid.Level1, 2, 0)
+	set := []*fakeDisk{w.disk("data0"), w.disk("data1")}
+	for _, f := range set { // the metadata of DDF takes 32 MiB
+		f.image = make([]byte, 8*diskBytes)
+		f.Size *= 8
+	}
+
 	w.run()
 	w.plug(set...)
+	w.pass(second)
+
+	if _, err := w.daemon.create(t.Context(), api.CreateParameters{
+		Name: "data", Level: "raid1", Disks: 2, Metadata: metadata, SizeBytes: 1 << 20, AssumeClean: true,
+		Devices: []string{"data0", "data1"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+
 	w.pass(second)
 	w.mustBe("data 0:data0:in-sync 1:data1:in-sync")
 	w.unplug(set[1])
@@ -54,7 +68,7 @@ func (w *world) bootWith(on, off *fakeDisk) {
 // that status, explain and an alarm say who is newer; until that one comes.
 func TestLeftBehind(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		set := leftBehind(t, w)
+		set := leftBehind(t, w, "1.2")
 		w.pass(10 * policyDeadline)
 		w.mustBe("")
 
@@ -103,6 +117,22 @@ func TestLeftBehind(t *testing.T) {
 	})
 }
 
+// TestLeftBehindFormats checks that each format tells who is older.
+func TestLeftBehindFormats(t *testing.T) {
+	for _, metadata := range []string{"1.0", "1.2", "imsm", "ddf", "asr"} {
+		t.Run(metadata, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				set := leftBehind(t, w, metadata)
+				w.pass(10 * policyDeadline)
+				w.mustBe("")
+				w.plug(set[0])
+				w.pass(second)
+				w.mustBe("data 0:data0:in-sync 1:data1:recovering")
+			})
+		})
+	}
+}
+
 // TestLeftBehindByForce checks that the operator can have it, and is not asked again: not
 // even if the array was not written to, unless it was only looked at.
 func TestLeftBehindByForce(t *testing.T) {
@@ -113,7 +143,7 @@ func TestLeftBehindByForce(t *testing.T) {
 	}{{"served", false, true}, {"looked at", true, false}} {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
-				set := leftBehind(t, w)
+				set := leftBehind(t, w, "1.2")
 				w.idle = true
 				w.tweak = func(a *api.Array) {
 					if tt.readOnly {
@@ -158,7 +188,7 @@ func TestLeftBehindUnknown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
-				leftBehind(t, w)
+				leftBehind(t, w, "1.2")
 				w.mustBe("")
 				w.killDaemon()
 				change(w)
