@@ -5,7 +5,7 @@ DESTDIR ?=
 PREFIX  ?= /usr
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 CACHE   := $(abspath .cache)
-LONG    := TestRogueWrites|TestTortureKills|TestTortureRestarts|TestTakeOver|TestNoThreads|TestLevels|TestGolden$$|TestCreated|TestCreateDDF|TestCreateIMSM|TestContainerSpareIMSM|TestRecoveryOfMdmon|TestHandOver|TestPowerCuts|TestPowerCutDuringARecord|TestPowerCutTakesAMember|TestPowerCutWhileMaking|TestHostile|TestChoose$$|TestStaleAlone|TestConfiguration|TestSpares|TestYanked
+LONG    := TestExhausted|TestRogueWrites|TestTortureKills|TestTortureRestarts|TestTakeOver|TestNoThreads|TestLevels|TestGolden$$|TestCreated|TestCreateDDF|TestCreateIMSM|TestContainerSpareIMSM|TestRecoveryOfMdmon|TestHandOver|TestPowerCuts|TestPowerCutDuringARecord|TestPowerCutTakesAMember|TestPowerCutWhileMaking|TestHostile|TestChoose$$|TestStaleAlone|TestConfiguration|TestSpares|TestYanked
 LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
 
 export CGO_ENABLED := 0
@@ -58,8 +58,10 @@ test-kernels: setup build ## The tests in the guest, on each kernel of the lab
 		RAID_LAB_KERNEL=$$kernel $(GO) test -count 1 -short -timeout 80m -p 1 ./lab/... || exit 1; \
 	done
 
-soak: ## Power cuts and faults over all levels, from a new seed on (DURATION)
-	$(GO) test -timeout 0 ./pkg/engine/core -run TestCrash -v -crash.seed $$(date +%s) -crash.time $(or $(DURATION),10m)
+soak: setup build image ## Faults for an hour (MINUTES): in the guest, and power cuts in the simulation beside it, from a new seed on
+	seconds=$$(($(or $(MINUTES),60) * 60)); \
+	nice -n 19 $(GO) test -timeout 0 ./pkg/engine/core -run TestCrash -v -crash.seed $$(date +%s) -crash.time $${seconds}s & \
+	RAID_LAB_SECONDS=$$seconds $(GO) test -count 1 -v -timeout 0 -run '^TestSoak$$' ./lab/tests && wait $$!
 
 race: setup ## The unit tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /lab)

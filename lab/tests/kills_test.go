@@ -1,9 +1,12 @@
 package tests
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -42,52 +45,137 @@ func number(t *testing.T, variable string, usual int) int {
 // served are arrays that run, in whatever state.
 func served(api.Array) bool { return true }
 
-// TestTortureKills kills the engine every half to two seconds, whether it serves yet or
-// not, while fio writes to file systems and verifies: no error, no byte that differs,
-// and nothing changed that nobody wrote. Then it halts an array's thread, which the
-// guardian finds. RAID_LAB_KILLS is how often it kills.
+// TestTortureKills kills the engine again and again, while fio writes to file systems and
+// verifies: no error, no byte that differs, and nothing changed that nobody wrote. First
+// every half to two seconds, whether it serves yet or not; then as long after all arrays
+// are served again. In the end it halts an array's thread, which the guardian finds.
+// RAID_LAB_KILLS is how often it kills in each of these ways.
 func TestTortureKills(t *testing.T) {
 	takesLong(t)
 
 	kills := number(t, "RAID_LAB_KILLS", 200)
+	most := time.Duration(kills) * 5 * time.Second
+
 	f := newFleet(t, killed, false)
-	f.torture(kills*3/2+25, func() {
-		f.MustGo(fmt.Sprintf("for i in $(seq %d); do sleep $((RANDOM %% 2)).$((RANDOM %% 5 + 5)); pkill -KILL %s || true; done",
-			kills, theEngine)).MustWait(time.Duration(kills)*5*time.Second + patience)
-		f.awaitAll("served", served)
-		f.MustShell("set -- $(" + arrayThreads + ")\ntimeout 60 exercise halt $(basename $1)")
-	})
+	f.torture(burden{"of kills in the midst of take-overs", kills*3/2 + 5, func() {
+		f.MustGo(fmt.Sprintf("for i in $(seq %d); do %s; pkill -KILL %s || true; done",
+			kills, aWhile, theEngine)).MustWait(most + patience)
+	}}, burden{"of kills when all were served", kills*5/2 + 5, func() {
+		f.awaitAll("served again", served)
+		f.MustGo(fmt.Sprintf(`for i in $(seq %d); do
+	%s
+	pkill -KILL %s
+	for a in $(seq %d); do read -r -t 60 _; done
+done < <(journalctl -f -n 0 -o cat RAID_EVENT=ArrayAssembled + RAID_EVENT=ArrayStartedDegraded)`, kills, aWhile, theEngine, len(f.kinds))).MustWait(most + patience)
+	}}, burden{"of a thread that hung", 30, func() {
+		f.MustShell("sleep 5\nset -- $(" + arrayThreads + ")\ntimeout 60 exercise halt $(basename $1)")
+	}})
 
 	out := f.MustShell("journalctl -b -o cat RAID_EVENT=EngineDied")
 	if !strings.Contains(out, "an array was not served any more") {
 		t.Errorf("no word of a thread that hung: %s", out)
 	}
 
-	t.Logf("%d engines died of %d kills", strings.Count(out, "the engine died"), kills)
+	t.Logf("%d engines died of %d kills", strings.Count(out, "the engine died"), 2*kills)
 }
 
+// aWhile waits for half a second to two.
+const aWhile = "sleep $((RANDOM % 2)).$((RANDOM % 5 + 5))"
+
 // TestTortureRestarts restarts the engine again and again, as an upgrade does, judged as
-// by TestTortureKills. RAID_LAB_RESTARTS is how often.
+// by TestTortureKills: each is followed by one of another version, which does not
+// understand what this one has left. RAID_LAB_RESTARTS is how often.
 func TestTortureRestarts(t *testing.T) {
 	takesLong(t)
 
 	restarts := number(t, "RAID_LAB_RESTARTS", 50)
 	f := newFleet(t, killed, false)
-	f.torture(restarts*3+25, func() {
+	f.MustInstall(otherVersion(t))
+	f.torture(burden{"of restarts", restarts*3 + 25, func() {
 		for range restarts {
-			f.MustShell("systemctl restart raid-engine.service")
+			f.MustShell(`cp /usr/sbin/raid-engine /root/raid-engine.was
+mv /root/raid-engine.next /usr/sbin/raid-engine
+mv /root/raid-engine.was /root/raid-engine.next
+systemctl restart raid-engine.service`)
 			time.Sleep(rand.N(2 * time.Second))
 		}
-	})
+	}})
 
 	if out := f.MustShell("journalctl -b -o cat RAID_EVENT=EngineDied"); out != "" {
 		t.Errorf("engines died: %s", out)
 	}
+
+	if out := f.MustShell("journalctl -b -o cat -u raid-engine.service"); !strings.Contains(out, "version 2 is not understood") {
+		t.Error("both versions understand each other")
+	}
+}
+
+// otherVersion makes an engine that keeps what it leaves to the next one in another
+// version of both formats, as /root/raid-engine.next below the directory that it returns.
+func otherVersion(t *testing.T) string {
+	t.Helper()
+
+	var (
+		dir     = t.TempDir()
+		overlay = struct{ Replace map[string]string }{make(map[string]string)}
+	)
+
+	for file, change := range map[string][2]string{
+		"../../pkg/engine/crashlog/log.go": {`"RACRASH1"`, `"RACRASH2"`},
+		"../../pkg/engine/host/served.go":  {"servedVersion = 1", "servedVersion = 2"},
+	} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		changed := strings.Replace(string(text), change[0], change[1], 1)
+		if changed == string(text) {
+			t.Fatalf("%s does not say %s", file, change[0])
+		}
+
+		from, err := filepath.Abs(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		overlay.Replace[from] = filepath.Join(dir, filepath.Base(file))
+		if err := os.WriteFile(overlay.Replace[from], []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	text, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	file, root := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "root")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	build := exec.Command("go", "build", "-overlay", file, "-trimpath", "-ldflags", "-s -w",
+		"-o", filepath.Join(root, "root/raid-engine.next"), "../../cmd/raid-engine")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+
+	return root
+}
+
+// burden is what arrays have to bear while fio writes to them.
+type burden struct {
+	name    string
+	seconds int // that fio writes for
+	happens func()
 }
 
 // torture makes the arrays, of which one lacks a member, puts file systems on them, and
-// has fio write to these for so many seconds while it happens. Then it judges all.
-func (f *fleet) torture(seconds int, it func()) {
+// has fio write to these while one burden after the other happens. Then it judges all.
+func (f *fleet) torture(all ...burden) {
 	f.t.Helper()
 	f.create()
 	f.engineStarts()
@@ -104,17 +192,8 @@ head -c 16M /dev/urandom >/srv/$A/still
 sha256sum /srv/$A/still >/run/$A.sum
 sync`)
 
-	loads := make([]*lab.Job, len(f.kinds))
-	for i, k := range f.kinds {
-		loads[i] = f.MustGo(fmt.Sprintf("fio --name=load --directory=/srv/%s --size=12M --direct=1 "+
-			"--ioengine=libaio --iodepth=8 --rw=randwrite --bsrange=4k-64k --verify=crc32c --verify_backlog=32 "+
-			"--do_verify=1 --randseed=%d --time_based --runtime=%d --output-format=json", k.name, 80+i, seconds))
-	}
-
-	it()
-
-	for i, load := range loads {
-		f.t.Logf("%s: the longest stall was %v", f.kinds[i].name, longestStall(f.t, load.MustWait(patience)))
+	for _, b := range all {
+		f.bear(b)
 	}
 
 	f.awaitAll("served in the end", served)
@@ -131,4 +210,22 @@ raid-assembler stop $A`)
 	f.each("mdadm --assemble --quiet /dev/md/$A $D\nthere /dev/md/$A")
 	f.mdIsContent()
 	f.MustShell("! journalctl -b -k --no-pager | grep -iE 'I/O error|blocked for more than'")
+}
+
+// bear has fio write to the file systems while a burden happens.
+func (f *fleet) bear(b burden) {
+	f.t.Helper()
+
+	loads := make([]*lab.Job, len(f.kinds))
+	for i, k := range f.kinds {
+		loads[i] = f.MustGo(fmt.Sprintf("fio --name=load --directory=/srv/%s --size=12M --direct=1 "+
+			"--ioengine=libaio --iodepth=8 --rw=randwrite --bsrange=4k-64k --verify=crc32c --verify_backlog=32 "+
+			"--do_verify=1 --randseed=%d --time_based --runtime=%d --output-format=json", k.name, 80+i, b.seconds))
+	}
+
+	b.happens()
+
+	for i, load := range loads {
+		f.t.Logf("%s: the longest stall %s was %v", f.kinds[i].name, b.name, longestStall(f.t, load.MustWait(patience)))
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"raid-assembler/lab"
 	"raid-assembler/pkg/raid"
 )
 
@@ -84,15 +85,7 @@ swapon /dev/raid/swap`)
 
 	jobs := f.loads(data, kills*every, 130)
 
-	hog := f.MustGo(fmt.Sprintf(`mkdir -p /run/hog
-mount -t tmpfs -o size=100%% hog /run/hog
-end=$(($(date +%%s) + %d))
-while [ $(date +%%s) -lt $end ]; do
-	choom -n 1000 -- dd if=/dev/zero of=/run/hog/all bs=1M 2>/dev/null || true
-	head -c 64M /run/hog/all >/dev/null
-	rm -f /run/hog/all
-done
-umount /run/hog`, kills*every))
+	hog := f.hog(150, kills*every)
 
 	var longest time.Duration
 
@@ -116,4 +109,18 @@ umount /run/hog`, kills*every))
 	if !strings.Contains(out, "pswpout") || strings.Contains(out, "pswpout 0\n") {
 		f.t.Errorf("nothing was swapped out: %s", out)
 	}
+}
+
+// hog has somebody take so many hundredths of the memory for so many seconds. Whenever
+// the kernel has ended it, it comes back: systemd would end all of the service that it is
+// in, which is the agent of the guest.
+func (f *fleet) hog(percent, seconds int) *lab.Job {
+	f.MustWriteFile("/run/hog", `#!/bin/bash
+size=$(awk "/^MemTotal/ {print int(\$2 * $1 / 100 / 1024)}" /proc/meminfo)
+while left=$(($2 - SECONDS)) && [ $left -gt 0 ]; do
+	exercise hog -for ${left}s $size || [ $? = 137 ] || exit 1
+done
+`, 0o755)
+
+	return f.MustGo(fmt.Sprintf("systemd-run --quiet --scope -p OOMPolicy=continue /run/hog %d %d", percent, seconds))
 }

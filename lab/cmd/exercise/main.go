@@ -7,6 +7,8 @@
 //	exercise crashed -model FILE DEVICE     says whether a run that the power cut ended lost what it may not
 //	exercise fsx     FILE                   does to a file what fsx does
 //	exercise halt    THREAD                 holds a thread until its process is killed
+//	exercise hog     MIB                    takes memory
+//	exercise progress DEVICE                says how long its requests waited at most with none completed
 //
 // The model is a file that says what is on the device. It must not be on it.
 package main
@@ -46,11 +48,12 @@ type options struct {
 // verbs do what their names say, and return a line about it.
 var verbs = map[string]func(options) (string, error){
 	"fill": fill, "run": exert, "check": check, "crashed": crashed, "fsx": fsx, "halt": halt,
+	"hog": hog, "progress": progress,
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 || verbs[args[0]] == nil {
-		fmt.Fprintln(stderr, "usage: exercise fill|run|check|crashed|fsx|halt [FLAGS] PATH")
+		fmt.Fprintln(stderr, "usage: exercise fill|run|check|crashed|fsx|halt|hog|progress [FLAGS] PATH")
 
 		return 2
 	}
