@@ -91,6 +91,13 @@ func serve(runDir string) error {
 		served <- server.Serve(serving, listener)
 	}()
 	go beat(os.NewFile(pulseFD, "pulse"), h.Answers)
+	go func() {
+		for range time.Tick(wantEvery) {
+			if hostSwaps() {
+				h.Hold()
+			}
+		}
+	}()
 
 	log.Log(journal.Event{
 		Kind:    journal.EngineStarted,

@@ -88,6 +88,7 @@ type running struct {
 	started  chan struct{}  // closed when the start has ended, well or not
 
 	inherited bool // it is started as an engine before has left it
+	holds     bool // all its memory: see Hold
 
 	// What follows is of the arrays of containers: set before loop is.
 	container raid.UUID // zero if there is none

@@ -120,6 +120,7 @@ type Loop struct {
 	info   ublk.DevInfo
 	server *ublk.Device
 	arena  *uring.Arena
+	own    [][]byte // the blocks of it that requests use, but for those in the place of what is parked
 	log    *os.File // with the crash log in it, until that is kept; nil if there is none
 	ring   *uring.Ring
 	pins   pins

@@ -52,9 +52,13 @@ func (p *pins) find(data []byte) (index uint16, ok bool) {
 	}
 
 	at, mem := p.arena.Page(data)
-	if mem == nil || at >= p.pages {
-		at, mem = p.arena.Holder(data)
-		at += p.pages
+
+	// A page of a block that is registered needs no registration of its own.
+	if beyond := mem == nil || at >= p.pages; beyond || p.state[at] == unseen {
+		holder, block := p.arena.Holder(data)
+		if holder += p.pages; beyond || holder < len(p.state) && p.state[holder] == pinned {
+			at, mem = holder, block
+		}
 	}
 
 	if mem == nil || at >= len(p.state) {

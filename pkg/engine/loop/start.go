@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -106,6 +107,7 @@ func (l *Loop) prepare() error {
 		}
 	}
 
+	l.own = slices.Concat(cfg.Scratch, cfg.Records, cfg.Logs)
 	cfg.Generation = uint64(time.Now().UnixNano())
 
 	for i := range l.ticks {
@@ -407,6 +409,8 @@ func (l *Loop) setUp() (err error) {
 	if err != nil {
 		return err
 	}
+
+	l.own = append(l.own, l.queue.Buffers()...)
 
 	if err := l.server.Close(); err != nil {
 		return err

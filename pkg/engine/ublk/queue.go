@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -212,6 +213,9 @@ func (q *Queue) HandleCQE(tag uint16, res int32) (Request, State) {
 	}
 	return r, Serving
 }
+
+// Buffers are the memory of the tags.
+func (q *Queue) Buffers() [][]byte { return slices.Clone(q.buffers) }
 
 // SetBuffer gives tag other memory, as long as what it has. What the request that it serves has read is committed from
 // there; the old memory is the caller's.

@@ -129,6 +129,14 @@ func (a *Arena) Offset(buf []byte) int {
 // Bytes is the whole arena.
 func (a *Arena) Bytes() []byte { return a.mem }
 
+// Populate faults in what a block of an arena lacks, and may take as long as the kernel needs to find memory.
+func Populate(block []byte) error {
+	if err := unix.Madvise(block, unix.MADV_POPULATE_WRITE); err != nil {
+		return fmt.Errorf("uring: populate %d bytes: %w", len(block), err)
+	}
+	return nil
+}
+
 // Close unmaps the arena. A block that is used after it ends the process with a fault.
 func (a *Arena) Close() error {
 	err := unix.Munmap(a.mem)
