@@ -16,14 +16,21 @@ import (
 func TestStaleAlone(t *testing.T) {
 	takesLong(t)
 
-	a := array{name: "one", level: 1, members: 2, size: 32 << 20, args: "--bitmap=internal"}
+	for _, metadata := range []string{"1.2", "imsm", "ddf"} {
+		t.Run(metadata, func(t *testing.T) { staleAlone(t, metadata) })
+	}
+}
+
+func staleAlone(t *testing.T, metadata string) {
+	t.Helper()
+
 	b := start(t)
 	b.MustWriteFile("/root/tell", "#!/bin/sh\necho $RAID_ALARM $RAID_ALARM_STATE $RAID_REASON >>/root/told\n", 0o755)
 	b.MustWriteFile("/etc/raid-assembler.conf", "[Alerts]\nProgram=/root/tell\n", 0o644)
-	disks := b.MustDisks(a.members, a.size, "m")
-	b.make(a, disks)
+	disks := b.MustDisks(2, 64<<20, "m")
 	b.install()
-	b.await("one", patience, "assembled at start", whole)
+	b.MustShell("raid-assembler create one --level 1 --devices 2 --size 16M --metadata " + metadata + " " + devices(disks))
+	b.await("one", patience, "made", whole)
 
 	b.leaveBehind(disks)
 	b.staleWaits("m0")
