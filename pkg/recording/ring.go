@@ -26,7 +26,8 @@ type Ring struct {
 	bytes  int
 	first  int64 // the number of the oldest that is left, from 0
 
-	last open
+	last   open
+	packer *flate.Writer // nil until it is needed; to make one takes longer than to pack
 }
 
 // open is the newest entry, which may yet hold longer.
@@ -67,7 +68,7 @@ func (r *Ring) Add(now time.Time, s State) error {
 	}
 
 	if r.last.Times > 0 {
-		packed, err := r.last.pack()
+		packed, err := r.pack(r.last)
 		if err != nil {
 			return err
 		}
@@ -95,7 +96,7 @@ func (r *Ring) From(number int64, bytesMax int) (packed [][]byte, next int64, er
 		return nil, -1, nil
 	}
 
-	newest, err := r.last.pack()
+	newest, err := r.pack(r.last)
 	if err != nil {
 		return nil, -1, err
 	}
@@ -124,19 +125,23 @@ func (r *Ring) From(number int64, bytesMax int) (packed [][]byte, next int64, er
 func (r *Ring) Dropped() int64 { return r.first }
 
 // pack makes an entry small: one looks much like the next, and disks like each other.
-func (o open) pack() ([]byte, error) {
+func (r *Ring) pack(o open) ([]byte, error) {
 	var b bytes.Buffer
 
-	w, err := flate.NewWriter(&b, flate.BestSpeed)
-	if err != nil {
+	if r.packer == nil {
+		var err error
+		if r.packer, err = flate.NewWriter(&b, flate.BestSpeed); err != nil {
+			return nil, fmt.Errorf("recording: %w", err)
+		}
+	}
+
+	r.packer.Reset(&b)
+
+	if err := json.NewEncoder(r.packer).Encode(o); err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
 	}
 
-	if err := json.NewEncoder(w).Encode(o); err != nil {
-		return nil, fmt.Errorf("recording: %w", err)
-	}
-
-	if err := w.Close(); err != nil {
+	if err := r.packer.Close(); err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
 	}
 

@@ -29,7 +29,6 @@ func (d *Daemon) decide() {
 	view := d.view(now)
 	d.decisions, d.decided = policy.Decide(view, d.policy), now
 
-	d.record(view)
 	d.tell()
 	d.alarm(policy.Alarms(view, d.decisions, d.policy), now)
 
@@ -37,6 +36,7 @@ func (d *Daemon) decide() {
 		d.carryOut(uuid, todo, now)
 	}
 
+	d.record(view) // nobody waits for it
 	d.prove()
 	d.arm(now)
 

@@ -109,12 +109,7 @@ func resolve(name string) (path, serial string) {
 		path = real
 	}
 
-	d, err := sysfs.Read(sysfs.Host(), filepath.Base(path))
-	if err != nil {
-		return path, "" // opening it will tell what is the matter
-	}
-
-	return path, d.Serial
+	return path, sysfs.Serial(sysfs.Host(), filepath.Base(path)) // opening it will tell what is the matter
 }
 
 // refusesWrites reports whether the kernel lets nobody write to a block device.

@@ -27,7 +27,7 @@ func (h *Host) turnsOf(r *running) core.Turns { return turn{&h.turns, r} }
 
 // has notes that an array has a device.
 func (t *turnstile) has(r *running, path string) {
-	disk := wholeDisk(path)
+	disk := sysfs.Whole(sysfs.Host(), filepath.Base(path))
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -41,17 +41,6 @@ func (t *turnstile) has(r *running, path string) {
 	}
 
 	t.disks[r][disk] = true
-}
-
-// wholeDisk returns the name of the disk that a device is, or is a partition of.
-func wholeDisk(path string) string {
-	name := filepath.Base(path)
-
-	if d, err := sysfs.Read(sysfs.Host(), name); err == nil && d.Parent != "" {
-		return d.Parent
-	}
-
-	return name
 }
 
 // forget lets go of an array that has ended.

@@ -27,22 +27,43 @@ func readFile(fsys fs.FS, name string) ([]byte, error) {
 	return b, errors.Join(err, f.Close())
 }
 
+// Serial returns the serial number of the device that sysfs calls name, as [Read] finds
+// it, or nothing if nobody knows one.
+func Serial(t Tree, name string) string {
+	if _, whole, _, err := find(t, name); err == nil {
+		if text := whole.serial(); text != "" {
+			return text
+		}
+	}
+
+	d, err := Read(t, name)
+	if err != nil {
+		return ""
+	}
+
+	return d.Serial
+}
+
+// serial returns the serial number that the whole device has told the kernel: SCSI and
+// ATA, NVMe and MMC, virtio, ATA once more.
+func (d dir) serial() string {
+	page, _ := readFile(d.sys, d.below("device/vpd_pg80").path)
+	if text := pageSerial(page); text != "" {
+		return text
+	}
+
+	return first(d.text("device/serial"), d.text("serial"), wwidSerial(d.wwid()))
+}
+
+// wwid is in the device for SCSI and ATA, beside it for NVMe.
+func (d dir) wwid() string { return first(d.text("device/wwid"), d.text("wwid")) }
+
 // readIdentity finds out who and where the whole device is. What the kernel
 // was told by the device comes first, since it does not depend on the rules of
-// a distribution.
+// a distribution; ID_SERIAL_SHORT of a SCSI disk is a WWN, therefore it comes last.
 func (d *Device) readIdentity(whole dir, udev map[string]string) {
-	// In the device for SCSI and ATA, beside it for NVMe.
-	wwid := first(whole.text("device/wwid"), whole.text("wwid"))
-	page, _ := readFile(whole.sys, whole.below("device/vpd_pg80").path)
-
-	// The order is: SCSI and ATA, NVMe and MMC, virtio, ATA once more, what
-	// udev asked itself. ID_SERIAL_SHORT of a SCSI disk is a WWN, therefore
-	// it comes last.
-	d.Serial = first(
-		pageSerial(page), whole.text("device/serial"), whole.text("serial"), wwidSerial(wwid),
-		udev["ID_SCSI_SERIAL"], udev["ID_SERIAL_SHORT"],
-	)
-	d.WWN = first(wwn(wwid), udev["ID_WWN_WITH_EXTENSION"], udev["ID_WWN"])
+	d.Serial = first(whole.serial(), udev["ID_SCSI_SERIAL"], udev["ID_SERIAL_SHORT"])
+	d.WWN = first(wwn(whole.wwid()), udev["ID_WWN_WITH_EXTENSION"], udev["ID_WWN"])
 	d.Vendor = first(vendor(whole.text("device/vendor")), udev["ID_VENDOR"])
 	d.Model = first(whole.text("device/model"), udev["ID_MODEL"])
 	d.Location = udev["ID_PATH"]

@@ -132,30 +132,16 @@ func Read(t Tree, name string) (Device, error) {
 }
 
 func read(t Tree, name string) (Device, error) {
-	target, err := fs.ReadLink(t.Sys, path.Join(classBlock, name))
+	own, whole, partition, err := find(t, name)
 	if err != nil {
 		return Device{}, err
 	}
 
 	d := Device{
-		Name: name,
-		Node: "/dev/" + strings.ReplaceAll(name, "!", "/"),
-		Path: "/" + path.Join(classBlock, target),
+		Name: name, Node: "/dev/" + strings.ReplaceAll(name, "!", "/"), Path: "/" + own.path, Partition: partition,
 	}
 
-	// A link that leads out of sysfs is not the kernel's.
-	own := dir{t.Sys, d.Path[1:]}
-	if !fs.ValidPath(own.path) {
-		return Device{}, fmt.Errorf("link leads to %q", target)
-	}
-
-	whole := own
-
-	if n, ok, err := own.number("partition"); err != nil {
-		return Device{}, err
-	} else if ok {
-		whole.path = path.Dir(own.path)
-		d.Partition = int(n)
+	if own.path != whole.path {
 		d.Parent = path.Base(whole.path)
 	}
 
@@ -175,6 +161,41 @@ func read(t Tree, name string) (Device, error) {
 	d.readIdentity(whole, readUdev(t.Udev, numbers))
 
 	return d, nil
+}
+
+// find returns where the device that sysfs calls name is, and the whole device that it
+// is the partition of with the number returned, or is itself.
+func find(t Tree, name string) (own, whole dir, partition int, err error) {
+	target, err := fs.ReadLink(t.Sys, path.Join(classBlock, name))
+	if err != nil {
+		return own, whole, 0, err
+	}
+
+	// A link that leads out of sysfs is not the kernel's.
+	own = dir{t.Sys, path.Join(classBlock, target)}
+	if !fs.ValidPath(own.path) {
+		return own, whole, 0, fmt.Errorf("link leads to %q", target)
+	}
+
+	n, ok, err := own.number("partition")
+	whole = own
+
+	if ok {
+		whole.path = path.Dir(own.path)
+	}
+
+	return own, whole, int(n), err
+}
+
+// Whole returns the name of the device that the one called name is a partition of, or
+// name, if it is none or nobody knows.
+func Whole(t Tree, name string) string {
+	own, whole, _, err := find(t, name)
+	if err != nil || own.path == whole.path {
+		return name
+	}
+
+	return path.Base(whole.path)
 }
 
 // Again returns d with what may change without a uevent of the device read anew:

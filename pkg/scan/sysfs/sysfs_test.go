@@ -138,6 +138,18 @@ func TestReadDevices(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("Read(%s) (-want +got):\n%s", c.name, diff)
 		}
+
+		if serial := Serial(tree, got.Name); serial != want.Serial {
+			t.Errorf("Serial(%s) = %q, want %q", got.Name, serial, want.Serial)
+		}
+
+		if want.Parent == "" {
+			want.Parent = want.Name
+		}
+
+		if whole := Whole(tree, got.Name); whole != want.Parent {
+			t.Errorf("Whole(%s) = %q, want %q", got.Name, whole, want.Parent)
+		}
 	}
 }
 
