@@ -83,29 +83,27 @@ func serve(runDir string) error {
 	serving, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
 
-	served := make(chan error, 1)
+	taken, served := make(chan struct{}), make(chan error, 1)
 
 	go func() {
 		takeOver(ctx, h, arrays)
+		close(taken)
 
 		served <- server.Serve(serving, listener)
 	}()
 	go beat(os.NewFile(pulseFD, "pulse"), h.Answers)
-	go func() {
-		for range time.Tick(wantEvery) {
-			if hostSwaps() {
-				h.Hold()
-			}
-		}
-	}()
+	go hold(h)
 
-	log.Log(journal.Event{
-		Kind:    journal.EngineStarted,
-		Message: fmt.Sprintf("raid-engine %s is ready", version),
-	})
+	// Whoever restarts an engine again and again cuts no take-over off.
+	select {
+	case <-taken:
+	case <-ctx.Done():
+	case err := <-h.Failed():
+		return err
+	}
 
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		return fmt.Errorf("tell systemd: %w", err)
+	if err := ready(log); err != nil {
+		return err
 	}
 
 	// Whichever ends first ends the engine.
@@ -116,6 +114,29 @@ func serve(runDir string) error {
 		return err
 	case err := <-served:
 		return errors.Join(errors.New("the socket is not served any more"), err)
+	}
+}
+
+// ready tells the journal and systemd that arrays are served.
+func ready(log *journal.Logger) error {
+	log.Log(journal.Event{
+		Kind:    journal.EngineStarted,
+		Message: fmt.Sprintf("raid-engine %s is ready", version),
+	})
+
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		return fmt.Errorf("tell systemd: %w", err)
+	}
+
+	return nil
+}
+
+// hold has arrays hold their memory while the host swaps to a disk.
+func hold(h *host.Host) {
+	for range time.Tick(wantEvery) {
+		if hostSwaps() {
+			h.Hold()
+		}
 	}
 }
 
