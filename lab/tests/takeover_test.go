@@ -83,9 +83,11 @@ func (f *fleet) swapAndKill(data func(kind) bool) {
 swapon /dev/raid/swap`)
 	f.MustWaitFor(patience, "[ $(pgrep "+theEngine+" | wc -l) = 2 ]")
 
-	jobs := f.loads(data, kills*every, 130)
+	hog := f.hog(150, 3*kills*every)
 
-	hog := f.hog(150, kills*every)
+	f.MustWaitFor(patience, "! grep -qx 'pswpout 0' /proc/vmstat")
+
+	jobs := f.loads(data, kills*every, 130)
 
 	var longest time.Duration
 
