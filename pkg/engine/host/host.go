@@ -14,6 +14,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -63,6 +64,7 @@ type Host struct {
 	arrays  map[raid.UUID]*running
 	changed chan struct{} // closed at the next change
 	failed  chan error    // a thread ended that should not have
+	ending  bool          // nothing is started any more
 
 	turns  turnstile
 	giving map[string]chan struct{} // devices that are being given to an array, by path
@@ -260,35 +262,50 @@ func (h *Host) Stop(ctx context.Context, array string) error {
 	return r.loop.Stop(ctx) // watch forgets it
 }
 
-// Shutdown stops all arrays. One that is in use is left to the next engine:
-// its requests wait in the kernel.
+// Shutdown stops all arrays, also those that are being started. One that is in use is left
+// to the next engine: its requests wait in the kernel.
 func (h *Host) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
-	all := make([]*running, 0, len(h.arrays))
+	h.ending = true
 
-	for _, r := range h.arrays {
-		if r.loop != nil {
-			all = append(all, r)
-			r.stopping = true
-		}
+	all := slices.Collect(maps.Values(h.arrays))
+	for _, r := range all {
+		r.stopping = true
 	}
 	h.mu.Unlock()
 
 	var group multierror.Group
 
 	for _, r := range all {
-		group.Go(func() error {
-			// There is no way to ask who has a device open, but requests tell.
-			st, err := r.loop.Status()
-			if err == nil && (st.Busy || inUse(r.loop.Device()) != "") {
-				return r.loop.HandOver(ctx)
-			}
-
-			return r.loop.Stop(ctx)
-		})
+		group.Go(func() error { return h.end(ctx, r) })
 	}
 
 	return group.Wait().ErrorOrNil()
+}
+
+// end stops an array or hands it over, when it has started.
+func (h *Host) end(ctx context.Context, r *running) error {
+	select {
+	case <-r.started:
+	case <-ctx.Done():
+		return fmt.Errorf("array %s is still being started: %w", r.name, context.Cause(ctx))
+	}
+
+	h.mu.Lock()
+	l := r.loop
+	h.mu.Unlock()
+
+	if l == nil {
+		return nil // it has not
+	}
+
+	// There is no way to ask who has a device open, but requests tell.
+	st, err := l.Status()
+	if err == nil && (st.Busy || inUse(l.Device()) != "") {
+		return l.HandOver(ctx)
+	}
+
+	return l.Stop(ctx)
 }
 
 // Fail takes a member out as faulty.

@@ -71,6 +71,10 @@ func (h *Host) reserve(uuid raid.UUID, p api.StartParameters) (*running, error) 
 
 	name := p.Name
 
+	if h.ending {
+		return nil, fmt.Errorf("raid-engine is ending: %w", ErrRefused)
+	}
+
 	if _, ok := h.arrays[uuid]; ok {
 		return nil, fmt.Errorf("array %s runs already, or is being started: %w", uuid, ErrRefused)
 	}
