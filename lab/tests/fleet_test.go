@@ -149,13 +149,17 @@ func (f *fleet) note() {
 func redundant(k kind) bool { return k.loses > 0 }
 
 // createScript has mdadm make an array, and md fill and stop it. Two of mdadm may
-// choose the same free device.
+// choose the same free device, or one that is just going.
 const createScript = `case $A in
 *-log*) C="$C --consistency-policy=ppl" O=2M ;;
 *) O=1M ;;
 esac
-flock -o /run/create mdadm --create /dev/md/$A --run --quiet --assume-clean --homehost=%none \
-	--data-offset=$O $C $D
+for try in 1 2 3; do
+	flock -o /run/create mdadm --create /dev/md/$A --run --quiet --assume-clean --homehost=%none \
+		--data-offset=$O $C $D && break
+	[ $try != 3 ]
+	sleep 1
+done
 there /dev/md/$A
 exercise fill -model $M /dev/md/$A
 mdadm --stop --quiet /dev/md/$A`
