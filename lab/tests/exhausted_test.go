@@ -68,12 +68,9 @@ done`)
 	f.MustShell("swapoff -a\njournalctl --relinquish-var\numount /var/log/journal")
 	f.note()
 	f.eachOf(data, "exercise check -model $M /dev/raid/$A")
-	f.each("raid-assembler stop $A >/dev/null")
-	f.MustShell("systemctl stop raid-assembler.service")
-	f.each("mdadm --assemble --quiet /dev/md/$A $D\nthere /dev/md/$A")
-	f.eachOf(data, "exercise check -model $M /dev/md/$A")
-	f.mdIsContent()
-	f.MustShell("! journalctl -b -k --no-pager | grep -iE 'I/O error|blocked for more than'")
+	f.engineStops()
+	f.mdHas(data)
+	f.kernelIsContent()
 }
 
 // stuckMax is how long an array may complete nothing while requests wait.

@@ -237,9 +237,24 @@ exercise run -model $M -mix random -ops 150 -seed 15 /dev/raid/$A`)
 func (f *fleet) mdChecks() {
 	f.t.Helper()
 
-	f.each("mdadm --assemble --quiet /dev/md/$A $D\nthere /dev/md/$A\nexercise check -model $M /dev/md/$A")
-	f.mdIsContent()
+	f.mdHas(anyKind)
 	f.each("mdadm --stop --quiet /dev/md/$A")
+}
+
+// mdHas has md run all arrays, compares what those hold that which wants, and has it
+// check their redundancy.
+func (f *fleet) mdHas(which func(kind) bool) {
+	f.t.Helper()
+
+	f.each("mdadm --assemble --quiet /dev/md/$A $D\nthere /dev/md/$A")
+	f.eachOf(which, "exercise check -model $M /dev/md/$A")
+	f.mdIsContent()
+}
+
+// kernelIsContent fails if the kernel has told of an error, or of who is stuck.
+func (f *fleet) kernelIsContent() {
+	f.t.Helper()
+	f.MustShell("! journalctl -b -k --no-pager | grep -iE 'I/O error|blocked for more than'")
 }
 
 // mdIsContent has md check the arrays that it runs, and fails if it finds

@@ -209,7 +209,7 @@ raid-assembler stop $A`)
 	f.MustShell("systemctl stop raid-assembler.service")
 	f.each("mdadm --assemble --quiet /dev/md/$A $D\nthere /dev/md/$A")
 	f.mdIsContent()
-	f.MustShell("! journalctl -b -k --no-pager | grep -iE 'I/O error|blocked for more than'")
+	f.kernelIsContent()
 }
 
 // bear has fio write to the file systems while a burden happens.
