@@ -1,0 +1,198 @@
+package tests
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"raid-assembler/lab"
+	"raid-assembler/pkg/api"
+	"raid-assembler/pkg/raid"
+)
+
+// disturbed are arrays of which all can lose a member.
+var disturbed = []kind{
+	{"one", raid.Level1, "", mib(16, 2), "", 1},
+	{"five", raid.Level5, "left-symmetric", mib(16, 3), "64", 1},
+	{"ten", raid.Level10, "n2", mib(16, 4), "64", 1},
+}
+
+// TestDisturbed has arrays be assembled, lose a member and get it back while the
+// assembler is killed on and on, RAID_LAB_KILLS times. What comes of it is what does
+// without that.
+func TestDisturbed(t *testing.T) {
+	takesLong(t)
+
+	f := newFleet(t, disturbed, false)
+	f.create()
+	f.engineStarts()
+	f.assemblerIsKilled()
+	f.note()
+	f.engineStops()
+	f.mdChecks()
+}
+
+// all returns the disks of all arrays.
+func (f *fleet) all() []*lab.GuestDisk {
+	var all []*lab.GuestDisk
+	for _, k := range f.kinds {
+		all = append(all, f.disks[k.name]...)
+	}
+
+	return all
+}
+
+// assemblerIsKilled compares what comes of a life of the arrays with what does while the
+// assembler is killed.
+func (f *fleet) assemblerIsKilled() {
+	f.t.Helper()
+
+	const engines = "echo $(systemctl show -P MainPID raid-engine) $(pgrep " + theEngine + ")"
+
+	f.stopAndPull()
+
+	kills, want := number(f.t, "RAID_LAB_KILLS", 12), f.live(1)
+	engine := f.MustShell(engines)
+	began := time.Now()
+
+	killer := f.MustGo(fmt.Sprintf(`last=0
+for i in $(seq %d); do
+	until p=$(systemctl show -P MainPID raid-assembler) && [ $p != 0 ] && [ $p != $last ]; do sleep 0.02; done
+	last=$p
+	sleep $((RANDOM %% 2)).$((RANDOM %% 10))$((RANDOM %% 10))
+	kill -KILL $p
+done`, kills))
+
+	for seed := 2; ; seed++ {
+		if diff := cmp.Diff(want, f.live(seed)); diff != "" {
+			f.t.Errorf("what came of it while the assembler was killed (-without, +with):\n%s", diff)
+		}
+
+		r, done, err := killer.Poll(f.t.Context())
+		if err != nil || done && r.ExitCode != 0 {
+			f.t.Fatalf("killing the assembler: %+v, %v", r, err)
+		}
+
+		if done {
+			f.t.Logf("%d kills in %d lives and %v", kills, seed-1, time.Since(began).Round(time.Second))
+
+			break
+		}
+	}
+
+	if now := f.MustShell(engines); now != engine {
+		f.t.Errorf("the processes of the engine are %s, and were %s", now, engine)
+	}
+
+	f.MustWaitFor(patience, fmt.Sprintf("[ $(systemctl show -P NRestarts raid-assembler) = %d ]", kills))
+	f.MustReplugAll(f.all()...)
+	f.comes("assembled in the end", allAre(clean))
+}
+
+// live has arrays be assembled, lose a member, be used, get it back and be stopped, and
+// returns what they were before the stop.
+func (f *fleet) live(seed int) (was string) {
+	f.t.Helper()
+	f.MustReplugAll(f.all()...)
+	f.comes("assembled", allAre(whole))
+
+	for _, k := range f.kinds {
+		f.disks[k.name][seed%len(f.disks[k.name])].MustUnplug()
+	}
+
+	f.comes("degraded", allAre(degradedBy(1)))
+	f.each(fmt.Sprintf("exercise run -model $M -mix random -ops 60 -seed %d /dev/raid/$A >/dev/null", seed))
+
+	for _, k := range f.kinds {
+		f.disks[k.name][seed%len(f.disks[k.name])].MustReplug()
+	}
+
+	f.comes("whole again", func(st api.Status) bool { was = essence(f.t, st); return allAre(clean)(st) })
+	f.each(`exercise check -model $M /dev/raid/$A
+until [ ! -e /dev/raid/$A ]; do raid-assembler stop $A >/dev/null 2>&1 || sleep 0.2; done`)
+	f.comes("stopped", func(st api.Status) bool {
+		return !slices.ContainsFunc(st.Arrays, func(a api.Array) bool { return a.State != string(raid.Inactive) })
+	})
+	f.pull(f.all()...)
+
+	return was
+}
+
+// clean reports whether a is whole, and no write is under way.
+func clean(a api.Array) bool { return whole(a) && a.State == string(raid.Clean) }
+
+// allAre reports whether all arrays of the fleet run, and are as wanted.
+func allAre(ok func(api.Array) bool) func(api.Status) bool {
+	return func(st api.Status) bool {
+		n := 0
+
+		for _, a := range st.Arrays {
+			if a.State != string(raid.Inactive) && ok(a) {
+				n++
+			}
+		}
+
+		return n == len(disturbed)
+	}
+}
+
+// comes waits until the status is as wanted. Meanwhile there may be nobody to ask.
+func (f *fleet) comes(what string, ok func(api.Status) bool) {
+	f.t.Helper()
+
+	var last string
+
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		res, err := f.Shell("raid-assembler status --json")
+		if err != nil {
+			f.t.Fatal(err)
+		}
+
+		var st api.Status
+		if last = res.Stdout; json.Unmarshal([]byte(res.Stdout), &st) == nil && ok(st) {
+			return
+		}
+	}
+
+	f.t.Fatalf("not %s within %v: %s", what, patience, last)
+}
+
+// essence is a status without what depends on when it was asked for, and on what the
+// kernel calls devices.
+func essence(t *testing.T, st api.Status) string {
+	t.Helper()
+
+	for i := range st.Arrays {
+		a := &st.Arrays[i]
+		a.Device, a.Events, a.Recorded, a.Scrub = "", 0, 0, nil
+
+		for m := range a.Members {
+			a.Members[m].Device = ""
+			a.Members[m].Errors, a.Members[m].Belated, a.Members[m].SlowSeconds = 0, 0, 0
+		}
+	}
+
+	for _, idle := range [][]api.Idle{st.Spares, st.Unused} {
+		for i := range idle {
+			idle[i].Device, idle[i].Reason = "", ""
+		}
+	}
+
+	for i := range st.Absent {
+		st.Absent[i].LastSeen = ""
+	}
+
+	slices.SortFunc(st.Arrays, func(a, b api.Array) int { return strings.Compare(a.Name, b.Name) })
+
+	text, err := json.MarshalIndent(st, "", "\t")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return string(text)
+}
