@@ -150,6 +150,17 @@ func TestEngineOutlivesUmount(t *testing.T) {
 	}
 }
 
+// TestNeverGivenUp: systemd starts what runs arrays again, however often it has failed.
+func TestNeverGivenUp(t *testing.T) {
+	for _, unit := range []string{"raid-engine.service", "raid-assembler.service"} {
+		keys := settings(t, unit)
+		if keys["StartLimitIntervalSec"] != "0" || keys["Restart"] == "" {
+			t.Errorf("%s: StartLimitIntervalSec=%s and Restart=%s, want 0 and some",
+				unit, keys["StartLimitIntervalSec"], keys["Restart"])
+		}
+	}
+}
+
 // settings returns the keys of a unit; the values of one that is given more
 // than once are joined.
 func settings(t *testing.T, unit string) map[string]string {
