@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"raid-assembler/pkg/engine/stripe"
+	"raid-assembler/pkg/raid"
 )
 
 // againEvery is the pause before an operation is asked for again.
@@ -29,6 +30,31 @@ func (c *Core) Again(id int) {
 	r.again = append(r.again, id)
 }
 
+// Part says that only so many bytes of an operation were done, in whole sectors, and has
+// the rest be asked for: that fails if the device has become shorter, and is asked for
+// again if it was for want of memory.
+func (c *Core) Part(id, done int) {
+	f := &c.flights[id]
+	if f.late {
+		c.Complete(id, stripe.Gone)
+
+		return
+	}
+
+	f.done += done
+	c.ops = append(c.ops, f.rest())
+}
+
+// rest is what is left to do of an operation.
+func (f *flight) rest() Operation {
+	o, done := f.Operation, raid.Sectors(f.done/raid.SectorSize)
+	o.Data = o.Data[f.done:]
+	o.Sector += done
+	o.Sectors -= done
+
+	return o
+}
+
 // askAgain asks for what did not go. What was given up meanwhile ends.
 func (c *Core) askAgain() {
 	r := &c.repeater
@@ -43,7 +69,7 @@ func (c *Core) askAgain() {
 		case c.flights[id].late:
 			c.Complete(id, stripe.Gone)
 		case due:
-			c.ops = append(c.ops, c.flights[id].Operation)
+			c.ops = append(c.ops, c.flights[id].rest())
 		default:
 			rest = append(rest, id)
 		}

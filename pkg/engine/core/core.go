@@ -147,6 +147,7 @@ type flight struct {
 	since    time.Duration // by the clock of the deadlines
 	flying   bool
 	late     bool // it was given up
+	done     int  // bytes
 }
 
 // Core is a running array. It is not safe for concurrent use.
@@ -468,7 +469,7 @@ func (c *Core) transfer(t *stripe.Transfer) {
 // Expected returns what an operation that has not ended is, and how many bytes
 // it is when all goes well.
 func (c *Core) Expected(id int) (op stripe.Op, want int) {
-	return c.flights[id].Op, len(c.flights[id].Data)
+	return c.flights[id].Op, len(c.flights[id].Data) - c.flights[id].done
 }
 
 // Complete says how an operation went.

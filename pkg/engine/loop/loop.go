@@ -424,6 +424,12 @@ func (l *Loop) complete(cqe uring.CQE) error {
 		}
 
 		op, want := l.core.Expected(int(value))
+		if member.Partial(cqe.Res, want) {
+			l.core.Part(int(value), int(cqe.Res))
+
+			break
+		}
+
 		fault := member.Outcome(op, cqe.Res, want)
 
 		if fault == stripe.Gone {

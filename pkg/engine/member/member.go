@@ -266,14 +266,21 @@ func (p *preloaded) ReadAt(b []byte, off int64) (int, error) {
 
 // Transient reports whether an operation failed for want of what the kernel needs for
 // it, or because a signal came, which says nothing of the device. io_uring cancels
-// requests if it cannot make a thread for them.
+// requests if it cannot make a thread for them; EFAULT is what a request ends with whose
+// memory is touched for the first time, and cannot be had.
 func Transient(res int32) bool {
 	switch unix.Errno(max(0, -res)) {
-	case unix.EAGAIN, unix.EINTR, unix.ECANCELED, unix.ENOMEM, unix.ENOBUFS:
+	case unix.EAGAIN, unix.EINTR, unix.ECANCELED, unix.ENOMEM, unix.ENOBUFS, unix.EFAULT:
 		return true
 	}
 
 	return false
+}
+
+// Partial reports whether an operation did a part of what was wanted: the device ends
+// there, or no memory could be had for the rest. Whoever asks for that finds out.
+func Partial(res int32, want int) bool {
+	return res > 0 && int(res) < want && res%raid.SectorSize == 0
 }
 
 // Reason is the result of an operation that failed, in words.

@@ -42,12 +42,35 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
+// TestPartial checks of which operations the rest is asked for.
+func TestPartial(t *testing.T) {
+	for _, tt := range []struct {
+		res  int32
+		want int
+		part bool
+	}{
+		{4096, 65536, true},
+		{512, 4096, true},
+		{65024, 65536, true},
+		{0, 4096, false},
+		{4096, 4096, false},
+		{100, 4096, false},
+		{-int32(unix.EIO), 4096, false},
+		{0, 0, false},
+	} {
+		if got := Partial(tt.res, tt.want); got != tt.part {
+			t.Errorf("Partial(%d, %d) = %v, want %v", tt.res, tt.want, got, tt.part)
+		}
+	}
+}
+
 // TestTransient checks what is no fault of a device.
 func TestTransient(t *testing.T) {
 	for res, want := range map[int32]bool{
 		0: false, 4096: false,
 		-int32(unix.EAGAIN): true, -int32(unix.ECANCELED): true, -int32(unix.ENOMEM): true, -int32(unix.EINTR): true,
-		-int32(unix.EIO): false, -int32(unix.ENODEV): false, -int32(unix.EBADF): false, -int32(unix.ENOSPC): false,
+		-int32(unix.EFAULT): true,
+		-int32(unix.EIO):    false, -int32(unix.ENODEV): false, -int32(unix.EBADF): false, -int32(unix.ENOSPC): false,
 	} {
 		if got := Transient(res); got != want {
 			t.Errorf("Transient(%d) = %v, want %v", res, got, want)
