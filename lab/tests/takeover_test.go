@@ -14,9 +14,14 @@ import (
 // stand by.
 const serving = `for p in $(pgrep ` + theEngine + `); do ls -l /proc/$p/fd 2>/dev/null | grep -q /dev/ublkc && echo $p || true; done`
 
-// killServing kills the process that serves.
+// memories prints of each array that is served which file its memory is, of which there is
+// one in its file system.
+const memories = `awk '$6 ~ "^/#" {print $4}' /proc/$(set -- $(` + serving + `); echo $1)/maps | sort -u`
+
+// killServing kills the process that serves, and prints which that was.
 const killServing = `set -- $(` + serving + `)
-kill -KILL $1`
+kill -KILL $1
+echo $1`
 
 // TestTakeOver kills the engine while the assembler does not run: the next one knows by
 // itself which arrays there are and who is in them, also of those that recover. Then the
@@ -46,6 +51,11 @@ raid-assembler fail six $3
 raid-assembler remove six $3
 systemctl stop raid-assembler.service`)
 
+	had := f.MustShell(memories)
+	if n := strings.Count(had, "\n"); n != len(f.kinds) {
+		t.Errorf("%d arrays have memory that outlives the engine: %s", n, had)
+	}
+
 	jobs := f.loads(data, 20, 130)
 
 	for range 4 {
@@ -59,6 +69,11 @@ systemctl stop raid-assembler.service`)
 	endAll(jobs)
 	f.eachOf(data, "exercise check -model $M /dev/raid/$A")
 	f.swapAndKill(data)
+
+	if has := f.MustShell(memories); has != had {
+		t.Errorf("the memory of arrays was %s, and is %s", had, has)
+	}
+
 	f.MustShell("swapoff -a\nsystemctl start raid-assembler.service")
 	f.awaitAll("served", served)
 	f.eachOf(data, "exercise check -model $M /dev/raid/$A")
@@ -80,19 +95,19 @@ func (f *fleet) swapAndKill(data func(kind) bool) {
 swapon /dev/raid/swap`)
 	f.MustWaitFor(patience, "[ $(pgrep "+theEngine+" | wc -l) = 2 ]")
 
-	hog := f.hog(150, 3*kills*every)
+	hog := f.hog(150, 6*kills*every)
 
 	f.MustWaitFor(patience, "! grep -qx 'pswpout 0' /proc/vmstat")
 
-	jobs := f.loads(data, kills*every, 130)
+	jobs := f.loads(data, 3*kills*every, 130)
 
 	var longest time.Duration
 
 	for range kills {
 		began := time.Now()
 
-		f.MustShell(killServing)
-		f.MustWaitFor(patience, "[ $(pgrep "+theEngine+" | wc -l) = 2 ]")
+		was := strings.TrimSpace(f.MustShell(killServing))
+		f.MustWaitFor(patience, "! kill -0 "+was+" 2>/dev/null && [ $(pgrep "+theEngine+" | wc -l) = 2 ]")
 
 		longest = max(longest, time.Since(began))
 		time.Sleep(every * time.Second / 2)

@@ -3,6 +3,8 @@ package core
 import (
 	"slices"
 	"sync"
+
+	"raid-assembler/pkg/engine/crashlog"
 )
 
 // Container has the arrays whose metadata lies in the same sectors record one
@@ -46,6 +48,14 @@ func (s *Seat) countFor(log CrashLog, events func() uint64) {
 
 	s.log, s.events = log, events
 	log.Events(events())
+}
+
+// Publish has a crash log take its place while no event counts change.
+func (s *Seat) Publish(log *crashlog.Log) {
+	s.container.mu.Lock()
+	defer s.container.mu.Unlock()
+
+	log.Publish()
 }
 
 // counted says that event counts have changed, in the turn of s.

@@ -15,7 +15,8 @@ import (
 // and after that what it writes from.
 type leftover struct {
 	head   []byte
-	blocks [][]byte // each at a multiple of crashBuffer
+	log    *crashlog.Log // whose head it is, or will be; nil without parity
+	blocks [][]byte      // each at a multiple of crashBuffer
 }
 
 const leftoverHead = 1 << 16
@@ -25,22 +26,28 @@ type forgetful struct{ CrashLog }
 
 func (forgetful) Begin(int, raid.Range, [][]byte) {}
 
-// withLog completes a configuration by a crash log, where there is parity.
-func (s *leftover) withLog(cfg *Config, buffers [][]byte, ignored rules) {
+// withLog completes a configuration by a crash log, where there is parity: in the place of
+// that of a process that was killed, if w has one.
+func (s *leftover) withLog(w *world, cfg *Config, buffers [][]byte) {
 	if !cfg.Setup.Level.HasParity() {
 		return
 	}
 
-	s.head = make([]byte, leftoverHead)
+	begin := crashlog.New
+	if s.head = make([]byte, leftoverHead); w.left != nil {
+		s.head, begin = w.m.memory.head, crashlog.Replace
+	}
+
 	s.blocks = slices.Concat(cfg.Scratch, buffers, cfg.Logs, cfg.Spares.Scratch, cfg.Spares.Requests, cfg.Spares.Logs)
 
-	log, err := crashlog.New(s.head, stripe.Writes(crashDepth), len(cfg.Setup.Members), s.offset)
+	var err error
+	s.log, err = begin(s.head, stripe.Writes(crashDepth), len(cfg.Setup.Members), s.offset)
 	if err != nil {
 		panic(err)
 	}
 
-	if cfg.CrashLog = log; ignored&ruleNoted != 0 {
-		cfg.CrashLog = forgetful{log}
+	if cfg.CrashLog = s.log; w.ignored&ruleNoted != 0 {
+		cfg.CrashLog = forgetful{s.log}
 	}
 }
 

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -105,13 +106,17 @@ func newMachine(w *world, cfg Config, drives map[engine.DeviceID]*drive) *machin
 	cfg.Records = memory(crashRecords, crashPiece)
 	m.hangs.withSpares(&cfg, m.rng)
 	w.logs.withLogs(&cfg, w.event)
-	m.memory.withLog(&cfg, m.hangs.buffers, w.ignored)
+	m.memory.withLog(w, &cfg, m.hangs.buffers)
 
 	w.m = m
 
 	var err error
 	if m.Core, err = New(cfg); err != nil {
 		w.wrong("%v", err)
+	}
+
+	if m.memory.log != nil {
+		m.memory.log.Publish()
 	}
 
 	m.ignored = w.ignored
@@ -121,8 +126,9 @@ func newMachine(w *world, cfg Config, drives map[engine.DeviceID]*drive) *machin
 	return m
 }
 
+// memory is as those leave it who had it before.
 func memory(n, size int) [][]byte {
-	all := make([]byte, n*size)
+	all := bytes.Repeat([]byte{0x5a}, n*size)
 	list := make([][]byte, n)
 
 	for i := range list {

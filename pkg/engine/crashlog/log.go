@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"raid-assembler/pkg/raid"
 )
@@ -51,6 +52,7 @@ var ErrUnreadable = errors.New("no crash log")
 // Log is written by the engine whose log it is. It is not safe for concurrent use.
 type Log struct {
 	head   []byte
+	before []byte // what head takes the place of once it is published; nil if there is nothing
 	slots  int
 	offset func([]byte) int
 }
@@ -77,6 +79,66 @@ func New(head []byte, entries, slots int, offset func([]byte) int) (*Log, error)
 	copy(head, magic)
 
 	return l, nil
+}
+
+// Replace returns an empty log, as [New] does, for memory that begins with the log of an
+// engine that died, which has to be of the same shape. Until [Log.Publish] that one stays.
+func Replace(head []byte, entries, slots int, offset func([]byte) int) (*Log, error) {
+	if len(head) < Size(entries, slots) {
+		return nil, fmt.Errorf("crashlog: %d bytes: %w", len(head), ErrUnreadable)
+	}
+
+	l, err := New(make([]byte, Size(entries, slots)), entries, slots, offset)
+	if err != nil {
+		return nil, err
+	}
+
+	const shape = wordLen * atTrusted
+	if !bytes.Equal(head[:shape], l.head[:shape]) {
+		return nil, fmt.Errorf("crashlog: head %x, for %d writes of %d slots: %w",
+			head[:shape], entries, slots, ErrUnreadable)
+	}
+
+	l.before = head
+
+	return l, nil
+}
+
+// Publish puts a log in the place of the one before, all of whose writes were done again.
+func (l *Log) Publish() {
+	if l.before == nil {
+		return
+	}
+
+	stores := l.replacement()
+	l.head, l.before = l.before, nil
+
+	for _, s := range stores {
+		l.set(s.word, s.value)
+	}
+}
+
+// store is that a word of the head gets a value.
+type store struct {
+	word  int
+	value uint64
+}
+
+// replacement returns what makes the log before the new one. After each store there is a
+// log that is right: writes are forgotten before anything else is said.
+func (l *Log) replacement() []store {
+	fresh := func(w int) store { return store{w, word(l.head, w)} }
+
+	var stores []store
+	for id := range int(fresh(atEntries).value) {
+		stores = append(stores, store{entry(id, l.slots) + atSum, 0})
+	}
+
+	if trusted := fresh(atTrusted); trusted.value == 0 {
+		stores = append(stores, trusted)
+	}
+
+	return append(stores, fresh(atEvents), fresh(atRecord), fresh(atTrusted))
 }
 
 func (l *Log) set(word int, v uint64) { binary.LittleEndian.PutUint64(l.head[word*wordLen:], v) }
@@ -168,6 +230,8 @@ func checksum(words []byte) uint64 {
 // Left is what an engine that died has left.
 type Left struct {
 	memory  io.ReaderAt
+	entries int
+	slots   int
 	trusted bool
 	record  bool
 	events  uint64
@@ -199,8 +263,8 @@ func Read(memory io.ReaderAt) (*Left, error) {
 	}
 
 	l := &Left{
-		memory: memory, trusted: word(head, atTrusted) == 1, record: word(head, atRecord) == 1,
-		events: word(head, atEvents),
+		memory: memory, entries: int(entries), slots: int(slots),
+		trusted: word(head, atTrusted) == 1, record: word(head, atRecord) == 1, events: word(head, atEvents),
 	}
 
 	for id := range int(entries) {
@@ -242,6 +306,28 @@ func (l *Left) Trusted() bool { return l.trusted }
 // Recorded reports whether superblocks of the engine that died are on disk, so that
 // nothing there is from before it.
 func (l *Left) Recorded() bool { return l.record }
+
+// Again reads the log anew: what was to take its place may have done so.
+func (l *Left) Again() (*Left, error) { return Read(l.memory) }
+
+// Memory returns the file that a log lies in, for one of the same shape in its place; nil
+// if it is of another shape, the file of another size in bytes, or there is none.
+func (l *Left) Memory(entries, slots, size int) *os.File {
+	if l == nil || l.entries != entries || l.slots != slots {
+		return nil
+	}
+
+	file, ok := l.memory.(*os.File)
+	if !ok {
+		return nil
+	}
+
+	if info, err := file.Stat(); err != nil || info.Size() != int64(size) {
+		return nil
+	}
+
+	return file
+}
 
 // Close gives up the memory.
 func (l *Left) Close() error {

@@ -35,6 +35,28 @@ func (h *Host) leftOf(uuid raid.UUID, best *metadata.Superblock, neighbour *runn
 	return nil
 }
 
+// leftBy returns what an engine that died has left of an array, be it of any use or not;
+// nil if nothing.
+func (h *Host) leftBy(uuid raid.UUID) *crashlog.Left {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	return h.cfg.Left[uuid]
+}
+
+// readAgain reads what an engine that died has left anew: it may have been changed by an
+// attempt to start the array.
+func (h *Host) readAgain(uuid raid.UUID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if l := h.cfg.Left[uuid]; l != nil {
+		if again, err := l.Again(); err == nil {
+			h.cfg.Left[uuid] = again
+		}
+	}
+}
+
 // forgetLeft gives up what an engine that died has left of an array that runs again.
 func (h *Host) forgetLeft(uuid raid.UUID) {
 	h.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"raid-assembler/pkg/engine/member"
@@ -30,7 +31,7 @@ func (h *Host) claimFile(uuid raid.UUID, name string, level raid.Level) func(ubl
 		}
 
 		text := fmt.Sprintf("RAID_NAME=%s\nRAID_UUID=%s\nRAID_LEVEL=%s\n", name, uuid, level)
-		path := filepath.Join(dir, filepath.Base(id.BlockPath()))
+		path := filepath.Join(dir, blockName(id))
 
 		if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
 			return fmt.Errorf("host: %w", err)
@@ -46,8 +47,11 @@ func (h *Host) claimFile(uuid raid.UUID, name string, level raid.Level) func(ubl
 
 // unclaim removes what claimFile wrote.
 func (h *Host) unclaim(id ublk.DeviceID) error {
-	return os.Remove(filepath.Join(h.cfg.RunDir, claimDir, filepath.Base(id.BlockPath())))
+	return os.Remove(filepath.Join(h.cfg.RunDir, claimDir, blockName(id)))
 }
+
+// blockName is what the kernel calls a block device.
+func blockName(id ublk.DeviceID) string { return filepath.Base(id.BlockPath()) }
 
 // abandoned returns the block device of the array that an engine left behind
 // when it died or handed over: its requests wait for a server.
@@ -57,6 +61,16 @@ func (h *Host) abandoned(ctx context.Context, uuid raid.UUID) ublk.DeviceID {
 		return ublk.AnyDevice
 	}
 
+	h.mu.Lock()
+	noted := h.served[uuid].Block
+	h.mu.Unlock()
+
+	// Which it is the engine before has said. The files may have been swapped out to it.
+	isNoted := func(file string) bool { return filepath.Base(file) == noted }
+	if at := slices.IndexFunc(files, isNoted); at >= 0 {
+		files[0], files[at] = files[at], files[0]
+	}
+
 	for _, file := range files {
 		var id ublk.DeviceID
 
@@ -64,8 +78,7 @@ func (h *Host) abandoned(ctx context.Context, uuid raid.UUID) ublk.DeviceID {
 			continue
 		}
 
-		text, err := os.ReadFile(file)
-		if err != nil || !strings.Contains(string(text), "RAID_UUID="+uuid.String()+"\n") {
+		if !isNoted(file) && !claims(file, uuid) {
 			continue
 		}
 
@@ -84,6 +97,13 @@ func (h *Host) abandoned(ctx context.Context, uuid raid.UUID) ublk.DeviceID {
 	}
 
 	return ublk.AnyDevice
+}
+
+// claims reports whether a file says that a block device is an array.
+func claims(file string, uuid raid.UUID) bool {
+	text, err := os.ReadFile(file)
+
+	return err == nil && strings.Contains(string(text), "RAID_UUID="+uuid.String()+"\n")
 }
 
 // hidePartitions keeps the partitions of a device from everyone.
@@ -114,13 +134,13 @@ func resolve(name string) (path, serial string) {
 
 // refusesWrites reports whether the kernel lets nobody write to a block device.
 func refusesWrites(id ublk.DeviceID) bool {
-	d, err := sysfs.Read(sysfs.Host(), filepath.Base(id.BlockPath()))
+	text, err := os.ReadFile(filepath.Join("/sys/class/block", blockName(id), "ro"))
 
-	return err == nil && d.ReadOnly
+	return err == nil && strings.TrimSpace(string(text)) == "1"
 }
 
 // inUse says who uses a block device or its partitions, or nothing.
-func inUse(id ublk.DeviceID) string { return userOf(os.DirFS("/"), filepath.Base(id.BlockPath())) }
+func inUse(id ublk.DeviceID) string { return userOf(os.DirFS("/"), blockName(id)) }
 
 // userOf is inUse for the disk called name, by what the kernel tells below root.
 func userOf(root fs.FS, name string) string {

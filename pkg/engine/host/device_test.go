@@ -96,6 +96,32 @@ func TestClaim(t *testing.T) {
 	}
 }
 
+// TestAbandonedReadsNothing: what the engine before has said is believed without reading what
+// may have been swapped out, if the device is there.
+func TestAbandonedReadsNothing(t *testing.T) {
+	d := driver{2: {State: ublk.Quiesced}, 7: {State: ublk.Quiesced}}
+	h := New(Config{RunDir: t.TempDir(), Control: ublk.Control{Commander: d}})
+	dir := filepath.Join(h.cfg.RunDir, "by-device")
+	one, two := raid.UUID{1}, raid.UUID{2}
+
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	// Who reads a pipe that nobody writes to waits for ever.
+	for _, name := range []string{"ublkb2", "ublkb7"} {
+		if err := unix.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	h.served[one], h.served[two] = Served{Block: "ublkb7"}, Served{Block: "ublkb2"}
+
+	if a, b := h.abandoned(t.Context(), one), h.abandoned(t.Context(), two); a != 7 || b != 2 {
+		t.Errorf("abandoned() = %d and %d, want 7 and 2", a, b)
+	}
+}
+
 // TestAbandonedReadsOnlyClaims puts what is no claim beside the claims.
 func TestAbandonedReadsOnlyClaims(t *testing.T) {
 	h := New(Config{RunDir: t.TempDir(), Control: ublk.Control{Commander: driver{0: {State: ublk.Quiesced}}}})

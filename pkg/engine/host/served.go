@@ -31,10 +31,12 @@ const servedMax = 4 << 20
 const servedVersion = 1
 
 // Served is what the next engine has to know of an array that this one serves, to take
-// it over without being told to. What each of its devices is they say themselves.
+// it over without being told to, or reading what may have been swapped out to it. What each
+// of its devices is they say themselves.
 type Served struct {
 	UUID    string         `json:"uuid"`
 	Name    string         `json:"name"`
+	Block   string         `json:"block"` // its block device, without /dev/
 	Devices []ServedDevice `json:"devices"`
 }
 
@@ -111,7 +113,9 @@ func (h *Host) allServed() []Served {
 
 		h.mu.Lock()
 		if h.arrays[uuid] == r {
-			h.served[uuid] = r.serves(uuid, st)
+			s := r.serves(uuid, st)
+			s.Block = blockName(r.loop.Device())
+			h.served[uuid] = s
 		}
 		h.mu.Unlock()
 	}
@@ -156,13 +160,9 @@ func (h *Host) TakeOver(ctx context.Context, arrays []Served) {
 
 	for _, s := range arrays {
 		uuid, err := raid.ParseUUID(s.UUID)
-		if err != nil || h.abandoned(ctx, uuid) == ublk.AnyDevice {
+		if err != nil || !h.inherits(ctx, uuid, s) {
 			continue
 		}
-
-		h.mu.Lock()
-		h.served[uuid] = s
-		h.mu.Unlock()
 
 		all.Go(func() {
 			if err := h.takeOver(ctx, s); err != nil {
@@ -175,6 +175,24 @@ func (h *Host) TakeOver(ctx context.Context, arrays []Served) {
 	}
 
 	all.Wait()
+}
+
+// inherits notes an array that is to be taken over, and reports whether it can be: its block
+// device is there.
+func (h *Host) inherits(ctx context.Context, uuid raid.UUID, s Served) bool {
+	h.mu.Lock()
+	h.served[uuid] = s
+	h.mu.Unlock()
+
+	if h.abandoned(ctx, uuid) != ublk.AnyDevice {
+		return true
+	}
+
+	h.mu.Lock()
+	delete(h.served, uuid)
+	h.mu.Unlock()
+
+	return false
 }
 
 // takeOver starts an array of the devices that the engine before had for it. All of

@@ -122,7 +122,7 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 		default: // the array must not wait for whoever listens
 		}
 	}
-	cfg.Keep = h.keepLog(uuid)
+	cfg.Keep, cfg.Left = h.keepLog(uuid), h.leftBy(uuid)
 	cfg.Claim = h.claimFile(uuid, r.name, cfg.Setup.Level)
 	cfg.Recover = h.abandoned(ctx, uuid)
 
@@ -144,6 +144,7 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 	l, err := loop.Start(ctx, cfg)
 	if err != nil {
 		h.turns.forget(r)
+		h.readAgain(uuid)
 
 		return errors.Join(err, closeAll(all))
 	}

@@ -20,6 +20,7 @@ import (
 
 	"raid-assembler/pkg/engine"
 	"raid-assembler/pkg/engine/core"
+	"raid-assembler/pkg/engine/crashlog"
 	"raid-assembler/pkg/engine/geometry"
 	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/engine/stripe"
@@ -30,7 +31,8 @@ import (
 )
 
 // Sizes of the I/O path of one array. Its memory is their product: the
-// buffers of requests, Depth x MaxIO, and of parity, pieces x pieceSize.
+// buffers of requests, Depth x MaxIO, and of parity, pieces x pieceSize. Where in
+// it they lie is as much of the crash log's version as the log itself.
 const (
 	Depth      = 64
 	MaxIO      = 256 << 10
@@ -98,9 +100,12 @@ type Config struct {
 	Recover ublk.DeviceID
 	// Claim is called before the kernel announces the device.
 	Claim func(id ublk.DeviceID) error
-	// Keep is given memory that tells the next engine what this one was writing when
-	// it died; nil if nobody is to know.
+	// Keep is given the array's memory, for the next engine to have, and to know from it
+	// what this one was writing when it died; nil if nobody is to.
 	Keep func(*os.File) error
+	// Left is what the engine before has left, nil if it is not known. All that it was
+	// writing has been done again, if that is to be believed.
+	Left *crashlog.Left
 	// Turns is asked before anything is synced; nil if no device is shared.
 	Turns core.Turns
 	// Container is what the metadata is of; nil if that is of this array alone.
@@ -121,7 +126,8 @@ type Loop struct {
 	server *ublk.Device
 	arena  *uring.Arena
 	own    [][]byte // the blocks of it that requests use, but for those in the place of what is parked
-	log    *os.File // with the crash log in it, until that is kept; nil if there is none
+	log    *os.File // the memory, until it is kept; nil if it is private, or was kept before
+	crash  *crashlog.Log
 	ring   *uring.Ring
 	pins   pins
 	queue  *ublk.Queue

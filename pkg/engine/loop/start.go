@@ -134,46 +134,63 @@ func (l *Loop) prepare() error {
 	return err
 }
 
-// keepLog has the crash log be kept: not before it tells the truth, since until then
-// that of the engine before does.
+// keepLog has the crash log be kept, or take its place in what is kept already: not before
+// it tells the truth, since until then that of the engine before does.
 func (l *Loop) keepLog() error {
-	if l.log == nil {
-		return nil
+	switch {
+	case l.crash == nil:
+	case l.log != nil:
+		return errors.Join(l.cfg.Keep(l.log), l.log.Close()) // the memory is mapped
+	case l.seat != nil:
+		l.seat.Publish(l.crash)
+	default:
+		l.crash.Publish()
 	}
 
-	return errors.Join(l.cfg.Keep(l.log), l.log.Close()) // the memory is mapped
+	return nil
 }
 
-// newArena returns the memory of an array. Where there is parity it outlives the
-// process, and begins with the crash log.
+// newArena returns the memory of an array, which outlives the process, and begins with the
+// crash log. It is that of the engine before, if that had as much: where the host swaps to
+// the array, there may be no other until requests are served. What that engine has in flight
+// may still be written from it, and read into it, until the device is taken over: nothing of
+// it is written to before, but for the log, and what is zero there in any case.
 func (l *Loop) newArena(cfg *core.Config, size int) (*uring.Arena, error) {
-	if l.cfg.Keep == nil || !cfg.Setup.Level.HasParity() {
+	if l.cfg.Keep == nil {
 		return uring.NewArena(uring.ArenaConfig{Size: size})
 	}
 
 	writes, slots := stripe.Writes(Depth), len(cfg.Setup.Members)
 	head := crashlog.Size(writes, slots)
+	size += head + 1<<16
 
-	file, err := uring.SharedMemory("raid-engine", size+head+1<<16)
+	file, begin := l.cfg.Left.Memory(writes, slots, size), crashlog.Replace
+	if file == nil || !l.recovers() {
+		var err error
+		if file, err = uring.SharedMemory("raid-engine", size); err != nil {
+			return nil, err
+		}
+
+		l.log, begin = file, crashlog.New
+	}
+
+	arena, err := uring.NewArena(uring.ArenaConfig{Size: size, File: file})
 	if err != nil {
 		return nil, err
 	}
 
-	arena, err := uring.NewArena(uring.ArenaConfig{Size: size + head + 1<<16, File: file})
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-
 	block, err := arena.Block(head)
 	if err == nil {
-		cfg.CrashLog, err = crashlog.New(block, writes, slots, arena.Offset)
+		l.crash, err = begin(block, writes, slots, arena.Offset)
 	}
 
 	if err != nil {
-		return nil, errors.Join(err, arena.Close(), file.Close())
+		return nil, errors.Join(err, arena.Close())
 	}
 
-	l.log = file
+	if cfg.Setup.Level.HasParity() {
+		cfg.CrashLog = l.crash
+	}
 
 	return arena, nil
 }
@@ -347,18 +364,18 @@ func powerOfTwo(n int64) bool { return n > 0 && n&(n-1) == 0 }
 func (l *Loop) announce(ctx context.Context) error {
 	ctl := l.cfg.Control
 
-	if l.cfg.Claim != nil {
-		if err := l.cfg.Claim(l.device); err != nil {
-			return err
-		}
-	}
-
 	if l.recovers() {
 		// It has begun, and may take effect whoever waits for it.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOverMax)
 		defer cancel()
 
 		return ctl.EndUserRecovery(ctx, l.device, os.Getpid())
+	}
+
+	if l.cfg.Claim != nil {
+		if err := l.cfg.Claim(l.device); err != nil {
+			return err
+		}
 	}
 
 	if err := ctl.StartDev(ctx, l.device, os.Getpid()); err != nil {

@@ -49,9 +49,14 @@ func NewArena(cfg ArenaConfig) (*Arena, error) {
 }
 
 // SharedMemory returns memory that others can be given, as a file without a name: size bytes of zeroes, which take
-// room when they are used.
+// room when they are used. It is never swapped out, whoever has it and whether anybody does: who reads it may be the
+// one that swap is to be served by. The kernel's memfd is, once no process is left that has locked it; it is what
+// those get who may not mount.
 func SharedMemory(name string, size int) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	fd, err := unswapped()
+	if err != nil {
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("uring: shared memory: %w", err)
 	}
@@ -60,6 +65,27 @@ func SharedMemory(name string, size int) (*os.File, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
+}
+
+// unswapped makes a file without a name in a file system of its own, which is mounted nowhere, without swap (Linux
+// 6.4, Documentation/filesystems/tmpfs.rst) and without a limit of its own.
+func unswapped() (int, error) {
+	tmpfs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = unix.Close(tmpfs) }()
+	if err := errors.Join(unix.FsconfigSetFlag(tmpfs, "noswap"), unix.FsconfigSetString(tmpfs, "size", "0"),
+		unix.FsconfigCreate(tmpfs)); err != nil {
+		return -1, err
+	}
+	mount, err := unix.Fsmount(tmpfs, unix.FSMOUNT_CLOEXEC,
+		unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = unix.Close(mount) }()
+	return unix.Openat(mount, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 }
 
 // Block returns a block of n bytes that begins on a page of its own. Without a file behind the arena it is zero.

@@ -1,6 +1,7 @@
 package uring
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"testing"
@@ -55,4 +56,45 @@ func TestArenaOnAFileIsShared(t *testing.T) {
 	if got := b.Bytes()[5]; got != 42 {
 		t.Errorf("byte 5 of the other mapping is %d, want 42", got)
 	}
+}
+
+// TestSharedMemoryIsNotSwapped asks the kernel about a page that nobody has locked.
+func TestSharedMemoryIsNotSwapped(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may mount")
+	}
+	const (
+		pages       = 512 // more than wait to be put on a list
+		unevictable = 1 << 18
+	)
+	page := os.Getpagesize()
+	f, err := SharedMemory("test", pages*page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	a := newTestArena(t, ArenaConfig{Size: pages * page, File: f})
+	for i := range pages {
+		a.Bytes()[i*page] = 1
+	}
+	entry := wordOf(t, "/proc/self/pagemap", uintptr(unsafe.Pointer(&a.Bytes()[0]))/uintptr(page))
+	frame := entry & (1<<55 - 1)
+	if flags := wordOf(t, "/proc/kpageflags", uintptr(frame)); frame == 0 || flags&unevictable == 0 {
+		t.Errorf("the flags of frame %#x are %#x, want %#x among them", frame, flags, unevictable)
+	}
+}
+
+// wordOf reads one of the words of 64 bits that a file consists of.
+func wordOf(t *testing.T, file string, number uintptr) uint64 {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	word := make([]byte, 8)
+	if _, err := f.ReadAt(word, int64(number)*8); err != nil {
+		t.Fatal(err)
+	}
+	return binary.NativeEndian.Uint64(word)
 }
