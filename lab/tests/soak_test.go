@@ -126,7 +126,8 @@ func TestSoak(t *testing.T) {
 	s.kernelIsContent()
 }
 
-// usage is what the guardian, the engine and the assembler take.
+// usage is what the guardian, the engine and the assembler take, but for the program and for
+// the arrays' own memory, which is a file of a size that does not change.
 type usage struct {
 	Guardian, Engine, Assembler struct{ KiB, Files int }
 }
@@ -140,7 +141,7 @@ func (s *soak) usage() usage {
 	s.t.Helper()
 
 	out := s.MustShell(`for p in $(systemctl show -P MainPID raid-engine) $(pgrep ` + theEngine + `) $(systemctl show -P MainPID raid-assembler); do
-	awk '/^VmRSS/ {print $2}' /proc/$p/status
+	awk '/^RssAnon/ {print $2}' /proc/$p/status
 	ls /proc/$p/fd | wc -l
 done`)
 
@@ -155,8 +156,7 @@ done`)
 	return u
 }
 
-// flat compares what was taken in the last third of the time with the third before: it
-// takes a while until every buffer was used once.
+// flat compares what was taken in the last third of the time with the third before.
 func flat(t *testing.T, uses []usage) {
 	t.Helper()
 
@@ -174,7 +174,8 @@ func flat(t *testing.T, uses []usage) {
 	}{
 		{"KiB of the guardian", func(u usage) int { return u.Guardian.KiB }, 256},
 		{"KiB of the engine", func(u usage) int { return u.Engine.KiB }, 1024},
-		{"KiB of the assembler", func(u usage) int { return u.Assembler.KiB }, 1024},
+		// Its recording fills up, which is a MiB, and it may be given a huge page.
+		{"KiB of the assembler", func(u usage) int { return u.Assembler.KiB }, 3072},
 		{"files of the guardian", func(u usage) int { return u.Guardian.Files }, 0},
 		{"files of the engine", func(u usage) int { return u.Engine.Files }, 0},
 		{"files of the assembler", func(u usage) int { return u.Assembler.Files }, 0},
