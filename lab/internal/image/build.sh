@@ -11,7 +11,7 @@ out=$1 mirror=$2 kernel=$3
 suite=trixie
 root=$out/root
 
-packages=systemd-sysv,udev,kmod,mdadm,fio,e2fsprogs,util-linux,procps,qemu-guest-agent,gdisk
+packages=systemd-sysv,udev,kmod,mdadm,fio,e2fsprogs,util-linux,procps,qemu-guest-agent,gdisk,fdisk,parted
 packages=$packages,xfsprogs,dmsetup,linux-image-amd64,initramfs-tools,busybox-static,cpio,xz-utils,zstd
 
 sources="deb $mirror $suite main"
