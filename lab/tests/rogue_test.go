@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // rogue is somebody who writes to a member that an array has. In the script $d is the
@@ -52,15 +51,15 @@ printf '\125\252' | dd of=/dev/raid/a bs=1 seek=510 conv=fsync status=none
 udevadm settle
 raid-assembler stop a
 mdadm --create /dev/md/other --run --quiet -l1 -n2 %s missing`, d, others, disks[2].MustDev()))
-	b.MustWaitFor(10*time.Second, partitions) // the table is the array's, and shows on members
+	b.MustWaitFor(patience, partitions) // the table is the array's, and shows on members
 	b.MustShell("raid-assembler assemble a")
-	b.MustWaitFor(10*time.Second, "! "+partitions)
+	b.MustWaitFor(patience, "! "+partitions)
 
 	without := b.rogues(d, "without the guard")
 	b.MustShell("raid-assembler guard on")
 
 	refused := "{ dd if=/dev/zero of=" + d + " bs=4k count=1 2>&1 || true; } | grep 'Read-only file system'"
-	b.MustWaitFor(10*time.Second, refused)
+	b.MustWaitFor(patience, refused)
 
 	with := b.rogues(d, "with the guard")
 
@@ -75,17 +74,17 @@ mdadm --create /dev/md/other --run --quiet -l1 -n2 %s missing`, d, others, disks
 	}
 
 	b.MustShell("pkill -KILL " + theEngine)
-	b.MustWaitFor(30*time.Second, "dd if=/dev/zero of=/dev/raid/a bs=4k count=1 seek=2048 oflag=direct")
+	b.MustWaitFor(patience, "dd if=/dev/zero of=/dev/raid/a bs=4k count=1 seek=2048 oflag=direct")
 	b.MustShell(refused)
-	b.MustWaitFor(10*time.Second, "! "+partitions)       // while nobody had it, udevd may have found them
+	b.MustWaitFor(patience, "! "+partitions)             // while nobody had it, udevd may have found them
 	b.MustShell("systemctl restart raid-engine.service") // nobody uses the array, which is let go of
-	b.MustWaitFor(30*time.Second, "dd if=/dev/zero of=/dev/raid/a bs=4k count=1 seek=2048 oflag=direct")
-	b.MustWaitFor(10*time.Second, refused)
+	b.MustWaitFor(patience, "dd if=/dev/zero of=/dev/raid/a bs=4k count=1 seek=2048 oflag=direct")
+	b.MustWaitFor(patience, refused)
 	b.MustShell("systemctl stop raid-assembler.service\n" + refused +
 		"\nsystemctl start raid-assembler.service\nraid-assembler stop a")
-	b.MustWaitFor(10*time.Second, fmt.Sprintf("dd if=%[1]s of=%[1]s bs=4k count=1", d))
+	b.MustWaitFor(patience, fmt.Sprintf("dd if=%[1]s of=%[1]s bs=4k count=1", d))
 	b.MustShell("raid-assembler assemble a")
-	b.MustWaitFor(10*time.Second, refused)
+	b.MustWaitFor(patience, refused)
 	b.MustShell("raid-assembler guard off")
 	b.MustShell(fmt.Sprintf("dd if=%[1]s of=%[1]s bs=4k count=1", d))
 }

@@ -199,16 +199,29 @@ func (h *realHost) Claim(disk Disk) (Claimed, error) {
 	return r, nil
 }
 
-// FindPartitions implements [Host].
+// Somebody who has a device for himself is asked so often.
+const (
+	findTries = 50
+	findPause = 100 * time.Millisecond
+)
+
+// FindPartitions implements [Host]. The engine may say that an array has ended a moment
+// before it closes the devices, which it has for itself.
 func (h *realHost) FindPartitions(disk Disk) error {
 	r, err := openDirect(disk.Path, unix.O_RDONLY|unix.O_NONBLOCK, disk.Size)
 	if err != nil {
 		return err
 	}
 
-	r.written = true
+	for range findTries {
+		if err = unix.IoctlSetInt(r.FD, unix.BLKRRPART, 0); !errors.Is(err, unix.EBUSY) {
+			break
+		}
 
-	return r.Close()
+		time.Sleep(findPause)
+	}
+
+	return errors.Join(err, r.Close())
 }
 
 // SetReadOnly implements [Host].
