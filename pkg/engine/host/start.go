@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine"
@@ -182,7 +183,7 @@ func closeAll(all []candidate) error {
 func (h *Host) prepare(
 	ctx context.Context, uuid raid.UUID, r *running, p api.StartParameters,
 ) ([]candidate, loop.Config, error) {
-	all, neighbour, err := h.claim(p.Members)
+	all, neighbour, err := h.claim(ctx, r, p.Members)
 	if err != nil {
 		return all, loop.Config{}, err
 	}
@@ -227,11 +228,18 @@ func (h *Host) prepare(
 	return all, cfg, err
 }
 
-// claim opens the devices, or shares them with an array of the same container,
+// claim opens the devices of r, or shares them with an array of the same container,
 // which it returns then.
-func (h *Host) claim(members []api.StartMember) (all []candidate, neighbour *running, err error) {
+func (h *Host) claim(
+	ctx context.Context, r *running, members []api.StartMember,
+) (all []candidate, neighbour *running, err error) {
+	open := h.open
+	if r.inherited {
+		open = released(ctx, open)
+	}
+
 	for _, m := range members {
-		dev, other, err := h.open(m.Device, m.Serial)
+		dev, other, err := open(m.Device, m.Serial)
 		if err != nil {
 			return all, nil, fmt.Errorf("%w: %w", err, ErrRefused)
 		}
@@ -248,6 +256,31 @@ func (h *Host) claim(members []api.StartMember) (all []candidate, neighbour *run
 	}
 
 	return all, neighbour, nil
+}
+
+// opener opens a device, or shares it with an array, which it returns then.
+type opener func(path, serial string) (*member.Device, *running, error)
+
+// releaseEvery is how often it is looked whether a device was let go of.
+const releaseEvery = 5 * time.Millisecond
+
+// released is open for the devices of an engine that died: the kernel has them for as long
+// as something of its rings is in flight, which may be after it has gone.
+func released(ctx context.Context, open opener) opener {
+	return func(path, serial string) (*member.Device, *running, error) {
+		for until := time.Now().Add(loop.TakeOverMax); ; {
+			dev, r, err := open(path, serial)
+			if !errors.Is(err, member.ErrBusy) || time.Now().After(until) {
+				return dev, r, err
+			}
+
+			select {
+			case <-time.After(releaseEvery):
+			case <-ctx.Done():
+				return nil, nil, errors.Join(err, ctx.Err())
+			}
+		}
+	}
 }
 
 // read reads what the devices say of an array, all at a time: clients may be waiting, and

@@ -1,16 +1,20 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"raid-assembler/pkg/api"
 	"raid-assembler/pkg/engine"
+	"raid-assembler/pkg/engine/loop"
 	"raid-assembler/pkg/engine/member"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
@@ -612,5 +616,60 @@ func TestReadings(t *testing.T) {
 		if err := h.read(raid.UUID{3}, []candidate{{dev: &member.Device{}}}); !errors.Is(err, ErrRefused) {
 			t.Errorf("read() of another array = %v, want a refusal", err)
 		}
+	}
+}
+
+// TestReleased: a device of an engine that died is waited for while the kernel has it, and
+// no longer than whoever takes the array over waits.
+func TestReleased(t *testing.T) {
+	other := errors.New("it is broken")
+
+	for name, tt := range map[string]struct {
+		free  time.Duration // until then it is busy
+		then  error
+		ends  time.Duration // when whoever waits gives up; never if 0
+		after time.Duration
+		want  error
+	}{
+		"free":            {},
+		"released":        {free: time.Second, after: time.Second},
+		"broken":          {then: other, want: other},
+		"kept":            {free: time.Hour, after: loop.TakeOverMax + releaseEvery, want: member.ErrBusy},
+		"no longer asked": {free: time.Hour, ends: time.Second, after: time.Second, want: context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var (
+					began = time.Now()
+					ctx   = t.Context()
+					dev   = &member.Device{Path: "/dev/x"}
+				)
+
+				if tt.ends > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tt.ends)
+					defer cancel()
+				}
+
+				got, _, err := released(ctx, func(string, string) (*member.Device, *running, error) {
+					switch {
+					case time.Since(began) < tt.free:
+						return nil, nil, fmt.Errorf("open: %w", member.ErrBusy)
+					case tt.then != nil:
+						return nil, nil, tt.then
+					default:
+						return dev, nil, nil
+					}
+				})("/dev/x", "s")
+
+				if !errors.Is(err, tt.want) || (err == nil) != (got == dev) {
+					t.Errorf("%v, error %v, want %v", got, err, tt.want)
+				}
+
+				if took := time.Since(began); took != tt.after {
+					t.Errorf("after %v, want %v", took, tt.after)
+				}
+			})
+		})
 	}
 }

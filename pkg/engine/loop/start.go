@@ -252,13 +252,13 @@ func (l *Loop) addDevice(ctx context.Context) error {
 	return l.open(ctx)
 }
 
-// takeOverMax is how long the old engine's last transfers may take to end: a
+// TakeOverMax is how long the old engine's last transfers may take to end: a
 // disk that does not answer holds them for the SCSI layer's patience.
-const takeOverMax = 3 * time.Minute
+const TakeOverMax = 3 * time.Minute
 
 // takeOver waits until all that the old engine had in flight has ended.
 func (l *Loop) takeOver(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, takeOverMax)
+	ctx, cancel := context.WithTimeout(ctx, TakeOverMax)
 	defer cancel()
 
 	l.device = l.cfg.Recover
@@ -366,7 +366,7 @@ func (l *Loop) announce(ctx context.Context) error {
 
 	if l.recovers() {
 		// It has begun, and may take effect whoever waits for it.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOverMax)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), TakeOverMax)
 		defer cancel()
 
 		return ctl.EndUserRecovery(ctx, l.device, os.Getpid())
@@ -385,7 +385,7 @@ func (l *Loop) announce(ctx context.Context) error {
 	// The array is there. What follows freezes its queue, which takes the
 	// kernel a while, and helps only when an engine dies.
 	go func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOverMax)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), TakeOverMax)
 		defer cancel()
 
 		_ = ctl.SetQueue(ctx, l.device, ublk.QueueAttributes{Scheduler: "none", IOTimeout: time.Second})
