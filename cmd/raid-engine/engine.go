@@ -13,7 +13,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"raid-assembler/pkg/api/varlink"
@@ -83,15 +82,15 @@ func serve(runDir string) error {
 	serving, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
 
-	taken, served := make(chan struct{}), make(chan error, 1)
+	pulse, taken, ended := os.NewFile(pulseFD, "pulse"), make(chan struct{}), make(chan error, 1)
 
 	go func() {
 		takeOver(ctx, h, arrays)
 		close(taken)
 
-		served <- server.Serve(serving, listener)
+		ended <- server.Serve(serving, listener)
 	}()
-	go beat(os.NewFile(pulseFD, "pulse"), h.Answers)
+	go beat(pulse, h.Answers)
 	go hold(h)
 
 	// Whoever restarts an engine again and again cuts no take-over off.
@@ -102,9 +101,11 @@ func serve(runDir string) error {
 		return err
 	}
 
-	if err := ready(log); err != nil {
+	if err := ready(log, pulse); err != nil {
 		return err
 	}
+
+	time.AfterFunc(settled, func() { schedule(calm) })
 
 	// Whichever ends first ends the engine.
 	select {
@@ -112,20 +113,20 @@ func serve(runDir string) error {
 		return stop(h, log)
 	case err := <-h.Failed():
 		return err
-	case err := <-served:
+	case err := <-ended:
 		return errors.Join(errors.New("the socket is not served any more"), err)
 	}
 }
 
-// ready tells the journal and systemd that arrays are served.
-func ready(log *journal.Logger) error {
+// ready tells the journal and the guardian that arrays are served.
+func ready(log *journal.Logger, pulse io.Writer) error {
 	log.Log(journal.Event{
 		Kind:    journal.EngineStarted,
 		Message: fmt.Sprintf("raid-engine %s is ready", version),
 	})
 
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		return fmt.Errorf("tell systemd: %w", err)
+	if _, err := pulse.Write([]byte{served}); err != nil {
+		return fmt.Errorf("tell the guardian: %w", err)
 	}
 
 	return nil
@@ -195,8 +196,6 @@ func takeOver(ctx context.Context, h *host.Host, arrays []host.Served) {
 
 // stop ends all arrays, as systemd asked.
 func stop(h *host.Host, log *journal.Logger) error {
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
-
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownMax)
 	defer cancel()
 

@@ -73,6 +73,7 @@ func guard(runDir string, when standbyWhen) error {
 
 	runtime.LockOSThread() // an engine ends with the thread that started it
 	lockMemory()
+	schedule(urgent)
 
 	held := received()
 
@@ -266,7 +267,7 @@ func (g *guardian) spawn() (*engine, error) {
 	// Their ends are the engine's, which is told below.
 	e.served.Go(func() { _ = ublk.ServeControl(ctx, ours.control, g.controller) })
 	e.served.Go(func() { _ = crashlog.Serve(ours.keep, g.kept, turn) })
-	e.served.Go(func() { hear(ours.pulse, &e.beats) })
+	e.served.Go(func() { hear(ours.pulse, &e.beats, func() { notify("READY=1", nil) }) })
 
 	go func() {
 		e.died <- cmd.Wait()
@@ -316,6 +317,8 @@ func (g *guardian) watch(e *engine) (asked bool, err error) {
 		case sig := <-g.signals:
 			asked = true
 
+			notify("STOPPING=1", nil)
+
 			if err := e.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				return true, err
 			}
@@ -325,7 +328,7 @@ func (g *guardian) watch(e *engine) (asked bool, err error) {
 				_ = e.Kill() // it may just have ended
 			}
 		case <-g.wanted:
-			if e.beats.Load() > 0 && !asked {
+			if e.beats.Load() > uint64(settled/beatEvery) && !asked {
 				g.standBy()
 			}
 		case err := <-e.died:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"sync/atomic"
@@ -21,22 +22,26 @@ const (
 	unbornMax  = int(time.Minute / lookEvery) // before it was heard first
 )
 
+// What an engine says, in a byte each.
+const (
+	alive  byte = iota + 1
+	served      // once: what was left to it is served, or was tried
+)
+
 // beat tells the guardian for as long as there is one that arrays are served, each
 // time that answers returns. It does not return while an array's thread is stuck.
 func beat(to io.Writer, answers func()) {
-	one := []byte{1}
-
 	for range time.Tick(beatEvery) {
 		answers()
 
-		if _, err := to.Write(one); err != nil {
+		if _, err := to.Write([]byte{alive}); err != nil {
 			return
 		}
 	}
 }
 
-// hear counts what beat writes, until the engine has ended.
-func hear(from io.ReadCloser, beats *atomic.Uint64) {
+// hear counts what an engine says, and has ready called when it serves, until it has ended.
+func hear(from io.ReadCloser, beats *atomic.Uint64, ready func()) {
 	defer func() { _ = from.Close() }()
 
 	buf := make([]byte, 64)
@@ -44,6 +49,10 @@ func hear(from io.ReadCloser, beats *atomic.Uint64) {
 	for {
 		n, err := from.Read(buf)
 		beats.Add(uint64(n))
+
+		if bytes.IndexByte(buf[:n], served) >= 0 {
+			ready()
+		}
 
 		if err != nil {
 			return

@@ -88,9 +88,10 @@ func TestBeat(t *testing.T) {
 			beats    atomic.Uint64
 			stuck    = make(chan struct{})
 			calls    int
+			ready    int
 		)
 
-		go hear(from, &beats)
+		go hear(from, &beats, func() { ready++ })
 		go beat(to, func() {
 			if calls++; calls == 5 {
 				<-stuck
@@ -99,16 +100,28 @@ func TestBeat(t *testing.T) {
 
 		time.Sleep(time.Minute)
 
-		if n := beats.Load(); n != 4 {
-			t.Errorf("%d beats before an array is stuck, want 4", n)
+		if synctest.Wait(); ready != 0 {
+			t.Error("it was taken to serve before it said so")
+		}
+
+		if _, err := to.Write([]byte{alive, served}); err != nil {
+			t.Fatal(err)
+		}
+
+		if synctest.Wait(); ready != 1 {
+			t.Errorf("it serves, which was heard %d times", ready)
+		}
+
+		if n := beats.Load(); n != 6 {
+			t.Errorf("%d beats before an array is stuck, want 6", n)
 		}
 
 		close(stuck)
 		time.Sleep(10 * beatEvery)
 		synctest.Wait()
 
-		if n := beats.Load(); n < 13 {
-			t.Errorf("%d beats after it answers again, want 13 at least", n)
+		if n := beats.Load(); n < 15 {
+			t.Errorf("%d beats after it answers again, want 15 at least", n)
 		}
 
 		_ = from.CloseWithError(errors.New("the guardian is dead"))

@@ -138,7 +138,8 @@ func parseStoreName(text string) (name string, number uint64, ours bool) {
 	return name, number, ours && err == nil && nameOK.MatchString(name)
 }
 
-// notify tells systemd something, if it listens. The usual library sends no files.
+// notify tells systemd something, if it listens: of what is kept, that does not outlive
+// the guardian otherwise. The usual library sends no files.
 func notify(state string, rights []byte) {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
@@ -152,6 +153,6 @@ func notify(state string, rights []byte) {
 	}
 
 	if err != nil {
-		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: what is kept does not outlive the guardian: %v\n", err)
+		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: systemd was not told %q: %v\n", state, err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // serving prints the process that serves arrays, of those that there may be: the others
 // stand by.
-const serving = `for p in $(pgrep ` + theEngine + `); do ls -l /proc/$p/fd 2>/dev/null | grep -q /dev/ublkc && echo $p || true; done`
+const serving = `for p in $(pgrep ` + theEngine + `); do ls -l /proc/$p/fd 2>/dev/null | grep /dev/ublkc >/dev/null && echo $p || true; done`
 
 // memories prints of each array that is served which file its memory is, of which there is
 // one in its file system.
@@ -85,21 +85,21 @@ systemctl stop raid-assembler.service`)
 }
 
 // swapAndKill has the host swap to an array, has a hog take half more memory than there
-// is, and kills the engine meanwhile, as soon as another one stands by.
+// is, and kills the engine meanwhile, again and again, a while after another one stands by.
 func (f *fleet) swapAndKill(data func(kind) bool) {
 	f.t.Helper()
 
-	const kills, every = 8, 5
+	const kills, seconds = 8, 200
 
 	f.MustShell(`mkswap -q /dev/raid/swap
 swapon /dev/raid/swap`)
 	f.MustWaitFor(patience, "[ $(pgrep "+theEngine+" | wc -l) = 2 ]")
 
-	hog := f.hog(150, 6*kills*every)
+	hog := f.hog(150, seconds+60)
 
 	f.MustWaitFor(patience, "! grep -qx 'pswpout 0' /proc/vmstat")
 
-	jobs := f.loads(data, 3*kills*every, 130)
+	jobs := f.loads(data, seconds, 130)
 
 	var longest time.Duration
 
@@ -110,7 +110,7 @@ swapon /dev/raid/swap`)
 		f.MustWaitFor(patience, "! kill -0 "+was+" 2>/dev/null && [ $(pgrep "+theEngine+" | wc -l) = 2 ]")
 
 		longest = max(longest, time.Since(began))
-		time.Sleep(every * time.Second / 2)
+		time.Sleep(2 * time.Second)
 	}
 
 	endAll(jobs)

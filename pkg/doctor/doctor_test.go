@@ -9,9 +9,9 @@ import (
 )
 
 // stat is what the kernel tells of a thread.
-func stat(flags, nice string) string {
+func stat(flags, nice, policy string) string {
 	return "78 (raid) engine) S 77 77 77 0 -1 " + flags + " 120 0 3 0 5 6 0 0 0 " + nice + " 9 0 100 " +
-		strings.Repeat("0 ", 30)
+		strings.Repeat("0 ", 18) + policy + strings.Repeat(" 0", 11)
 }
 
 // healthy is a host where all is well, and nothing of mdadm is installed.
@@ -29,11 +29,11 @@ func healthy() fstest.MapFS {
 		"proc/77/cgroup":                                       file("0::/system.slice/raid-engine.service\n"),
 		"sys/fs/cgroup/system.slice/memory.high":               file("max\n"),
 		"proc/77/task/77/children":                             file("78 "),
-		"proc/77/task/77/stat":                                 file(stat("1572864", "-20")),
+		"proc/77/task/77/stat":                                 file(stat("1572864", "-20", "2")),
 		"proc/78/status":                                       file("VmLck:\t  4096 kB\nVmRSS:\t  4000 kB\nVmSwap:\t 0 kB\n"),
 		"proc/78/oom_score_adj":                                file("-1000\n"),
-		"proc/78/task/78/stat":                                 file(stat("1572864", "-20")),
-		"proc/78/task/79/stat":                                 file(stat("1573120", "-20")),
+		"proc/78/task/78/stat":                                 file(stat("1572864", "-20", "0")),
+		"proc/78/task/79/stat":                                 file(stat("1573120", "-20", "0")),
 		"sys/module/ublk_drv/version":                          file(""),
 		"dev/ublk-control":                                     file(""),
 		"usr/sbin/modprobe":                                    file("x"),
@@ -180,8 +180,9 @@ func TestFindings(t *testing.T) {
 			Fail, "MemoryMax is 8388608",
 		},
 		{"slice limited", files("sys/fs/cgroup/system.slice/memory.high", "1\n"), Fail, "MemoryHigh is 1"},
-		{"no flusher", files("proc/78/task/79/stat", stat("524288", "-20")), Fail, "1 of 2 threads may wait"},
-		{"not nice", files("proc/78/task/79/stat", stat("1572864", "0")), Warn, "1 of 2 threads do not have nice -20"},
+		{"no flusher", files("proc/78/task/79/stat", stat("524288", "-20", "0")), Fail, "1 of 2 threads may wait"},
+		{"not nice", files("proc/78/task/79/stat", stat("1572864", "0", "0")), Warn, "1 of 2 threads do not have nice -20"},
+		{"no real time", files("proc/77/task/77/stat", stat("1572864", "-20", "0")), Warn, "1 of 1 threads are given no memory"},
 		{"nobody answers", change{dial: errors.New("connection refused")}, Warn, "connection refused"},
 		{"no rule", files(rulesD+memberRule, "-"), Fail, memberRule + " is not installed"},
 		{"rule masked", files(etcRule+memberRule, ""), Fail, "masks"},

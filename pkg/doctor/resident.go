@@ -17,17 +17,25 @@ const (
 	statMinor  = 10 - 3
 	statMajor  = 12 - 3
 	statNice   = 19 - 3
-	statFields = 41 - 3
+	statPolicy = 41 - 3
+	statFields = statPolicy
 )
+
+// roundRobin is a real-time policy, as the kernel numbers it.
+const roundRobin = 2
 
 // niceOfIO is the priority that the service has, which is that of the kernel's own
 // threads for I/O.
 const niceOfIO = -20
 
+// guardian is the process that starts engines. It is a real-time one at all times; an
+// engine is until it has served for a while.
+const guardian = "guardian"
+
 // thread is what is told of one.
 type thread struct {
-	flags, minor, major uint64
-	nice                int
+	flags, minor, major, policy uint64
+	nice                        int
 }
 
 // resident looks at the engine that runs, one that stands by, and their guardian: none
@@ -47,7 +55,7 @@ func resident(h Host) []Finding {
 		engines = append(engines, strings.Fields(text)...)
 	}
 
-	findings := append(h.limits(pid), h.process("guardian", pid)...)
+	findings := append(h.limits(pid), h.process(guardian, pid)...)
 
 	switch len(engines) {
 	case 0:
@@ -116,7 +124,7 @@ func (h Host) process(name, pid string) []Finding {
 	}
 
 	threads, total := h.threads(pid), thread{}
-	slow, unprotected := 0, 0
+	slow, unprotected, usual := 0, 0, 0
 
 	for _, t := range threads {
 		total.minor, total.major = total.minor+t.minor, total.major+t.major
@@ -127,6 +135,10 @@ func (h Host) process(name, pid string) []Finding {
 
 		if t.flags&ioFlusher != ioFlusher {
 			unprotected++
+		}
+
+		if t.policy != roundRobin {
+			usual++
 		}
 	}
 
@@ -139,6 +151,12 @@ func (h Host) process(name, pid string) []Finding {
 		findings = append(findings, warn(name,
 			fmt.Sprintf("%d of %d threads do not have nice %d", slow, len(threads), niceOfIO),
 			"set Nice=-20 in raid-engine.service, and restart it"))
+	}
+
+	if name == guardian && usual > 0 {
+		findings = append(findings, warn(name,
+			fmt.Sprintf("%d of %d threads are given no memory that the kernel keeps back", usual, len(threads)),
+			"set LimitRTPRIO=1 in raid-engine.service, and restart it"))
 	}
 
 	if findings == nil {
@@ -185,7 +203,10 @@ func (h Host) threads(pid string) []thread {
 		}
 
 		nice, _ := strconv.Atoi(fields[statNice])
-		threads = append(threads, thread{count(statFlags), count(statMinor), count(statMajor), nice})
+		threads = append(threads, thread{
+			flags: count(statFlags), minor: count(statMinor), major: count(statMajor),
+			policy: count(statPolicy), nice: nice,
+		})
 	}
 
 	return threads
