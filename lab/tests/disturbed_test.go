@@ -22,19 +22,36 @@ var disturbed = []kind{
 	{"ten", raid.Level10, "n2", mib(16, 4), "64", 1},
 }
 
+// disturbedDeadline is how long these may lack members while the clock is set.
+const disturbedDeadline = 8 * time.Second
+
 // TestDisturbed has arrays be assembled, lose a member and get it back while the
-// assembler is killed on and on, RAID_LAB_KILLS times. What comes of it is what does
-// without that.
+// assembler is killed on and on, RAID_LAB_KILLS times; while udevd is restarted, or does
+// not run; while the clock is set; and has systemd execute itself anew under load. What
+// comes of it is what does without all that.
 func TestDisturbed(t *testing.T) {
 	takesLong(t)
 
-	f := newFleet(t, disturbed, false)
-	f.create()
-	f.engineStarts()
-	f.assemblerIsKilled()
-	f.note()
-	f.engineStops()
-	f.mdChecks()
+	for _, tt := range []struct {
+		name, conf string
+		do         func(*fleet)
+	}{
+		{"kills", "", (*fleet).assemblerIsKilled},
+		{"udev", "", (*fleet).udevIsDisturbed},
+		{"clock", fmt.Sprintf("[Assembly]\nDeadline=%dms\n", disturbedDeadline.Milliseconds()), (*fleet).clockIsSet},
+		{"systemd", "", (*fleet).systemdStartsAnew},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFleet(t, disturbed, false)
+			f.create()
+			f.MustWriteFile(deadlinesConf, tt.conf, 0o644)
+			f.engineStarts()
+			tt.do(f)
+			f.note()
+			f.engineStops()
+			f.mdChecks()
+		})
+	}
 }
 
 // all returns the disks of all arrays.
@@ -195,4 +212,147 @@ func essence(t *testing.T, st api.Status) string {
 	}
 
 	return string(text)
+}
+
+// clockIsSet has arrays wait for a member until their deadline, while the clock is set
+// back and forth: it is not by the clock that this is measured, nor by which members are
+// taken for the newest.
+func (f *fleet) clockIsSet() {
+	f.t.Helper()
+	f.stopAndPull()
+
+	for seed, sets := range []string{
+		"for by in '10 years ago' '20 years' '10 years ago'; do sleep 3; date -s \"$by\"; done",
+		"for i in $(seq 10); do for by in '10 years ago' '20 years' '10 years ago'; do date -s \"$by\"; sleep 1; done; done",
+	} {
+		began := f.now()
+		clock := f.MustGo("{ " + sets + "; } >/dev/null")
+
+		var first, last []*lab.GuestDisk
+
+		for _, k := range f.kinds {
+			disks := f.disks[k.name]
+			first, last = append(first, disks[1:]...), append(last, disks[0])
+		}
+
+		f.MustReplugAll(first...)
+
+		for _, k := range f.kinds {
+			of := func(e entry) bool { return e.Array == k.name }
+			waited := f.first("ArrayStartedDegraded", began, of).at() - f.first("Waiting", began, of).at()
+			f.t.Logf("%s: %s was started degraded after %v", sets, k.name, waited.Round(time.Millisecond))
+
+			if waited < disturbedDeadline-time.Second/2 || waited > disturbedDeadline+soon {
+				f.t.Errorf("%s: %s was started degraded after %v, want %v", sets, k.name, waited, disturbedDeadline)
+			}
+		}
+
+		f.MustReplugAll(last...)
+		clock.MustWait(patience)
+		f.comes("whole", allAre(clean))
+		f.each(fmt.Sprintf(`exercise run -model $M -mix random -ops 40 -seed %d /dev/raid/$A >/dev/null
+exercise check -model $M /dev/raid/$A`, 100+seed))
+
+		if seed == 0 {
+			f.stopAndPull()
+		}
+	}
+
+	f.MustShell(fmt.Sprintf("date -s @%d", time.Now().Unix()))
+}
+
+// udevIsDisturbed restarts udevd while members are pulled and come back. Then it stops
+// it for a minute, in which the kernel loses disks of all arrays and finds them again, of
+// which nobody tells.
+func (f *fleet) udevIsDisturbed() {
+	f.t.Helper()
+
+	restarts := f.MustGo(`for i in $(seq 6); do
+	systemctl restart systemd-udevd.service
+	udevadm trigger -s block
+	sleep 1
+done`)
+
+	for _, k := range f.kinds {
+		d := f.disks[k.name][1]
+		d.MustUnplug()
+		time.Sleep(time.Second)
+		d.MustReplug()
+	}
+
+	restarts.MustWait(patience)
+	f.comes("whole while udevd was restarted", allAre(clean))
+
+	// An array that was stopped, and whose disks are other ones, is started.
+	f.MustShell(`raid-assembler stop one >/dev/null
+systemctl stop systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udevd.service`)
+
+	began, whole := time.Now(), len(f.events("ArrayAssembled"))
+	gone := append([]*lab.GuestDisk{f.disks["five"][2], f.disks["ten"][2]}, f.disks["one"]...)
+
+	var names strings.Builder
+	for _, d := range gone {
+		fmt.Fprintf(&names, " %s", strings.TrimPrefix(d.MustDev(), "/dev/"))
+	}
+
+	f.MustShell("for d in" + names.String() + `; do echo 1 >/sys/block/$d/device/delete; done
+for h in /sys/class/scsi_host/host*; do echo '- - -' >$h/scan; done
+until [ $(ls -d /sys/block/sd* | wc -l) = ` + fmt.Sprint(len(f.all())) + ` ]; do sleep 0.1; done`)
+
+	now := make(map[string]string) // by serial
+	for _, d := range gone {
+		now[d.Serial()] = d.MustDev()
+	}
+
+	f.comes("whole without udevd", func(st api.Status) bool {
+		n := 0
+
+		for _, a := range st.Arrays {
+			for _, m := range a.Members {
+				if m.Device == now[m.Serial] && m.State == string(raid.InSync) {
+					n++
+				}
+			}
+		}
+
+		return n == len(gone) && allAre(clean)(st)
+	})
+	f.t.Logf("whole without udevd after %v", time.Since(began).Round(time.Second))
+
+	if got := len(f.told("ArrayAssembled", whole+1)) - whole; got != 1 {
+		f.t.Errorf("arrays were assembled %d times without udevd, want 1", got)
+	}
+
+	time.Sleep(time.Minute - time.Since(began))
+	f.MustShell(`systemctl start systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udevd.service
+udevadm trigger -s block
+udevadm settle`)
+	f.comes("whole with udevd", allAre(clean))
+	f.each("there /dev/raid/$A\nexercise check -model $M /dev/raid/$A")
+}
+
+// systemdStartsAnew has systemd execute itself anew and read its files again, under load:
+// the programs go on, and what the guardian left with systemd is there still, which the
+// guardian that follows a dead one needs.
+func (f *fleet) systemdStartsAnew() {
+	f.t.Helper()
+
+	const programs = "echo $(systemctl show -P MainPID raid-engine raid-assembler) $(pgrep " + theEngine +
+		") files $(systemctl show -P NFileDescriptorStore raid-engine)"
+
+	loads := f.loads(anyKind, 20, 300)
+	before := f.MustShell(programs)
+
+	for range 5 {
+		f.MustShell("systemctl daemon-reexec; systemctl daemon-reload; sleep 1")
+	}
+
+	if after := f.MustShell(programs); after != before {
+		f.t.Errorf("processes and files are %s, and were %s", after, before)
+	}
+
+	f.MustShell("kill -KILL $(systemctl show -P MainPID raid-engine)")
+	endAll(loads)
+	f.comes("served by the next guardian", allAre(clean))
+	f.each("exercise check -model $M /dev/raid/$A")
 }
