@@ -77,6 +77,9 @@ func Scan(src metadata.Source, formats ...metadata.Format) Result {
 		unreadable []error
 	)
 
+	ends := readEnds(src)
+	src.ReaderAt = ends
+
 	for _, format := range formats {
 		sb, err := format.Probe(src)
 
@@ -95,12 +98,11 @@ func Scan(src metadata.Source, formats ...metadata.Format) Result {
 		}
 	}
 
-	signatures, err := find(src)
-	if err != nil {
-		unreadable = append(unreadable, fmt.Errorf("scan: %w", err))
+	if ends.err != nil {
+		unreadable = append(unreadable, fmt.Errorf("scan: %w", ends.err))
 	}
 
-	r.Signatures = signatures
+	r.Signatures = find(src, ends)
 	r.disown(src, formats)
 
 	// Such a superblock is news only where no module knows it for its own.

@@ -225,15 +225,32 @@ func TestScanUnreadable(t *testing.T) {
 	}
 }
 
+// counting counts reads.
+type counting struct {
+	io.ReaderAt
+
+	n int
+}
+
+func (c *counting) ReadAt(p []byte, off int64) (int, error) {
+	c.n++
+
+	return c.ReaderAt.ReadAt(p, off)
+}
+
 // TestScanGolden scans members that md made: no content of theirs, and nothing
-// of md's, is taken for something else.
+// of md's, is taken for something else. Each end is read once.
 func TestScanGolden(t *testing.T) {
 	for _, name := range []string{"md10-raid1-2", "md11-raid5-3", "md12-raid5-ls-4-bitmap-spare"} {
 		g := conformance.LoadGolden(t, name)
 		for i := range g.Members {
-			r := Scan(g.Source(i), Formats()...)
-			if r.Superblock == nil || r.Err != nil || len(r.Conflicts)+len(r.Signatures) != 0 {
-				t.Errorf("%s: member %d: Scan() = %+v", name, i, r)
+			src := g.Source(i)
+			reads := &counting{ReaderAt: src.ReaderAt}
+			src.ReaderAt = reads
+
+			r := Scan(src, Formats()...)
+			if r.Superblock == nil || r.Err != nil || len(r.Conflicts)+len(r.Signatures) != 0 || reads.n != 2 {
+				t.Errorf("%s: member %d: Scan() = %+v after %d reads", name, i, r, reads.n)
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"slices"
 
 	"raid-assembler/pkg/metadata"
@@ -112,10 +113,10 @@ func magics(block int64) []magic {
 
 // windowStart and windowEnd are how much of the start and the end of a device
 // is read: up to the magic of btrfs, and the metadata of md before version 1,
-// which lies up to 128 KiB before the end.
+// which lies up to 128 KiB before the end, as an anchor of DDF can a sector earlier.
 const (
 	windowStart = 68 << 10
-	windowEnd   = 128 << 10
+	windowEnd   = 132 << 10
 )
 
 // window is a part of a device.
@@ -146,13 +147,38 @@ func readWindow(src metadata.Source, start, end int64) (window, error) {
 	return w, nil
 }
 
-// find returns the signatures on src, and those that it could find if it could
-// not read everything.
-func find(src metadata.Source) ([]Signature, error) {
+// ends is a device of which both ends have been read: most of what modules look for
+// is there, and to ask the device for each of it anew takes a disk longer than the rest.
+type ends struct {
+	io.ReaderAt
+
+	head, tail window
+	err        error // of what could not be read, and is read piece by piece
+}
+
+func readEnds(src metadata.Source) ends {
 	size := src.Size.Bytes()
 
 	head, errHead := readWindow(src, 0, windowStart)
 	tail, errTail := readWindow(src, size-windowEnd, size)
+
+	return ends{src.ReaderAt, head, tail, cmp.Or(errHead, errTail)}
+}
+
+// ReadAt implements [io.ReaderAt].
+func (e ends) ReadAt(p []byte, off int64) (int, error) {
+	for _, w := range []window{e.head, e.tail} {
+		if data := w.at(off, len(p)); data != nil {
+			return copy(p, data), nil
+		}
+	}
+
+	return e.ReaderAt.ReadAt(p, off)
+}
+
+// find returns the signatures at the ends of src.
+func find(src metadata.Source, e ends) []Signature {
+	size, head, tail := src.Size.Bytes(), e.head, e.tail
 
 	var found []Signature
 
@@ -174,7 +200,7 @@ func find(src metadata.Source) ([]Signature, error) {
 
 	slices.SortStableFunc(found, func(a, b Signature) int { return cmp.Compare(a.Offset, b.Offset) })
 
-	return found, cmp.Or(errHead, errTail)
+	return found
 }
 
 // findExt finds ext2, ext3 and ext4, whose magic of two bytes needs a second

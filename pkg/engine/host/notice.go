@@ -130,7 +130,11 @@ func (h *Host) notice(uuid raid.UUID, r *running, n loop.Notice) {
 
 	ev.Message = s.message(r.name, who, n.Offset.Bytes()>>20)
 	h.cfg.Tell(ev)
-	h.touch()
+
+	// What happened at once is told before anybody looks what has become of it.
+	if len(r.notices) == 0 {
+		h.touch()
+	}
 
 	if n.Note == engine.NoteFailed && n.Member != nil {
 		h.failBeside(r, n)

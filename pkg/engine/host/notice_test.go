@@ -178,6 +178,35 @@ func TestFollowToTheEnd(t *testing.T) {
 	}
 }
 
+// TestToldAtOnce: what happened at once is told at once, and whoever watches looks once.
+func TestToldAtOnce(t *testing.T) {
+	var changed <-chan struct{}
+
+	h := New(Config{Tell: func(ev journal.Event) {
+		select {
+		case <-changed:
+			t.Errorf("%v is told after a look at what has become of it", ev.Kind)
+		default:
+		}
+	}})
+	changed = h.Changed()
+
+	r := &running{name: "data", notices: make(chan loop.Notice, 2)}
+	done := make(chan struct{})
+
+	r.notices <- loop.Notice{Report: engine.Report{Note: engine.NoteSpareActive}}
+	r.notices <- loop.Notice{Report: engine.Report{Note: engine.NoteRecoverStart}}
+
+	close(done)
+	h.follow(raid.UUID{1}, r, done)
+
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody looks")
+	}
+}
+
 func TestDescribeSync(t *testing.T) {
 	for _, tt := range []struct {
 		progress loop.Progress
