@@ -397,13 +397,10 @@ func (h *Host) Add(p api.MemberParameters) error {
 		return errors.Join(fmt.Errorf("array %s is broken: %w", r.name, ErrRefused), err, d.Close())
 	}
 
-	g := gift{uuid: uuid, array: r, dev: d, anew: p.Anew}
-
-	if g.source, err = d.Preload(h.cfg.Formats...); err != nil {
-		return errors.Join(fmt.Errorf("%w: %w", err, ErrRefused), d.Close())
-	}
-
-	if err := h.give(g, p.Reason); err != nil {
+	err = d.Preload(func(src metadata.Source) error {
+		return h.give(gift{uuid: uuid, array: r, dev: d, source: src, anew: p.Anew}, p.Reason)
+	}, h.cfg.Formats...)
+	if err != nil {
 		return errors.Join(refusal(r, err), d.Close())
 	}
 

@@ -31,13 +31,8 @@ func (d Direct) ReadAt(p []byte, off int64) (int, error) {
 	copied := 0
 
 	err := aligned(int(end-start), func(buf []byte) error {
-		n, err := unix.Pread(d.FD, buf, start)
-		if err == nil && n != len(buf) {
-			err = fmt.Errorf("%d of %d bytes", n, len(buf))
-		}
-
-		if err != nil {
-			return fmt.Errorf("member: read at %d: %w", off, err)
+		if err := d.fill(buf, start); err != nil {
+			return err
 		}
 
 		copied = copy(p, buf[off-start:])
@@ -49,6 +44,20 @@ func (d Direct) ReadAt(p []byte, off int64) (int, error) {
 	}
 
 	return copied, nil
+}
+
+// fill reads whole logical blocks into memory that begins a page.
+func (d Direct) fill(buf []byte, off int64) error {
+	n, err := unix.Pread(d.FD, buf, off)
+	if err == nil && n != len(buf) {
+		err = fmt.Errorf("%d of %d bytes", n, len(buf))
+	}
+
+	if err != nil {
+		return fmt.Errorf("member: read at %d: %w", off, err)
+	}
+
+	return nil
 }
 
 // WriteAt implements io.WriterAt, for whole logical blocks.

@@ -194,31 +194,34 @@ func (d *Device) WriteDurably(p []byte, at raid.Sectors) error {
 // 257 sectors before the end, in a block of 4096 bytes.
 const edge = 256 << 10
 
-// Preload is [Device.Source] with both ends of the device read already and what
-// formats look for, and nothing else to be had: for threads that must not wait for a
-// disk.
-func (d *Device) Preload(formats ...metadata.Format) (metadata.Source, error) {
+// Preload calls use with [Device.Source] with both ends of the device read already and
+// what formats look for, and nothing else to be had: for threads that must not wait for
+// a disk. It is good for no longer than that: the memory is not the collector's, who would
+// set to work for that much, and keep a spare waiting.
+func (d *Device) Preload(use func(metadata.Source) error, formats ...metadata.Format) error {
 	size := d.Size.Bytes()
-	p := &preloaded{head: make([]byte, min(edge, size)), tail: make([]byte, min(edge, size)), size: size}
+	each := min(edge, size)
+	from := Direct{FD: d.fd, Size: size}
 
-	if _, err := d.ReadAt(p.head, 0); err != nil {
-		return metadata.Source{}, err
-	}
+	return aligned(int(2*each), func(mem []byte) error {
+		p := &preloaded{head: mem[:each], tail: mem[each:], size: size}
+		defer func() { *p = preloaded{size: size} }()
 
-	if _, err := d.ReadAt(p.tail, size-int64(len(p.tail))); err != nil {
-		return metadata.Source{}, err
-	}
+		if err := errors.Join(from.fill(p.head, 0), from.fill(p.tail, size-each)); err != nil {
+			return fmt.Errorf("%s: %w", d.Path, err)
+		}
 
-	src := d.Source()
-	src.ReaderAt, p.more = p, d
+		src := d.Source()
+		src.ReaderAt, p.more = p, d
 
-	for _, f := range formats {
-		_, _ = f.Probe(src) // whoever probes again will see
-	}
+		for _, f := range formats {
+			_, _ = f.Probe(src) // whoever probes again will see
+		}
 
-	p.more = nil
+		p.more = nil
 
-	return src, nil
+		return use(src)
+	})
 }
 
 // preloaded is both ends of a device, and pieces from between them.

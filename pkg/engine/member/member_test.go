@@ -2,6 +2,8 @@ package member
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -170,7 +172,7 @@ func (l *looking) Probe(src metadata.Source) (*metadata.Superblock, error) {
 }
 
 // TestPreload: what a format has looked for is there when the device is not, and
-// so are the ends; all else is not to be had.
+// so are the ends; all else is not to be had, and afterwards nothing.
 func TestPreload(t *testing.T) {
 	content := make([]byte, 4*edge)
 	for i := range content {
@@ -181,20 +183,28 @@ func TestPreload(t *testing.T) {
 	d := &Device{Path: "/dev/sda", Size: raid.Sectors(len(content) / raid.SectorSize), Block: 512, fd: disk.FD}
 	format := &looking{at: 2 * edge / raid.SectorSize}
 
-	src, err := d.Preload(format)
-	if err != nil {
-		t.Fatal(err)
+	var kept metadata.Source
+
+	err := d.Preload(func(src metadata.Source) error {
+		d.fd, kept = -1, src
+
+		for off, want := range map[int64]bool{
+			0: true, int64(len(content)) - 512: true, format.at.Bytes(): true, format.at.Bytes() + 512: true,
+			format.at.Bytes() + 1024: false, edge: false,
+		} {
+			got := make([]byte, 512)
+			if _, err := src.ReadAt(got, off); (err == nil) != want || want && !bytes.Equal(got, content[off:off+512]) {
+				t.Errorf("ReadAt(%d) = %x..., %v, want it: %v", off, got[:4], err, want)
+			}
+		}
+
+		return io.ErrNoProgress
+	}, format)
+	if !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("Preload() = %v, want what its user returns", err)
 	}
 
-	d.fd = -1
-
-	for off, want := range map[int64]bool{
-		0: true, int64(len(content)) - 512: true, format.at.Bytes(): true, format.at.Bytes() + 512: true,
-		format.at.Bytes() + 1024: false, edge: false,
-	} {
-		got := make([]byte, 512)
-		if _, err := src.ReadAt(got, off); (err == nil) != want || want && !bytes.Equal(got, content[off:off+512]) {
-			t.Errorf("ReadAt(%d) = %x..., %v, want it: %v", off, got[:4], err, want)
-		}
+	if _, err := kept.ReadAt(make([]byte, 512), 0); err == nil {
+		t.Error("what was read in advance is there for ever")
 	}
 }
