@@ -210,7 +210,9 @@ func (g *Guest) appeared(disks []*GuestDisk) error {
 
 	for part := range slices.Chunk(disks, some) {
 		err := g.onTargets(part, `
-until set -- $disk && [ -b "/dev/${1##*/}" ] && [ -e "/run/udev/data/b$(cat "$1/dev")" ]; do sleep 0.02; done`)
+until set -- $disk && [ -b "/dev/${1##*/}" ] && read -r number <"$1/dev" && [ -e "/run/udev/data/b$number" ]; do
+	pause
+done`)
 		if err != nil {
 			return err
 		}
@@ -220,12 +222,15 @@ until set -- $disk && [ -b "/dev/${1##*/}" ] && [ -e "/run/udev/data/b$(cat "$1/
 }
 
 // onTargets runs a shell loop for each disk. In it, $disk is a pattern that
-// matches the disk's directory in sysfs while there is one.
+// matches the disk's directory in sysfs while there is one, and pause waits without
+// starting a process: that takes more of the guest than what is waited for.
 func (g *Guest) onTargets(disks []*GuestDisk, loop string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
 
-	argv := []string{"sh", "-c", "for target; do disk=" + sysfsTarget + loop + "\ndone", "sh"}
+	argv := []string{"bash", "-c", `exec {never}<> <(:)
+pause() { read -rt 0.02 -u $never || :; }
+for target; do disk=` + sysfsTarget + loop + "\ndone", "bash"}
 	for _, d := range disks {
 		argv = append(argv, fmt.Sprint(d.d.Bay))
 	}
@@ -276,7 +281,7 @@ func (d *GuestDisk) Unplug() error {
 	}
 
 	return d.g.onTargets([]*GuestDisk{d}, `
-while set -- $disk && [ -e "$1" ]; do sleep 0.02; done`)
+while set -- $disk && [ -e "$1" ]; do pause; done`)
 }
 
 // Replug pushes the disk in again, into the same bay and with its content.
