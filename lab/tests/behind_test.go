@@ -36,7 +36,8 @@ func staleAlone(t *testing.T, metadata string) {
 	b.staleWaits("m0")
 	disks[0].MustReplug()
 	b.await("one", patience, "served from the newer half", whole)
-	b.MustShell("cmp /root/one.data /dev/raid/one; grep '^waiting over' /root/told")
+	b.MustShell("cmp /root/one.data /dev/raid/one")
+	b.MustWaitFor(patience, "grep '^waiting over' /root/told")
 
 	old := b.MustShell("sha256sum </dev/raid/one")
 	b.leaveBehind(disks)

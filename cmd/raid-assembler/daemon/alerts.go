@@ -16,6 +16,10 @@ import (
 // programMax is how long it may take to have the administrator's program started.
 const programMax = 30 * time.Second
 
+// programAfter is how much later that is begun: whoever is told can wait for so long, and
+// what is done about the alarm needs the processors first.
+const programAfter = time.Second
+
 // alarm tells of what there is to see to: when it begins, again and again while it
 // holds, and when it has passed.
 func (d *Daemon) alarm(now []policy.Alarm, at time.Time) {
@@ -97,6 +101,12 @@ func runProgram(ctx context.Context, program string, environment []string) error
 	args := []string{"--quiet", "--no-block", "--collect", "--description=RAID alarm"}
 	for _, e := range environment {
 		args = append(args, "--setenv="+e)
+	}
+
+	select {
+	case <-time.After(programAfter):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 
 	out, err := exec.CommandContext(ctx, "systemd-run", append(args, program)...).CombinedOutput()
