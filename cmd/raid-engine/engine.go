@@ -105,8 +105,6 @@ func serve(runDir string) error {
 		return err
 	}
 
-	time.AfterFunc(settled, func() { schedule(calm) })
-
 	// Whichever ends first ends the engine.
 	select {
 	case <-ctx.Done():

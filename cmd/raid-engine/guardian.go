@@ -73,7 +73,10 @@ func guard(runDir string, when standbyWhen) error {
 
 	runtime.LockOSThread() // an engine ends with the thread that started it
 	lockMemory()
-	schedule(urgent)
+
+	if err := hurry(); err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: without memory that the kernel keeps back: %v\n", err)
+	}
 
 	held := received()
 

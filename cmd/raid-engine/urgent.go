@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -11,35 +9,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the host swaps to arrays, nobody finds memory while they are not served, but for
-// what the kernel keeps back: of that, threads with a real-time policy are given a half,
-// others nothing (6.12, mm/page_alloc.c, gfp_to_alloc_flags). So the guardian has such a
-// policy, and an engine until its arrays have been served for a while.
-
-// settled is how long arrays are served before nothing is urgent any more.
+// settled is how long arrays are served before another engine is made to stand by.
 const settled = 10 * time.Second
 
-// The lowest real-time priority, in turns; and the usual policy.
-var (
-	urgent = unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1}
-	calm   = unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: -20}
-)
+// urgent is the lowest real-time priority, in turns.
+var urgent = unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1}
 
-// schedule gives all threads of this process a policy, which those that they start
-// inherit, and engines. Threads of the kernel that work for a ring are among them.
-func schedule(attr unix.SchedAttr) {
+// hurry makes all threads of this process real-time ones, and so those that they start, and
+// engines. Where the host swaps to arrays, nobody finds memory while these are not served,
+// but for what the kernel keeps back: half of that is for such threads alone (6.12,
+// mm/page_alloc.c, gfp_to_alloc_flags). The threads that serve arrays do without, later.
+func hurry() error {
 	for more := true; more; {
 		var err error
-		if more, err = scheduleAll(attr); err != nil {
-			_, _ = fmt.Fprintf(os.Stderr, "raid-engine: threads are scheduled as they were: %v\n", err)
-
-			return
+		if more, err = hurryAll(); err != nil {
+			return err
 		}
 	}
+
+	return nil
 }
 
-// scheduleAll gives it to those that there are, and reports whether one had another.
-func scheduleAll(attr unix.SchedAttr) (changed bool, err error) {
+// hurryAll does it to those that there are, and reports whether one was not yet.
+func hurryAll() (changed bool, err error) {
 	tasks, err := filepath.Glob("/proc/self/task/*")
 	if err != nil {
 		return false, err
@@ -52,12 +44,12 @@ func scheduleAll(attr unix.SchedAttr) (changed bool, err error) {
 		}
 
 		now, err := unix.SchedGetAttr(id, 0)
-		if errors.Is(err, unix.ESRCH) || err == nil && now.Policy == attr.Policy {
-			continue // it has ended, or it has it
+		if errors.Is(err, unix.ESRCH) || err == nil && now.Policy == urgent.Policy {
+			continue // it has ended, or it is
 		}
 
 		if err == nil {
-			err = unix.SchedSetAttr(id, &attr, 0)
+			err = unix.SchedSetAttr(id, &urgent, 0)
 		}
 
 		if err != nil && !errors.Is(err, unix.ESRCH) {
