@@ -30,8 +30,9 @@ const (
 
 // size is that of a disk, and held how much of an array's content is told apart.
 const (
-	size = 32 << 20
-	held = 8 << 20
+	sector = 512
+	size   = 32 << 20
+	held   = 8 << 20
 )
 
 // plug plugs a new disk in, with a serial number of this play.
@@ -146,6 +147,8 @@ func served(array) bool { return true }
 func whole(a array) bool { return a.degraded == 0 && !a.syncing }
 
 func degraded(a array) bool { return a.degraded > 0 }
+
+func syncing(a array) bool { return a.syncing }
 
 // state says what an array is like, and whether it holds what it may.
 func (h *host) state(name string) string {

@@ -43,6 +43,12 @@ var scenes = []scene{
 	{"data from 64 KiB on, in the same place", []string{"the data"}, func(h *host) []string {
 		return occupied(h, 65536, "somebody's data")
 	}},
+	{"a LUKS volume, in the same place", []string{"the data"}, func(h *host) []string {
+		return occupied(h, 0, "LUKS\xba\xbe\x00\x02")
+	}},
+	{"blank disk that is one sector too small, in the same place", []string{"the data"}, small},
+	{"spare pulled in the midst of its recovery, and pushed in again", []string{"the data"}, interrupted},
+	{"two degraded arrays, one of three mirrors, and one blank disk", []string{"the data", "the web"}, scarce},
 }
 
 func split(h *host, push func(halves []*lab.GuestDisk)) []string {

@@ -88,9 +88,18 @@ func blank(h *host) []string {
 
 // occupied plugs a disk in where a member was that holds something at one place.
 func occupied(h *host, at int, what string) []string {
-	gone := lost(h)
 	image := make([]byte, size)
 	copy(image[at:], what)
+
+	return stranger(h, image)
+}
+
+// small plugs a blank disk in where a member was that lacks one sector of what that used.
+func small(h *host) []string { return stranger(h, make([]byte, size-sector)) }
+
+// stranger plugs a disk in where a member was that is not to be written to.
+func stranger(h *host, image []byte) []string {
+	gone := lost(h)
 
 	dir, err := os.MkdirTemp("", "raid-assembler-compare-")
 	if err != nil {
@@ -117,4 +126,57 @@ func occupied(h *host, at int, what string) []string {
 	}
 
 	return []string{disk, h.state("data") + ", " + after}
+}
+
+// slowly is how fast a disk is that is to be pulled in the midst of something.
+const slowly = 2 << 20
+
+func interrupted(h *host) []string {
+	disks := h.plugAll(3, "m")
+	h.make("data", "the data", mirror+" -x1", disks)
+	h.begin(config{}, disks...)
+	h.push(disks[:2]...)
+	h.until("data", limit, whole)
+	disks[1].MustUnplug()
+	h.until("data", limit, degraded)
+
+	spare := disks[2]
+	spare.MustThrottle(lab.Speed{BytesPerSecond: slowly})
+	h.push(spare)
+	began := "being filled " + h.until("data", limit, syncing)
+	spare.MustUnplug()
+	h.until("data", limit, func(a array) bool { return !a.syncing })
+
+	pulled := "then " + h.state("data")
+
+	spare.MustThrottle(lab.Speed{})
+	h.push(spare)
+	after := h.until("data", limit, whole)
+
+	return []string{began, pulled, "then " + h.state("data") + ", " + after}
+}
+
+// anywhere has blank disks put to work wherever they are.
+var anywhere = config{
+	mdadm: "POLICY domain=all path=* action=spare\n",
+	ours:  "[Domain all]\nSerial=*\nBlank=yes\n",
+}
+
+func scarce(h *host) []string {
+	data, web := h.plugAll(3, "d"), h.plugAll(2, "w")
+	h.make("data", "the data", "-l1 -n3 --bitmap=internal", data)
+	h.make("web", "the web", mirror, web)
+	h.begin(anywhere, append(data, web...)...)
+	h.push(append(data, web...)...)
+	h.until("data", limit, whole)
+	h.until("web", limit, whole)
+	data[2].MustUnplug()
+	web[1].MustUnplug()
+	h.until("data", limit, degraded)
+	h.until("web", limit, degraded)
+	h.start()
+	h.plug(lab.Disk{Serial: "new", Size: size})
+	after := h.until("web", limit, whole)
+
+	return []string{"the mirror of two " + h.state("web") + ", " + after, "the mirror of three " + h.state("data")}
 }
