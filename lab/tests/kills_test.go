@@ -57,17 +57,16 @@ func TestTortureKills(t *testing.T) {
 	most := time.Duration(kills) * 5 * time.Second
 
 	f := newFleet(t, killed, false)
-	f.torture(burden{"of kills in the midst of take-overs", kills*3/2 + 5, func() {
+	f.torture(burden{"kills in the midst of take-overs", kills*3/2 + 5, func() {
 		f.MustGo(fmt.Sprintf("for i in $(seq %d); do %s; pkill -KILL %s || true; done",
 			kills, aWhile, theEngine)).MustWait(most + patience)
-	}}, burden{"of kills when all were served", kills*5/2 + 5, func() {
-		f.awaitAll("served again", served)
+	}}, burden{"kills when all were served", kills*5/2 + 5, func() {
 		f.MustGo(fmt.Sprintf(`for i in $(seq %d); do
 	%s
 	pkill -KILL %s
 	for a in $(seq %d); do read -r -t 60 _; done
 done < <(journalctl -f -n 0 -o cat RAID_EVENT=ArrayAssembled + RAID_EVENT=ArrayStartedDegraded)`, kills, aWhile, theEngine, len(f.kinds))).MustWait(most + patience)
-	}}, burden{"of a thread that hung", 30, func() {
+	}}, burden{"a thread that hung", 30, func() {
 		f.MustShell("sleep 5\nset -- $(" + arrayThreads + ")\ntimeout 60 exercise halt $(basename $1)")
 	}})
 
@@ -91,7 +90,7 @@ func TestTortureRestarts(t *testing.T) {
 	restarts := number(t, "RAID_LAB_RESTARTS", 50)
 	f := newFleet(t, killed, false)
 	f.MustInstall(otherVersion(t))
-	f.torture(burden{"of restarts", restarts*3 + 25, func() {
+	f.torture(burden{"restarts", restarts*3 + 25, func() {
 		for range restarts {
 			f.MustShell(`cp /usr/sbin/raid-engine /root/raid-engine.was
 mv /root/raid-engine.next /usr/sbin/raid-engine
@@ -194,9 +193,9 @@ sync`)
 
 	for _, b := range all {
 		f.bear(b)
+		f.awaitAll("served after "+b.name, served)
 	}
 
-	f.awaitAll("served in the end", served)
 	f.MustShell("echo 3 >/proc/sys/vm/drop_caches")
 	f.each("sha256sum --quiet -c /run/$A.sum\numount /srv/$A")
 	f.eachOf(short, "set -- $D\nraid-assembler add --force $A $2 >/dev/null")
@@ -226,6 +225,6 @@ func (f *fleet) bear(b burden) {
 	b.happens()
 
 	for i, load := range loads {
-		f.t.Logf("%s: the longest stall %s was %v", f.kinds[i].name, b.name, longestStall(f.t, load.MustWait(patience)))
+		f.t.Logf("%s: the longest stall of %s was %v", f.kinds[i].name, b.name, longestStall(f.t, load.MustWait(patience)))
 	}
 }
