@@ -219,8 +219,18 @@ func TestFindings(t *testing.T) {
 		{"no guard possible", files("sys/kernel/security/lsm", "capability\n"), OK, "without the security module bpf"},
 		{
 			"swap on an array",
+			files("proc/swaps", "Filename\n/dev/ublkb0 partition 1 0 -2\n", "proc/sys/vm/min_free_kbytes", "8192\n"),
+			OK, "swap on /dev/ublkb0, and vm.min_free_kbytes is 8192",
+		},
+		{
+			"swap on an array, with little memory kept back",
+			files("proc/swaps", "Filename\n/dev/ublkb0 partition 1 0 -2\n", "proc/sys/vm/min_free_kbytes", "4096\n"),
+			Warn, `swap on /dev/ublkb0, and vm.min_free_kbytes is "4096"`,
+		},
+		{
+			"swap on an array, with nobody knows how much",
 			files("proc/swaps", "Filename\n/dev/ublkb0 partition 1 0 -2\n"),
-			Warn, "swap on /dev/ublkb0",
+			Warn, `vm.min_free_kbytes is ""`,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -108,16 +109,35 @@ func tools(h Host) []Finding {
 	return []Finding{ok("tools", "modprobe, systemctl and udevadm are there")}
 }
 
+// reserveMin is the least vm.min_free_kbytes with which engines were seen to take over arrays
+// that the host swaps to: half of it is for real-time threads alone.
+const reserveMin = 8192
+
 // swap on an array is a way to wait for oneself: to serve a page the engine may
-// need the page.
+// need the page. The next engine has but what the kernel keeps back.
 func swap(h Host) []Finding {
+	const (
+		check   = "swap"
+		setting = "vm.min_free_kbytes"
+	)
+
 	text, _ := h.read("proc/swaps")
 
 	for line := range strings.Lines(text) {
-		if device, _, _ := strings.Cut(line, " "); strings.HasPrefix(device, "/dev/ublkb") {
-			return []Finding{warn("swap", "there is swap on "+device, "swapoff "+device+", and keep swap off arrays")}
+		device, _, _ := strings.Cut(line, " ")
+		if !strings.HasPrefix(device, "/dev/ublkb") {
+			continue
 		}
+
+		value, _ := h.read("proc/sys/vm/min_free_kbytes")
+		if reserve, err := strconv.Atoi(value); err != nil || reserve < reserveMin {
+			return []Finding{warn(check,
+				fmt.Sprintf("there is swap on %s, and %s is %q: who takes over may find none", device, setting, value),
+				fmt.Sprintf("sysctl -w %s=65536, or swapoff %s", setting, device))}
+		}
+
+		return []Finding{ok(check, fmt.Sprintf("there is swap on %s, and %s is %s", device, setting, value))}
 	}
 
-	return []Finding{ok("swap", "there is no swap on an array")}
+	return []Finding{ok(check, "there is no swap on an array")}
 }
