@@ -131,6 +131,7 @@ type Loop struct {
 	ring   *uring.Ring
 	pins   pins
 	queue  *ublk.Queue
+	tuning sync.WaitGroup // of what sets the queue's attributes
 	wake   *uring.Wake
 	ticks  [2]*uring.Timespec // the coarse one, and a finer one
 	mail   chan func()
@@ -238,6 +239,10 @@ func (l *Loop) Stop(ctx context.Context) error {
 // finished, those that come wait in the kernel for the next engine, and the
 // superblocks say clean.
 func (l *Loop) HandOver(ctx context.Context) error {
+	// The guardian would be stuck in the kernel until all requests are answered, by an
+	// engine that only the next guardian starts.
+	l.tuning.Wait()
+
 	if err := l.Do(func() { l.frozen, l.quiet = true, l.now; l.core.Close() }); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 
 	"raid-assembler/pkg/engine/uring"
 )
@@ -43,4 +44,28 @@ func TestDoAfterTheEnd(t *testing.T) {
 	if info, err := file.Stat(); err != nil || info.Size() != 0 {
 		t.Errorf("%d bytes were written to another file (%v)", info.Size(), err)
 	}
+}
+
+// TestHandOverWaits has an array be handed over while attributes of its queue are being
+// set, which takes effect only while the array is served.
+func TestHandOverWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := Loop{mail: make(chan func()), done: make(chan struct{})}
+		set, over := make(chan struct{}), make(chan error, 1)
+
+		l.tuning.Go(func() { <-set })
+		close(l.done)
+
+		go func() { over <- l.HandOver(t.Context()) }()
+
+		synctest.Wait()
+
+		early := len(over) > 0
+
+		close(set)
+
+		if err := <-over; early || !errors.Is(err, ErrEnded) {
+			t.Errorf("HandOver() = %v, before the attributes were set: %v, want %v and false", err, early, ErrEnded)
+		}
+	})
 }

@@ -407,12 +407,12 @@ func (l *Loop) announce(ctx context.Context) error {
 
 	// The array is there. What follows freezes its queue, which takes the
 	// kernel a while, and helps only when an engine dies.
-	go func() {
+	l.tuning.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), TakeOverMax)
 		defer cancel()
 
 		_ = ctl.SetQueue(ctx, l.device, ublk.QueueAttributes{Scheduler: "none", IOTimeout: time.Second})
-	}()
+	})
 
 	return nil
 }
