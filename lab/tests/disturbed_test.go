@@ -27,8 +27,8 @@ const disturbedDeadline = 8 * time.Second
 
 // TestDisturbed has arrays be assembled, lose a member and get it back while the
 // assembler is killed on and on, RAID_LAB_KILLS times; while udevd is restarted, or does
-// not run; while the clock is set; and has systemd execute itself anew under load. What
-// comes of it is what does without all that.
+// not run; while the clock is set; has systemd execute itself anew under load; and restarts
+// the engine while arrays are being started. What comes of it is what does without all that.
 func TestDisturbed(t *testing.T) {
 	takesLong(t)
 
@@ -40,6 +40,7 @@ func TestDisturbed(t *testing.T) {
 		{"udev", "", (*fleet).udevIsDisturbed},
 		{"clock", fmt.Sprintf("[Assembly]\nDeadline=%dms\n", disturbedDeadline.Milliseconds()), (*fleet).clockIsSet},
 		{"systemd", "", (*fleet).systemdStartsAnew},
+		{"restarts", "", (*fleet).engineIsRestarted},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFleet(t, disturbed, false)
@@ -355,4 +356,17 @@ func (f *fleet) systemdStartsAnew() {
 	endAll(loads)
 	f.comes("served by the next guardian", allAre(clean))
 	f.each("exercise check -model $M /dev/raid/$A")
+}
+
+// engineIsRestarted restarts the engine again and again, at any time after it has served:
+// while arrays are being started that nobody uses, and udev looks at those.
+func (f *fleet) engineIsRestarted() {
+	f.t.Helper()
+
+	for range 15 {
+		f.MustGo("systemctl restart raid-engine.service; sleep $((RANDOM % 4)).$((RANDOM % 10))").MustWait(patience)
+	}
+
+	f.comes("whole in the end", allAre(clean))
+	f.each("there /dev/raid/$A\nexercise check -model $M /dev/raid/$A")
 }
