@@ -23,6 +23,10 @@ const killServing = `set -- $(` + serving + `)
 kill -KILL $1
 echo $1`
 
+// usualThreads counts the threads of the process that serves that are no real-time ones, but
+// for those of the kernel.
+const usualThreads = `ps -L -o cls=,comm= -p $(` + serving + `) | awk '$1 == "TS" && $2 !~ "^iou-"' | wc -l`
+
 // TestTakeOver kills the engine while the assembler does not run: the next one knows by
 // itself which arrays there are and who is in them, also of those that recover. Then the
 // host swaps to one of them, a hog takes all memory that there is, and the engine is
@@ -50,6 +54,8 @@ set -- $(. /run/six.is; echo $D)
 raid-assembler fail six $3
 raid-assembler remove six $3
 systemctl stop raid-assembler.service`)
+
+	f.MustWaitFor(patience, fmt.Sprintf("[ $(%s) = %d ]", usualThreads, len(f.kinds)))
 
 	had := f.MustShell(memories)
 	if n := strings.Count(had, "\n"); n != len(f.kinds) {
