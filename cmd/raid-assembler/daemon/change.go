@@ -16,10 +16,13 @@ import (
 
 // refresh has all that is known be from after now. What the daemon knew before
 // may be older than what the caller did just before. Decisions do not wait for a disk
-// that is slow; the caller does, who may be about to write to it.
+// that is slow; the caller does, who may be about to write to it, for refreshMax.
 func (d *Daemon) refresh(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, refreshMax)
+	ctx, cancel := context.WithTimeout(ctx, operationMax)
 	defer cancel()
+
+	probed, cancelProbed := context.WithTimeout(ctx, refreshMax)
+	defer cancelProbed()
 
 	var (
 		asked   []*disk
@@ -34,11 +37,11 @@ func (d *Daemon) refresh(ctx context.Context) error {
 		asked, changed = d.beingProbed(), d.changed
 	})
 
-	for decided := false; err == nil; decided = true {
+	for until := ctx; err == nil; until = probed {
 		select {
 		case <-changed:
-		case <-ctx.Done():
-			if decided {
+		case <-until.Done():
+			if until == probed {
 				return nil // a disk that never answers is known as such
 			}
 

@@ -46,8 +46,8 @@ const (
 	operationMax = time.Minute
 	// listMax bounds the question what the engine has.
 	listMax = 5 * time.Second
-	// refreshMax bounds the wait for a look at everything, with a probe that
-	// does not answer in it.
+	// refreshMax bounds the wait for probes that do not answer, from when it was
+	// begun to look at everything.
 	refreshMax = listMax + 3*patience
 	// retryMin and retryMax bound the pause after a request that failed; it
 	// doubles while the same fails again.
@@ -173,6 +173,7 @@ type Daemon struct {
 	rescan  bool             // all are to be probed again
 	anew    bool             // all are to be looked at as if for the first time
 	hinted  bool             // the debounce timer runs
+	rested  time.Time        // when a hint is followed again
 
 	arrays    []api.Array     // that the engine has
 	claimed   map[string]bool // the devices of these, by path
@@ -342,14 +343,15 @@ func (d *Daemon) hear(ev uevent.Event) {
 	d.hint()
 }
 
-// hint has the daemon look again soon.
+// hint has the daemon look again soon, but not all of the time: what was found has to be
+// used as well, however many hints there are.
 func (d *Daemon) hint() {
 	if d.hinted {
 		return
 	}
 
 	d.hinted = true
-	d.after(debounce, func() {
+	d.after(max(debounce, time.Until(d.rested)), func() {
 		d.hinted = false
 		d.look()
 	})
@@ -361,8 +363,11 @@ func (d *Daemon) Hint() { d.post(d.hint) }
 // look looks at all that is there. A decision follows when what it started has
 // answered.
 func (d *Daemon) look() {
+	began := time.Now()
+	defer func() { d.rested = time.Now().Add(time.Since(began)) }()
+
 	if d.looked.IsZero() {
-		d.looked = time.Now()
+		d.looked = began
 	}
 
 	disks, err := d.cfg.Host.Disks(func(path string) bool { return d.anew || d.rescan || d.touched[path] })

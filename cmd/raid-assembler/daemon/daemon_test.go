@@ -171,6 +171,24 @@ func TestRescan(t *testing.T) {
 	})
 }
 
+// TestFlood: who is told of something again and again, on a machine where it takes long to
+// look, decides meanwhile.
+func TestFlood(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.slowly = second / 2
+		w.plug(w.set("data", raid.Level1, 2, 0)...)
+		w.run()
+
+		for range 1000 {
+			w.daemon.Hint()
+			w.pass(second / 100)
+		}
+
+		w.mustBe("data 0:data0:in-sync 1:data1:in-sync")
+		w.pass(3 * second) // what it still waits for
+	})
+}
+
 // TestHang checks that a device that does not answer keeps nobody waiting for
 // longer than a while, is told, and is used when it does answer.
 func TestHang(t *testing.T) {

@@ -40,6 +40,8 @@ func refused(format string, args ...any) error {
 
 // List implements [Engine].
 func (w *world) List(context.Context) (api.ListReply, error) {
+	time.Sleep(w.slowly)
+
 	w.mu.Lock()
 	defer w.mu.Unlock()
 

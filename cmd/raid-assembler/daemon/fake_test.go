@@ -51,6 +51,7 @@ type world struct {
 	seq      uint64
 	arrays   map[raid.UUID]*fakeArray
 	down     bool              // the engine does not answer
+	slowly   time.Duration     // how long it takes to list devices, or arrays
 	refuse   string            // why it starts nothing
 	starts   int               // requests to start
 	lists    int               // of the devices
@@ -375,6 +376,8 @@ func (w *world) history() string {
 
 // Disks implements [Host].
 func (w *world) Disks(news func(string) bool) ([]Disk, error) {
+	time.Sleep(w.slowly)
+
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
