@@ -31,7 +31,8 @@ func lent(h *host) []string {
 	return []string{h.state("data") + ", " + after, h.of("data"), "the other array " + h.state("web")}
 }
 
-func unwatched(h *host) []string {
+// bereft makes an array that has lost a member, and returns its spare, which is not here.
+func bereft(h *host) *lab.GuestDisk {
 	disks := h.plugAll(3, "m")
 	h.make("data", "the data", mirror+" -x1", disks)
 	h.begin(config{}, disks...)
@@ -39,8 +40,14 @@ func unwatched(h *host) []string {
 	h.until("data", limit, whole)
 	disks[1].MustUnplug()
 	h.until("data", limit, degraded)
+
+	return disks[2]
+}
+
+func unwatched(h *host) []string {
+	spare := bereft(h)
 	h.watch(h.Guest, false)
-	h.MustReplugAll(disks[2])
+	h.MustReplugAll(spare)
 	h.start()
 	h.watch(h.Guest, true)
 	after := h.until("data", limit, whole)
@@ -132,15 +139,7 @@ func stranger(h *host, image []byte) []string {
 const slowly = 2 << 20
 
 func interrupted(h *host) []string {
-	disks := h.plugAll(3, "m")
-	h.make("data", "the data", mirror+" -x1", disks)
-	h.begin(config{}, disks...)
-	h.push(disks[:2]...)
-	h.until("data", limit, whole)
-	disks[1].MustUnplug()
-	h.until("data", limit, degraded)
-
-	spare := disks[2]
+	spare := bereft(h)
 	spare.MustThrottle(lab.Speed{BytesPerSecond: slowly})
 	h.push(spare)
 	began := "being filled " + h.until("data", limit, syncing)
