@@ -8,6 +8,7 @@ package api
 
 import (
 	_ "embed"
+	"strings"
 
 	"raid-assembler/pkg/raid"
 )
@@ -44,6 +45,12 @@ const (
 // ErrorParameters are the parameters of every error.
 type ErrorParameters struct {
 	Reason string `json:"reason"`
+}
+
+// Reason returns what an error says beside the class that it wraps last, which its name
+// on the wire tells.
+func Reason(err, class error) string {
+	return strings.TrimSuffix(err.Error(), ": "+class.Error())
 }
 
 // Array is one array, running or not.

@@ -170,9 +170,9 @@ func reply(err error) error {
 
 	switch {
 	case errors.Is(err, errRefused):
-		name, reason = api.ErrRefused, withoutClass(reason, errRefused)
+		name, reason = api.ErrRefused, api.Reason(err, errRefused)
 	case errors.Is(err, errNotFound):
-		name, reason = api.ErrNotFound, withoutClass(reason, errNotFound)
+		name, reason = api.ErrNotFound, api.Reason(err, errNotFound)
 	case answered && answer.Reason() != "":
 		_, name, _ = strings.Cut(answer.Name, api.EngineInterface+".")
 		reason = answer.Reason()
@@ -183,9 +183,4 @@ func reply(err error) error {
 	}
 
 	return varlink.NewError(api.AssemblerInterface+"."+name, api.ErrorParameters{Reason: reason})
-}
-
-// withoutClass leaves out what the name of the error says already.
-func withoutClass(text string, class error) string {
-	return strings.TrimSuffix(text, ": "+class.Error())
 }

@@ -276,22 +276,22 @@ func TestLimited(t *testing.T) {
 
 func TestReplyNamesErrors(t *testing.T) {
 	for _, tt := range []struct {
-		err  error
-		want string
+		err          error
+		want, reason string
 	}{
-		{fmt.Errorf("in use: %w", ErrRefused), "Refused"},
-		{fmt.Errorf("no such array: %w", ErrNotFound), "NotFound"},
-		{errors.New("input/output error"), "Failed"},
+		{fmt.Errorf("in use: %w", ErrRefused), "Refused", "in use"},
+		{fmt.Errorf("no such array: %w", ErrNotFound), "NotFound", "no such array"},
+		{errors.New("input/output error"), "Failed", "input/output error"},
 		// Refused for want of something is refused.
-		{fmt.Errorf("%w: %w", ErrNotFound, ErrRefused), "Refused"},
+		{fmt.Errorf("%w: %w", ErrNotFound, ErrRefused), "Refused", "not found"},
 	} {
 		var got *varlink.Error
 		if err := reply(tt.err); !errors.As(err, &got) {
 			t.Fatalf("reply(%v) = %v, want an error of varlink", tt.err, err)
 		}
 
-		if got.Name != "io.raidassembler.Engine."+tt.want || got.Reason() != tt.err.Error() {
-			t.Errorf("reply(%v) = %s (%s), want %s with the reason", tt.err, got.Name, got.Reason(), tt.want)
+		if got.Name != "io.raidassembler.Engine."+tt.want || got.Reason() != tt.reason {
+			t.Errorf("reply(%v) = %s (%s), want %s (%s)", tt.err, got.Name, got.Reason(), tt.want, tt.reason)
 		}
 	}
 

@@ -100,18 +100,18 @@ func serveRequest[P any](f func(P) error) varlink.Handler {
 
 // reply gives an error its name on the wire.
 func reply(err error) error {
-	name := ""
-
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, ErrRefused):
-		name = api.ErrRefused
-	case errors.Is(err, ErrNotFound):
-		name = api.ErrNotFound
-	default:
-		name = api.ErrFailed
 	}
 
-	return varlink.NewError(api.EngineInterface+"."+name, api.ErrorParameters{Reason: err.Error()})
+	name, reason := api.ErrFailed, err.Error()
+
+	switch {
+	case errors.Is(err, ErrRefused):
+		name, reason = api.ErrRefused, api.Reason(err, ErrRefused)
+	case errors.Is(err, ErrNotFound):
+		name, reason = api.ErrNotFound, api.Reason(err, ErrNotFound)
+	}
+
+	return varlink.NewError(api.EngineInterface+"."+name, api.ErrorParameters{Reason: reason})
 }
