@@ -4,9 +4,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/md1"
 	"raid-assembler/pkg/raid"
 	"raid-assembler/pkg/scan/uevent"
 )
@@ -68,6 +72,96 @@ func TestStorm(t *testing.T) {
 			t.Logf("the daemon keeps %d KiB more than before", (int64(after)-int64(before))>>10)
 		}
 	})
+}
+
+// TestSticks plugs 200 disks in within a second of which each claims to be the only one
+// there is of an array of 128. None is started, a mirror that comes last is within 3
+// seconds, each is told of a few times, and the daemon keeps less than 32 MiB of it all.
+func TestSticks(t *testing.T) {
+	const (
+		sticks    = 200
+		devices   = 128
+		memoryMax = 32 << 20
+	)
+
+	inWorld(t, func(t *testing.T, w *world) {
+		all := w.sticks(sticks, devices)
+		mirror := w.set("mirror", raid.Level1, 2, 0)
+		w.run()
+		w.pass(second)
+
+		before := heap()
+
+		for _, f := range append(all, mirror...) {
+			w.plug(f)
+			w.pass(second / sticks)
+		}
+
+		w.pass(3 * second)
+		w.mustBe("mirror 0:mirror0:in-sync 1:mirror1:in-sync")
+		w.pass(10 * time.Minute)
+		w.mustBe("mirror 0:mirror0:in-sync 1:mirror1:in-sync")
+
+		if w.starts != 1 {
+			t.Errorf("%d starts, want 1", w.starts)
+		}
+
+		status, err := w.daemon.status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if n := len(status.Arrays); n != sticks+1 {
+			t.Errorf("the status tells of %d arrays, want %d", n, sticks+1)
+		}
+
+		if n := len(w.journal); n > 4*sticks {
+			t.Errorf("%d events within 10 minutes", n)
+		}
+
+		if after := heap(); after > before+memoryMax {
+			t.Errorf("the daemon keeps %d MiB", (after-before)>>20)
+		} else {
+			t.Logf("the daemon keeps %d KiB more than before, and told %d events", (int64(after)-int64(before))>>10, len(w.journal))
+		}
+	})
+}
+
+// sticks makes the first disk of each of so many RAID6, which are of so many devices.
+func (w *world) sticks(count, devices int) []*fakeDisk {
+	w.t.Helper()
+
+	var (
+		sticks  []*fakeDisk
+		nowhere = fakeDisk{Disk: Disk{Size: diskBytes / raid.SectorSize, Block: raid.SectorSize}, image: make([]byte, diskBytes)}
+	)
+
+	for i := range count {
+		f := w.disk(fmt.Sprintf("stick%d", i))
+		members := []metadata.NewMember{{Source: f.source(), Device: raid.UUID{byte(i), 1}}}
+
+		for k := 1; k < devices; k++ {
+			members = append(members, metadata.NewMember{Source: nowhere.source(), Device: raid.UUID{byte(i), 1, byte(k)}})
+		}
+
+		stages, err := md1.Create(metadata.NewArray{
+			Version: "1.2", Array: raid.UUID{byte(i), 2}, Name: f.Serial, AssumeClean: true, Now: time.Now(),
+			Geometry: raid.Geometry{Level: raid.Level6, Layout: raid.LeftSymmetric, Disks: devices, Chunk: 128},
+		}, members)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+
+		for _, m := range slices.Concat(stages...) {
+			if m.Member == 0 {
+				copy(f.image[m.Sector.Bytes():], m.Data)
+			}
+		}
+
+		sticks = append(sticks, f)
+	}
+
+	return sticks
 }
 
 // heap returns how much memory is in use.
