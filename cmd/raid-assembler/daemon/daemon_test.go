@@ -262,7 +262,7 @@ func TestBurst(t *testing.T) {
 
 const policyDeadline = 31 * second
 
-// TestEngineDown checks that the daemon is ready without an engine, and goes on
+// TestEngineDown checks that the daemon is ready without an engine, says so, and goes on
 // when there is one.
 func TestEngineDown(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
@@ -277,6 +277,10 @@ func TestEngineDown(t *testing.T) {
 
 		if len(w.warned) != 1 {
 			t.Errorf("warned %q, want once", w.warned)
+		}
+
+		if _, err := w.daemon.status(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "raid-engine does not answer: ") {
+			t.Errorf("status() = %v, want to be told of the engine", err)
 		}
 
 		w.mu.Lock()

@@ -18,7 +18,7 @@ import (
 func (d *Daemon) status(ctx context.Context) (api.Status, error) {
 	list, err := d.cfg.Engine.List(ctx)
 	if err != nil {
-		return api.Status{}, err
+		return api.Status{}, fmt.Errorf("raid-engine does not answer: %w", err)
 	}
 
 	st := api.Status{
