@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -184,6 +185,48 @@ func TestNamesOfForeign(t *testing.T) {
 					t.Errorf("after a boot:\n%s\nwant:\n%s\n%s", got, tt.wantO, tt.wantF)
 				}
 			})
+		})
+	}
+}
+
+// TestNamesOfOurs plugs in two arrays of this host that have one name, one after the other,
+// and then in the other order: each has the name that it had.
+func TestNamesOfOurs(t *testing.T) {
+	for _, order := range []string{"az", "za"} {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.keepRoster()
+			w.run()
+
+			sets := make(map[byte][]*fakeDisk)
+			for _, letter := range []byte("az") {
+				array := metadata.NewArray{Name: "data", Host: "host"}
+				sets[letter] = w.setOf(string(letter), array, raid.Level1, 2, 0)
+			}
+
+			come := func(letter byte, want ...string) {
+				w.plug(sets[letter]...)
+				w.pass(second)
+
+				for _, name := range want {
+					if !strings.Contains(w.state(), name) {
+						t.Errorf("%s: %s is not there:\n%s\n%s", order, name, w.state(), w.history())
+					}
+				}
+			}
+
+			first, last := order[0], order[1]
+			one, two := fmt.Sprintf("data 0:%c0", first), fmt.Sprintf("data_%x000000 0:%c0", last, last)
+
+			come(first, one)
+			come(last, one, two)
+
+			for _, f := range slices.Concat(sets['a'], sets['z']) {
+				w.unplugQuietly(f)
+			}
+
+			w.reboot()
+			come(last, two)
+			come(first, one, two)
 		})
 	}
 }

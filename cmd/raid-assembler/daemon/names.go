@@ -54,9 +54,10 @@ type claim int
 
 // The claims.
 const (
-	hadIt  claim = iota // it ran on this machine by that name
-	isHere              // it names this host, or none
-	isFrom              // it names another host
+	hadIt    claim = iota // it ran on this machine by that name
+	isHere                // it names this host, or none
+	hadOther              // it ran on this machine by another name
+	isFrom                // it names another host
 )
 
 // claimOf returns what claim an array with the superblock sb has to a name. Ours are
@@ -65,6 +66,8 @@ func (d *Daemon) claimOf(sb *metadata.Superblock, name string, ours map[raid.UUI
 	switch {
 	case ours[sb.Array] == name:
 		return hadIt
+	case ours[sb.Array] != "":
+		return hadOther
 	case !d.settings.Foreign(sb.Host, d.cfg.Hostname):
 		return isHere
 	default:
@@ -74,7 +77,8 @@ func (d *Daemon) claimOf(sb *metadata.Superblock, name string, ours map[raid.UUI
 
 // taken reports whether the name belongs to another array: to one that runs, to one
 // that is here and has a better claim, or the lower UUID where they are alike;
-// or to one that ran here and is not here yet, where an array of another host asks.
+// or to one that ran here and is not here yet, where an array asks that is another
+// host's or ran here by another name.
 func (d *Daemon) taken(uuid raid.UUID, name string) bool {
 	for _, a := range d.arrays {
 		if a.Name == name && a.UUID != uuid.String() {
@@ -93,7 +97,7 @@ func (d *Daemon) taken(uuid raid.UUID, name string) bool {
 		own = d.claimOf(sb, name, ours)
 	}
 
-	if own == isFrom && slices.Contains(slices.Collect(maps.Values(ours)), name) {
+	if own >= hadOther && slices.Contains(slices.Collect(maps.Values(ours)), name) {
 		return true
 	}
 
