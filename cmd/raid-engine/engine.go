@@ -177,13 +177,19 @@ func inheritLog(left map[raid.UUID]*crashlog.Left, name string, file *os.File) e
 	return err
 }
 
-// takeOver takes arrays over. It does not wait for one that takes long.
+// takeOver takes arrays over, and is in a hurry for a while after it. It does not wait for one
+// that takes long.
 func takeOver(ctx context.Context, h *host.Host, arrays []host.Served) {
 	done := make(chan struct{})
 
 	go func() {
 		h.TakeOver(ctx, arrays)
 		close(done)
+		time.Sleep(settled)
+
+		if err := calm(); err != nil {
+			_, _ = fmt.Fprintf(os.Stderr, "raid-engine: with real-time threads: %v\n", err)
+		}
 	}()
 
 	select {

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settled is how long arrays are served before another engine is made to stand by.
+// settled is how long what an engine took over has been served before its threads become
+// usual ones, and another engine is made to stand by.
 const settled = 10 * time.Second
 
 // urgent is the lowest real-time priority, in turns.
@@ -18,11 +19,29 @@ var urgent = unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, P
 // hurry makes all threads of this process real-time ones, and so those that they start, and
 // engines. Where the host swaps to arrays, nobody finds memory while these are not served,
 // but for what the kernel keeps back: half of that is for such threads alone (6.12,
-// mm/page_alloc.c, gfp_to_alloc_flags). The threads that serve arrays do without, later.
-func hurry() error {
+// mm/page_alloc.c, gfp_to_alloc_flags).
+func hurry() error { return schedule(urgent) }
+
+// calm makes them usual ones, and so those that they start. An array's thread computes parity
+// at length; and when the runtime collects memory, its threads wait for the others without
+// letting go of the processor, which real-time ones would take from those for most of a second.
+func calm() error {
+	nice, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		return err
+	}
+
+	return schedule(unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: int32(niceZero - nice)})
+}
+
+// niceZero is what the kernel returns for a priority of 0, and one less for each that is lower.
+const niceZero = 20
+
+// schedule gives all threads of this process a policy.
+func schedule(as unix.SchedAttr) error {
 	for more := true; more; {
 		var err error
-		if more, err = hurryAll(); err != nil {
+		if more, err = scheduleAll(as); err != nil {
 			return err
 		}
 	}
@@ -30,8 +49,8 @@ func hurry() error {
 	return nil
 }
 
-// hurryAll does it to those that there are, and reports whether one was not yet.
-func hurryAll() (changed bool, err error) {
+// scheduleAll gives it to those that there are, and reports whether one had another.
+func scheduleAll(as unix.SchedAttr) (changed bool, err error) {
 	tasks, err := filepath.Glob("/proc/self/task/*")
 	if err != nil {
 		return false, err
@@ -44,12 +63,12 @@ func hurryAll() (changed bool, err error) {
 		}
 
 		now, err := unix.SchedGetAttr(id, 0)
-		if errors.Is(err, unix.ESRCH) || err == nil && now.Policy == urgent.Policy {
+		if errors.Is(err, unix.ESRCH) || err == nil && now.Policy == as.Policy {
 			continue // it has ended, or it is
 		}
 
 		if err == nil {
-			err = unix.SchedSetAttr(id, &urgent, 0)
+			err = unix.SchedSetAttr(id, &as, 0)
 		}
 
 		if err != nil && !errors.Is(err, unix.ESRCH) {

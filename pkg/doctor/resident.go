@@ -28,8 +28,8 @@ const roundRobin = 2
 // threads for I/O.
 const niceOfIO = -20
 
-// guardian is the process that starts engines. All of its threads are real-time ones; of an
-// engine's those are not that have served an array for a while.
+// guardian is the process that starts engines. All of its threads are real-time ones; an
+// engine's are for a while after it took arrays over.
 const guardian = "guardian"
 
 // thread is what is told of one.

@@ -54,31 +54,8 @@ func Start(ctx context.Context, cfg Config) (*Loop, error) {
 		return nil, errors.Join(err, l.Stop(ctx))
 	}
 
-	time.AfterFunc(urgentFor, func() { _ = l.Do(calm) }) // unless it has ended
-
 	return l, nil
 }
-
-// urgentFor is how long the thread of an array keeps the policy that the process has. A
-// real-time one lets it have memory that the kernel keeps back.
-const urgentFor = 10 * time.Second
-
-// calm gives this thread the usual policy: it computes parity, at length, and by then takes
-// no memory.
-func calm() {
-	nice, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
-	if err != nil {
-		return
-	}
-
-	// Where the kernel lets it not, others get less of the processor.
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{
-		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: int32(niceZero - nice),
-	}, 0)
-}
-
-// niceZero is what the kernel returns for a priority of 0, and one less for each that is lower.
-const niceZero = 20
 
 // recovers reports whether the device is there already, and in use: whatever goes wrong,
 // it is left to the next engine.
