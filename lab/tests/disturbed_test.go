@@ -37,6 +37,7 @@ func TestDisturbed(t *testing.T) {
 		do         func(*fleet)
 	}{
 		{"kills", "", (*fleet).assemblerIsKilled},
+		{"bursts", "", (*fleet).udevTellsMuch},
 		{"udev", "", (*fleet).udevIsDisturbed},
 		{"clock", fmt.Sprintf("[Assembly]\nDeadline=%dms\n", disturbedDeadline.Milliseconds()), (*fleet).clockIsSet},
 		{"systemd", "", (*fleet).systemdStartsAnew},
@@ -330,6 +331,56 @@ udevadm trigger -s block
 udevadm settle`)
 	f.comes("whole with udevd", allAre(clean))
 	f.each("there /dev/raid/$A\nexercise check -model $M /dev/raid/$A")
+}
+
+// udevTellsMuch has udev tell of 1,000 and of 2,000 changes while members of an array
+// come: none is lost, and the assembler does not grow. Most of them are of disks without
+// metadata, about which udev itself has less to do.
+func (f *fleet) udevTellsMuch() {
+	f.t.Helper()
+	// No more devices than udevd has workers: it has to come to the disks that are new.
+	f.MustShell("modprobe null_blk nr_devices=2 gb=1; udevadm settle")
+
+	for round, burst := range []struct{ events, every int }{{1000, 5}, {2000, 10}} {
+		f.MustShell("raid-assembler stop one >/dev/null")
+		f.pull(f.disks["one"]...)
+
+		began, whole := time.Now(), len(f.events("ArrayAssembled"))
+
+		f.MustShell(fmt.Sprintf(`echo 5 >/proc/$(systemctl show -P MainPID raid-assembler)/clear_refs
+members=(%[3]s)
+for i in $(seq %[1]d); do
+	d=/dev/nullb$((i %% 2))
+	[ $((i %% %[2]d)) != 0 ] || d=${members[$((i / %[2]d %% ${#members[@]}))]}
+	echo change >/sys/block/${d##*/}/uevent
+done`, burst.events, burst.every, devices(f.disks["five"])))
+
+		sent := time.Since(began)
+
+		f.MustReplugAll(f.disks["one"]...)
+		f.comes("whole beside a burst", allAre(clean))
+
+		there := time.Since(began)
+
+		f.MustGo("udevadm settle -t 500").MustWait(2 * patience)
+
+		settled := time.Since(began)
+		peak := numbers(f.t, f.MustShell("awk '/^VmHWM/ {print $2}' /proc/$(systemctl show -P MainPID raid-assembler)/status"))[0]
+		f.t.Logf("%d uevents sent after %v, all arrays whole after %v, udev done after %v; the assembler has taken %d KiB",
+			burst.events, sent.Round(time.Second), there.Round(time.Second), settled.Round(time.Second), peak)
+
+		if peak > 32<<10 {
+			f.t.Errorf("the assembler has taken %d KiB", peak)
+		}
+
+		f.comes("whole after a burst", allAre(clean))
+
+		if got := len(f.told("ArrayAssembled", whole+1)) - whole; got != 1 {
+			f.t.Errorf("arrays were assembled %d times, want 1", got)
+		}
+
+		f.each(fmt.Sprintf("exercise run -model $M -mix random -ops 40 -seed %d /dev/raid/$A >/dev/null", 200+round))
+	}
 }
 
 // systemdStartsAnew has systemd execute itself anew and read its files again, under load:
