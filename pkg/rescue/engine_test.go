@@ -59,16 +59,16 @@ func newEngineArray(t *rapid.T, g raid.Geometry) *engineArray {
 // settle carries out all that the path asks for.
 func (a *engineArray) settle() {
 	for a.p.Pending() {
-		for _, tr := range slices.Clone(a.p.Transfers()) {
+		for tr := range a.p.Transfers {
 			at := (dataOffset + tr.Sector).Bytes()
 
 			switch tr.Op {
 			case stripe.Read:
-				copy(tr.Data, a.disks[tr.Slot][at:])
+				copy(tr.Data, a.disks[tr.Device][at:])
 			case stripe.Write:
-				copy(a.disks[tr.Slot][at:], tr.Data)
+				copy(a.disks[tr.Device][at:], tr.Data)
 			case stripe.WriteZeroes:
-				clear(a.disks[tr.Slot][at : at+tr.Sectors.Bytes()])
+				clear(a.disks[tr.Device][at : at+tr.Sectors.Bytes()])
 			case stripe.Flush, stripe.Discard:
 			}
 

@@ -41,8 +41,8 @@ func (c *Core) Part(id, done int) {
 		return
 	}
 
-	f.done += done
-	c.ops = append(c.ops, f.rest())
+	f.done += int32(done)
+	c.asked = append(c.asked, int32(id))
 }
 
 // rest is what is left to do of an operation.
@@ -69,7 +69,7 @@ func (c *Core) askAgain() {
 		case c.flights[id].late:
 			c.Complete(id, stripe.Gone)
 		case due:
-			c.ops = append(c.ops, c.flights[id].rest())
+			c.asked = append(c.asked, int32(id))
 		default:
 			rest = append(rest, id)
 		}

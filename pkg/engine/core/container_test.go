@@ -74,7 +74,7 @@ func newTenants(t *testing.T, n int) []*tenant {
 
 func (n *tenant) collect() {
 	n.Advance()
-	n.ops = append(n.ops, n.Operations()...)
+	n.ops = append(n.ops, n.operations()...)
 }
 
 // end ends one operation.

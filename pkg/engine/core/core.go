@@ -30,10 +30,6 @@ import (
 // DeviceMax is the highest number of a device that an array ever has.
 const DeviceMax = 255
 
-// opsPerRequest is how many transfers a request has on each member at a time,
-// at most.
-const opsPerRequest = 4
-
 // Device is a device of the array.
 type Device struct {
 	ID          engine.DeviceID
@@ -104,11 +100,11 @@ type CrashLog interface {
 type Operation struct {
 	ID     int // to be given to Complete
 	Device engine.DeviceID
-	Op     stripe.Op
 	Sector raid.Sectors // from the start of the device
 	Data   []byte       // of a Read or a Write: whole sectors, to be left alone until Complete
 	// Sectors is the length; 0 for a Flush, which is for all of the device.
 	Sectors raid.Sectors
+	Op      stripe.Op
 	FUA     bool // what is written is to be on stable storage when it ends
 	Record  bool // of superblocks, not of the array's content
 }
@@ -142,12 +138,12 @@ const (
 type flight struct {
 	Operation
 
-	kind     kind
-	transfer int           // its ID
 	since    time.Duration // by the clock of the deadlines
+	transfer int32         // its ID
+	done     int32         // bytes
+	kind     kind
 	flying   bool
 	late     bool // it was given up
-	done     int  // bytes
 }
 
 // Core is a running array. It is not safe for concurrent use.
@@ -156,8 +152,8 @@ type Core struct {
 	array  *engine.Array
 	path   *stripe.Path
 	disks  map[engine.DeviceID]Device
-	areas  []area   // of disks, for the data path
-	health []Health // by device
+	areas  []area   // by device, for the data path
+	health []Health // by device, as the pulses are
 
 	requests
 	recorder
@@ -170,10 +166,11 @@ type Core struct {
 
 	ignored rules // by tests only: see broken
 	now     time.Time
-	lingers time.Time   // since when writes wait for their neighbours; zero if none does
-	ops     []Operation // to be taken by Operations
-	flights []flight    // by ID
-	free    []int       // IDs
+	lingers time.Time // since when writes wait for their neighbours; zero if none does
+	asked   []int32   // IDs, to be taken by Operations
+	rest    Operation // of one of them
+	flights []flight  // by ID
+	free    []int     // IDs
 
 	cause    map[engine.DeviceID]string // why a device failed, if it is known
 	closed   bool                       // no more requests come
@@ -194,7 +191,6 @@ func New(cfg Config) (*Core, error) {
 
 	c := &Core{
 		cfg: cfg, array: engine.NewArray(cfg.Setup), disks: make(map[engine.DeviceID]Device),
-		areas: make([]area, DeviceMax+1), health: make([]Health, DeviceMax+1),
 		requests: newRequests(cfg.Depth), recorder: newRecorder(),
 		cause: make(map[engine.DeviceID]string),
 	}
@@ -229,8 +225,8 @@ func New(cfg Config) (*Core, error) {
 		return nil, err
 	}
 
-	n := (cfg.Depth+1)*opsPerRequest*disks + len(cfg.Records)
-	c.ops = make([]Operation, 0, n)
+	n := OperationsMax(cfg.Depth, disks, len(cfg.Records))
+	c.asked = make([]int32, 0, n)
 	c.flights = make([]flight, 0, n)
 	c.free = make([]int, 0, n)
 
@@ -250,6 +246,10 @@ func New(cfg Config) (*Core, error) {
 	return c, nil
 }
 
+// OperationsMax is how many operations there may be at a time, of an array with so
+// many slots and buffers for records.
+func OperationsMax(depth, disks, records int) int { return stripe.TransfersMax(depth, disks) + records }
+
 // attach makes a device known.
 func (c *Core) attach(d Device) error {
 	if room := c.cfg.Keeper.BadBlockRoom(metadata.MemberID(d.ID)); room > 0 {
@@ -268,6 +268,8 @@ func (c *Core) attach(d Device) error {
 	}
 
 	c.disks[d.ID] = d
+	c.areas, c.health = reach(c.areas, d.ID), reach(c.health, d.ID)
+	c.slowness.pulses = reach(c.slowness.pulses, d.ID)
 	c.areas[d.ID] = area{data: d.Offset, log: d.log}
 	// Another one had its number.
 	delete(c.deadliner.silent, d.ID)
@@ -276,6 +278,11 @@ func (c *Core) attach(d Device) error {
 	c.health[d.ID] = Health{}
 
 	return nil
+}
+
+// reach returns a list by device that goes up to id.
+func reach[T any](list []T, id engine.DeviceID) []T {
+	return append(list, make([]T, max(0, int(id)+1-len(list)))...)
 }
 
 // Start begins what there is to make right from the start.
@@ -329,14 +336,17 @@ func (c *Core) Advance() {
 		c.judge()
 		c.clock()
 
-		transfers := c.path.Transfers()
-		for i := range transfers {
-			c.transfer(&transfers[i])
+		idle := true
+
+		for t := range c.path.Transfers {
+			idle = false
+
+			c.transfer(t)
 		}
 
 		c.refuseSilent()
 
-		if len(transfers) == 0 && !c.path.Pending() && !c.hurry() {
+		if idle && !c.path.Pending() && !c.hurry() {
 			break
 		}
 	}
@@ -412,13 +422,24 @@ func (c *Core) Alarm() time.Duration {
 	}
 }
 
-// Operations returns what is to be done now, valid until the next call of any
-// method. Each must be completed once, in any order.
-func (c *Core) Operations() []Operation {
-	ops := c.ops
-	c.ops = c.ops[:0]
+// Operations yields what is to be done now, and what that leads to meanwhile; none
+// is valid after its turn. Each must be completed once, in any order.
+func (c *Core) Operations(yield func(*Operation) bool) {
+	for i := 0; i < len(c.asked); i++ {
+		f := &c.flights[c.asked[i]]
+		o := &f.Operation
 
-	return ops
+		if f.done > 0 {
+			c.rest = f.rest()
+			o = &c.rest
+		}
+
+		if !yield(o) {
+			break
+		}
+	}
+
+	c.asked = c.asked[:0]
 }
 
 // Answers returns the requests that are to be answered now, valid until the
@@ -430,18 +451,29 @@ func (c *Core) Answers() []Answer {
 	return due
 }
 
-// operate asks for an operation, which is part of k, or of a transfer.
-func (c *Core) operate(o Operation, k kind, transfer int) {
+// operate asks for an operation, which is part of k.
+func (c *Core) operate(o Operation, k kind) {
+	f := c.launch(k)
+	o.ID = f.ID
+	f.Operation = o
+}
+
+// launch begins an operation, whose number it has by now, and nothing else.
+func (c *Core) launch(k kind) *flight {
+	id := len(c.flights)
+
 	if n := len(c.free); n > 0 {
-		o.ID, c.free = c.free[n-1], c.free[:n-1]
+		id, c.free = c.free[n-1], c.free[:n-1]
 	} else {
-		o.ID = len(c.flights)
 		c.flights = append(c.flights, flight{})
 	}
 
-	c.flights[o.ID] = flight{Operation: o, kind: k, transfer: transfer, since: c.deadliner.waited, flying: true}
+	f := &c.flights[id]
+	f.ID, f.kind, f.since, f.flying = id, k, c.deadliner.waited, true
 	c.deadliner.flying++
-	c.ops = append(c.ops, o)
+	c.asked = append(c.asked, int32(id))
+
+	return f
 }
 
 // transfer asks for a transfer of the data path. One with a device that was
@@ -460,16 +492,16 @@ func (c *Core) transfer(t *stripe.Transfer) {
 		from, rule = c.areas[id].log, ruleLogged
 	}
 
-	c.operate(Operation{
-		Device: id, Op: t.Op, Sector: from + t.Sector, Data: t.Data,
-		Sectors: t.Sectors, FUA: t.FUA && !c.broken(rule),
-	}, transferring, t.ID)
+	f := c.launch(transferring)
+	f.transfer = int32(t.ID)
+	f.Device, f.Op, f.Sector, f.Sectors, f.Data = id, t.Op, from+t.Sector, t.Sectors, t.Data
+	f.FUA = t.FUA && !c.broken(rule)
 }
 
 // Expected returns what an operation that has not ended is, and how many bytes
 // it is when all goes well.
 func (c *Core) Expected(id int) (op stripe.Op, want int) {
-	return c.flights[id].Op, len(c.flights[id].Data) - c.flights[id].done
+	return c.flights[id].Op, len(c.flights[id].Data) - int(c.flights[id].done)
 }
 
 // Complete says how an operation went.
@@ -515,7 +547,7 @@ func (c *Core) Complete(id int, fault stripe.Fault) {
 func (c *Core) over(f flight, fault stripe.Fault) {
 	switch f.kind {
 	case transferring:
-		c.path.Complete(f.transfer, fault)
+		c.path.Complete(int(f.transfer), fault)
 	case recording:
 		c.recorded(f.Device, fault)
 	case marking:

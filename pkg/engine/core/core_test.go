@@ -2,6 +2,7 @@ package core
 
 import (
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -99,11 +100,20 @@ func newMirror(t *testing.T, disks int) (*Core, *keeper) {
 	return c, k
 }
 
+// operations returns what is to be done now.
+func (c *Core) operations() (list []Operation) {
+	for o := range c.Operations {
+		list = append(list, *o)
+	}
+
+	return list
+}
+
 // turn ends all operations that there are, and fails what bad says.
 func (c *Core) turn(bad func(Operation) bool) {
 	c.Advance()
 
-	for _, o := range append([]Operation(nil), c.Operations()...) {
+	for _, o := range c.operations() {
 		fault := stripe.None
 		if bad != nil && bad(o) {
 			fault = stripe.Gone
@@ -341,7 +351,7 @@ func TestNoAllocations(t *testing.T) {
 		for ended := 0; ended < 3; {
 			c.Advance()
 
-			for _, o := range c.Operations() {
+			for o := range c.Operations {
 				c.Complete(o.ID, stripe.None)
 			}
 
@@ -353,6 +363,58 @@ func TestNoAllocations(t *testing.T) {
 
 	if n := testing.AllocsPerRun(100, serve); n != 0 {
 		t.Errorf("%v allocations for three requests, want none", n)
+	}
+}
+
+// TestTables bounds what an array takes before it has done anything, with as many
+// requests and buffers as the engine gives it: all of that stays locked in memory.
+func TestTables(t *testing.T) {
+	for _, tt := range []struct {
+		level raid.Level
+		disks int
+		most  uint64 // in KiB
+	}{
+		{raid.Level1, 2, 192},
+		{raid.Level5, 4, 288},
+		{raid.Level6, 16, 640},
+	} {
+		g := raid.Geometry{Level: tt.level, Disks: tt.disks, Size: 1024}
+		if tt.level.HasParity() {
+			g.Chunk = 128
+		}
+
+		geo, err := geometry.New(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		cfg := Config{
+			Geometry: geo, Keeper: &keeper{}, Depth: 64, Chunk: g.Chunk,
+			Setup:   engine.Setup{Level: tt.level, Size: 1024, Resynced: raid.MaxSectors},
+			Scratch: memory(48, 4096), Records: memory(4*(tt.disks+1), 512),
+		}
+
+		for slot := range tt.disks {
+			id := engine.DeviceID(slot)
+			cfg.Setup.Members = append(cfg.Setup.Members, engine.Member{Device: id, State: raid.InSync})
+			cfg.Devices = append(cfg.Devices, Device{ID: id})
+		}
+
+		var before, after runtime.MemStats
+
+		runtime.ReadMemStats(&before)
+
+		if _, err := New(cfg); err != nil {
+			t.Fatal(err)
+		}
+
+		runtime.ReadMemStats(&after)
+
+		if took := (after.TotalAlloc - before.TotalAlloc) >> 10; took > tt.most {
+			t.Errorf("a %v of %d takes %d KiB, want %d at most", tt.level, tt.disks, took, tt.most)
+		} else {
+			t.Logf("a %v of %d takes %d KiB", tt.level, tt.disks, took)
+		}
 	}
 }
 

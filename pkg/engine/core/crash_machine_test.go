@@ -170,7 +170,7 @@ func (m *machine) pass(d time.Duration) { m.SetTime(m.now.Add(d)) }
 func (m *machine) pump() {
 	m.Advance()
 
-	for _, o := range m.Operations() {
+	for o := range m.Operations {
 		d := m.drives[o.Device]
 
 		mark := 0
@@ -178,7 +178,7 @@ func (m *machine) pump() {
 			mark = d.seq
 		}
 
-		m.flying = append(m.flying, op{Operation: o, drive: d, mark: mark})
+		m.flying = append(m.flying, op{Operation: *o, drive: d, mark: mark})
 	}
 
 	for _, a := range m.Answers() {

@@ -45,7 +45,7 @@ func (h *hung) run(d time.Duration) {
 		for ops := 1; ops > 0; {
 			h.Advance()
 
-			list := append([]Operation(nil), h.Operations()...)
+			list := h.operations()
 			ops = len(list)
 
 			for _, o := range list {
@@ -274,11 +274,11 @@ func TestMoveWhileOthersRead(t *testing.T) {
 	h := newHung(t, 2)
 	data := make([]byte, 8192)
 	h.memories.requests[5] = data
-	h.operate(Operation{Device: 0, Op: stripe.Read, Data: data[:4096]}, recording, 0)
-	h.operate(Operation{Device: 1, Op: stripe.Read, Data: data[4096:]}, recording, 0)
+	h.operate(Operation{Device: 0, Op: stripe.Read, Data: data[:4096]}, recording)
+	h.operate(Operation{Device: 1, Op: stripe.Read, Data: data[4096:]}, recording)
 	h.recorder.left = 2
 
-	ops := append([]Operation(nil), h.Operations()...)
+	ops := h.operations()
 	h.giveUp(0)
 
 	moved := h.memories.requests[5]
@@ -352,7 +352,7 @@ func TestNoAllocationsOverTime(t *testing.T) {
 
 			c.Advance()
 
-			for _, o := range c.Operations() {
+			for o := range c.Operations {
 				flying = append(flying, o.ID)
 			}
 
@@ -416,7 +416,7 @@ func TestStagesOfASilentMember(t *testing.T) {
 	// The flush that comes first is answered.
 	h.Advance()
 
-	for _, o := range append([]Operation(nil), h.Operations()...) {
+	for _, o := range h.operations() {
 		h.Complete(o.ID, stripe.None)
 	}
 

@@ -19,7 +19,7 @@ type ailing struct {
 func (a ailing) asked() []Operation {
 	a.Advance()
 
-	return append([]Operation(nil), a.Operations()...)
+	return a.operations()
 }
 
 // wait lets time pass in which nothing ends.

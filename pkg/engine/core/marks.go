@@ -40,9 +40,7 @@ type marker struct {
 
 // newMarker returns the marker of an array that is as its setup says.
 func newMarker(cfg *Config, degraded bool) marker {
-	m := marker{
-		waiting: make([]stripe.Request, 0, cfg.Depth), prints: make([]raid.Range, cfg.Depth),
-	}
+	var m marker
 
 	if b := cfg.Keeper.Bitmap(); b != nil && cfg.Setup.Level.HasRedundancy() {
 		start := cfg.Setup.Resynced
@@ -51,6 +49,7 @@ func newMarker(cfg *Config, degraded bool) marker {
 		}
 
 		m.bits = intent.NewMap(b, start)
+		m.waiting, m.prints = make([]stripe.Request, 0, cfg.Depth), make([]raid.Range, cfg.Depth)
 		m.blocks = make([]int, 0, len(cfg.Records))
 	}
 
@@ -175,7 +174,7 @@ func (c *Core) writeMark(w metadata.Write, buf []byte) {
 	c.marker.left++
 	c.operate(Operation{
 		Device: engine.DeviceID(w.Member), Op: stripe.Write, Sector: w.Sector, Data: buf, FUA: true, Record: true,
-	}, marking, 0)
+	}, marking)
 }
 
 // inUse reports whether a device is a working member, or is to be one.

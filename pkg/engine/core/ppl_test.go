@@ -75,7 +75,7 @@ func TestSilentLog(t *testing.T) {
 	for logs := 0; logs == 0; {
 		h.Advance()
 
-		for _, o := range append([]Operation(nil), h.Operations()...) {
+		for _, o := range h.operations() {
 			if o.Op == stripe.Write && o.Sector < dataOffset && o.Device == engine.DeviceID(slot) {
 				h.silent[o.Device] = true
 				h.waiting = append(h.waiting, o)

@@ -118,14 +118,14 @@ func (c *Core) flushMember(m engine.Member, what kind) {
 		c.marker.flushing++
 	}
 
-	c.operate(Operation{Device: m.Device, Op: stripe.Flush, Record: true}, what, 0)
+	c.operate(Operation{Device: m.Device, Op: stripe.Flush, Record: true}, what)
 }
 
 // recordOp asks for an operation of the record.
 func (c *Core) recordOp(o Operation) {
 	o.Record = true
 	c.recorder.left++
-	c.operate(o, recording, 0)
+	c.operate(o, recording)
 }
 
 // flushed goes on to the writes, unless a member could not be flushed. A record

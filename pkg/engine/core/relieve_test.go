@@ -90,7 +90,7 @@ func (h *hung) until(is func() bool, dead engine.DeviceID) {
 			return
 		}
 
-		h.waiting = append(h.waiting, h.Operations()...)
+		h.waiting = append(h.waiting, h.operations()...)
 
 		if len(h.waiting) == 0 {
 			continue

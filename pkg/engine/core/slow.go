@@ -52,7 +52,7 @@ type slowness struct {
 }
 
 func newSlowness(disks int) slowness {
-	return slowness{pulses: make([]pulse, DeviceMax+1), peers: make([]time.Duration, 0, disks)}
+	return slowness{peers: make([]time.Duration, 0, disks)}
 }
 
 // sampled takes how long a read took.
@@ -166,7 +166,7 @@ func (c *Core) probe(id engine.DeviceID) {
 
 	blocks := uint64(c.cfg.Setup.Size / minGrain)
 	at := c.disks[id].Offset + raid.Sectors(s.place>>16%max(blocks, 1))*minGrain
-	c.operate(Operation{Device: id, Op: stripe.Read, Sector: at, Data: buf[:probeSize]}, probing, 0)
+	c.operate(Operation{Device: id, Op: stripe.Read, Sector: at, Data: buf[:probeSize]}, probing)
 }
 
 // probed takes the answer of a slow member.

@@ -71,7 +71,7 @@ func (l *lagging) work(d time.Duration) {
 
 		l.Advance()
 
-		for _, o := range l.Operations() {
+		for o := range l.Operations {
 			if o.Op == stripe.Read {
 				l.reads[o.Device]++
 
@@ -80,7 +80,7 @@ func (l *lagging) work(d time.Duration) {
 				}
 			}
 
-			l.flying = append(l.flying, lag{o, l.now.Add(l.takes[o.Device])})
+			l.flying = append(l.flying, lag{*o, l.now.Add(l.takes[o.Device])})
 		}
 
 		busy = busy && len(l.Answers()) == 0

@@ -39,8 +39,12 @@ const (
 	pieceSize  = 128 << 10
 	pieces     = 48
 	recordSize = metadata.WriteMax
-	recordOps  = core.DeviceMax + 1
+	recordsMin = 32
 )
+
+// recordOps is how many writes of superblocks there is memory for: what goes to the members
+// at a time, mostly.
+func recordOps(slots int) int { return max(recordsMin, 4*(slots+1)) }
 
 // The kinds of completions, in the top byte of their user data.
 const (
@@ -499,9 +503,8 @@ func (l *Loop) armWake() {
 func (l *Loop) pump() error {
 	l.core.Advance()
 
-	ops := l.core.Operations()
-	for i := range ops {
-		l.operate(&ops[i])
+	for o := range l.core.Operations {
+		l.operate(o)
 	}
 
 	for _, a := range l.core.Answers() {

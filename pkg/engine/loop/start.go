@@ -63,14 +63,14 @@ func (l *Loop) recovers() bool { return l.cfg.Recover != ublk.AnyDevice }
 
 // prepare allocates all that the I/O path will use.
 func (l *Loop) prepare() error {
-	scratchPieces := max(pieces, len(l.cfg.Setup.Members)+2)
+	scratchPieces, records := max(pieces, len(l.cfg.Setup.Members)+2), recordOps(len(l.cfg.Setup.Members))
 	cfg := core.Config{
 		Geometry: l.cfg.Geometry, Setup: l.cfg.Setup, Chunk: l.cfg.Chunk, Keeper: l.cfg.Keeper, Depth: Depth,
 		Notify: l.notice, Turns: l.cfg.Turns,
 	}
 
 	// Everything twice: the spares are touched only when a member does not answer.
-	arena, err := l.newArena(&cfg, 2*(Depth*MaxIO+scratchPieces*pieceSize+recordOps*recordSize+
+	arena, err := l.newArena(&cfg, 2*(Depth*MaxIO+scratchPieces*pieceSize+records*recordSize+
 		len(l.cfg.Setup.Members)*logMax)+1<<16)
 	if err != nil {
 		return err
@@ -91,10 +91,10 @@ func (l *Loop) prepare() error {
 		n, size int
 	}{
 		{&cfg.Scratch, scratchPieces, pieceSize},
-		{&cfg.Records, recordOps, recordSize},
+		{&cfg.Records, records, recordSize},
 		{&cfg.Spares.Requests, Depth, MaxIO},
 		{&cfg.Spares.Scratch, scratchPieces, pieceSize},
-		{&cfg.Spares.Records, recordOps, recordSize},
+		{&cfg.Spares.Records, records, recordSize},
 	} {
 		if *b.list, err = blocks(arena, b.n, b.size); err != nil {
 			return err
@@ -154,7 +154,7 @@ func (l *Loop) keepLog() error {
 // crash log. It is that of the engine before, if that had as much: where the host swaps to
 // the array, there may be no other until requests are served. What that engine has in flight
 // may still be written from it, and read into it, until the device is taken over: nothing of
-// it is written to before, but for the log, and what is zero there in any case.
+// it is written to before, but for the log.
 func (l *Loop) newArena(cfg *core.Config, size int) (*uring.Arena, error) {
 	if l.cfg.Keep == nil {
 		return uring.NewArena(uring.ArenaConfig{Size: size})
@@ -400,9 +400,20 @@ func (l *Loop) announce(ctx context.Context) error {
 // others would look as if they did not answer either.
 const workersMax = 512
 
+// completionsMax is the most completions that a ring has room for; the kernel finds memory
+// for more.
+const completionsMax = 4096
+
+// completions is how many a ring of an array with so many slots has room for: of all that
+// is in flight, of as much that was given up, and of the queue.
+func completions(slots int) int {
+	return min(completionsMax, 2*(Depth+core.OperationsMax(Depth, slots, recordOps(slots))))
+}
+
 // setUp makes the ring, which must be of this thread.
 func (l *Loop) setUp() (err error) {
-	if l.ring, err = uring.New(uring.Config{Entries: 512, CQEntries: 4096}); err != nil {
+	l.ring, err = uring.New(uring.Config{Entries: 512, CQEntries: uint32(completions(len(l.cfg.Setup.Members)))})
+	if err != nil {
 		return err
 	}
 

@@ -31,7 +31,9 @@ const (
 
 // transfer is one transfer of a band, kept by place.
 type transfer struct {
+	id      int32 // to be given to Complete
 	device  int32
+	log     bool // it is of a partial parity log
 	sent    bool
 	pending bool
 	fua     bool
@@ -119,27 +121,26 @@ func (p *Path) take(j *job, need slots) *band {
 
 // send asks for a transfer with what place stands for.
 func (p *Path) send(b *band, place int, tr Transfer) {
-	m, slot := p.at(place)
+	m, _ := p.at(place)
 	t := &b.ios[place]
 	*t = transfer{
-		device: int32(m.Device), sent: true, fua: tr.FUA, op: tr.Op, data: tr.Data,
-		at: tr.Sector, end: tr.Sector + tr.Sectors, from: tr.Sector, to: tr.Sector + tr.Sectors,
+		id: b.id*int32(p.places()) + int32(place), device: int32(m.Device), sent: true, fua: tr.FUA, op: tr.Op,
+		data: tr.Data,
+		at:   tr.Sector, end: tr.Sector + tr.Sectors, from: tr.Sector, to: tr.Sector + tr.Sectors,
 	}
 
 	if tr.Op == Read {
 		p.reading[place]++
 	}
 
-	tr.Device, tr.Slot = m.Device, slot
-	p.ask(b, place, tr)
+	p.ask(b, t)
 }
 
-// ask hands a transfer out.
-func (p *Path) ask(b *band, place int, tr Transfer) {
-	tr.ID = int(b.id)*p.places() + place
-	b.ios[place].pending = true
+// ask hands a transfer out, or a part of it.
+func (p *Path) ask(b *band, t *transfer) {
+	t.pending = true
 	b.pending++
-	p.unsent = append(p.unsent, tr)
+	p.unsent = append(p.unsent, t)
 }
 
 // store sends what is written to the member of slot, and to its successor, if

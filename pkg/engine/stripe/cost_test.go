@@ -46,8 +46,8 @@ func newCosts(t testing.TB, g raid.Geometry, depth, piece int) *costs {
 
 // collect takes what is asked for now.
 func (c *costs) collect() {
-	for _, tr := range c.p.Transfers() {
-		c.queue = append(c.queue, tr)
+	for tr := range c.p.Transfers {
+		c.queue = append(c.queue, *tr)
 
 		switch tr.Op {
 		case Read:

@@ -154,7 +154,7 @@ func TestFailureWhileStarved(t *testing.T) {
 		switch tr := queue[0]; {
 		case tr.Sector/8 != row:
 			reads = append(reads, tr)
-		case tr.Op == Write && tr.Slot == b.geo.ParitySlot(row):
+		case tr.Op == Write && b.p.slotOf(tr) == b.geo.ParitySlot(row):
 			late = append(late, tr)
 		default:
 			b.end(queue[:1])
@@ -282,13 +282,13 @@ func TestOnlyOnTheOneThatFailed(t *testing.T) {
 	b.p.Submit(Request{Tag: 0, Op: Write, Data: make([]byte, 4096)})
 	b.p.Submit(Request{Tag: 1, Op: Flush})
 
-	b.queue = append(b.queue, b.p.Transfers()...)
+	b.queue = append(b.queue, b.p.transfers()...)
 
 	fault := map[string]Fault{"write 1": None, "flush 1": Gone, "write 0": Gone, "flush 0": Gone}
 
 	for _, what := range []string{"write 1", "flush 1", "write 0", "flush 0"} {
 		for _, tr := range b.queue {
-			if fmt.Sprint(tr.Op, " ", tr.Slot) == what {
+			if fmt.Sprint(tr.Op, " ", b.p.slotOf(tr)) == what {
 				b.p.Complete(tr.ID, fault[what])
 			}
 		}

@@ -80,7 +80,7 @@ func (p *Path) writeEnded(b *band, place int, t *transfer) {
 	}
 
 	if t.grains && t.end < t.to {
-		p.nextGrain(b, place, t)
+		p.nextGrain(b, t)
 	}
 }
 
@@ -94,18 +94,9 @@ func (p *Path) refused(b *band, place int, t *transfer) {
 }
 
 // nextGrain sends the next grain of a write that failed as a whole.
-func (p *Path) nextGrain(b *band, place int, t *transfer) {
+func (p *Path) nextGrain(b *band, t *transfer) {
 	t.at, t.end = t.end, min(t.to, (t.end/grain+1)*grain)
-	_, slot := p.holder(place, t)
-	tr := Transfer{
-		Device: int(t.device), Slot: slot, Op: t.op, Sector: t.at, Sectors: t.end - t.at, FUA: t.fua,
-	}
-
-	if t.op == Write {
-		tr.Data = t.data[(t.at - t.from).Bytes():(t.end - t.from).Bytes()]
-	}
-
-	p.ask(b, place, tr)
+	p.ask(b, t)
 }
 
 // miss notes that a write did not arrive.

@@ -63,7 +63,7 @@ func newHistory(t *testing.T, g raid.Geometry, seed uint64, counts map[string]in
 	scratch := make([][]byte, g.Disks+2+h.rng.IntN(3))
 	piece := 4096 * (1 + h.rng.IntN(2))
 	for i := range scratch {
-		scratch[i] = make([]byte, piece)
+		scratch[i] = bytes.Repeat([]byte{0x5a}, piece) // as an engine before has left it
 	}
 
 	h.p, err = New(Config{
@@ -369,7 +369,7 @@ func (h *history) rowsOver(r *wish) bool {
 
 // step carries out one transfer, chosen at random among those asked for.
 func (h *history) step() bool {
-	h.queue = append(h.queue, h.p.Transfers()...)
+	h.queue = append(h.queue, h.p.transfers()...)
 
 	h.settle()
 
@@ -398,7 +398,7 @@ func (h *history) step() bool {
 	f := h.carryOut(tr)
 	b := &h.p.bands[tr.ID/h.p.places()]
 	h.trace("  slot %d device %d %v %d+%d: fault %d (band %d kind %d stage %d fine %v)",
-		tr.Slot, tr.Device, tr.Op, tr.Sector, tr.Sectors, f, b.id, b.kind, b.stage, b.fine)
+		h.p.slotOf(tr), tr.Device, tr.Op, tr.Sector, tr.Sectors, f, b.id, b.kind, b.stage, b.fine)
 	h.p.Complete(tr.ID, f)
 	h.settle()
 

@@ -79,7 +79,7 @@ func (p *Path) Submit(req Request) {
 
 // newJob returns a free job for a part of a request.
 func (p *Path) newJob(c *client, from, to raid.Sectors) *job {
-	id := int32(c.Tag*jobsPerRequest + c.jobs)
+	id := int32(c.Tag*p.perRequest + c.jobs)
 	c.jobs++
 
 	j := &p.jobs[id]
@@ -370,7 +370,7 @@ func (p *Path) ended(c *client) {
 // zeroes if that is what is written, of which there is a piece.
 func (p *Path) bytes(j *job, s, n raid.Sectors) []byte {
 	if j.op == WriteZeroes {
-		return p.zeros[:n.Bytes()]
+		return p.zeroes()[:n.Bytes()]
 	}
 
 	if j.op == Discard {

@@ -30,7 +30,7 @@ func readers(t *testing.T, g raid.Geometry, depth int, prepare func(p *Path), ne
 		tr := c.queue[i]
 		c.queue[i] = c.queue[len(c.queue)-1]
 		c.queue = c.queue[:len(c.queue)-1]
-		counts[tr.Slot]++
+		counts[c.p.slotOf(tr)]++
 		c.p.Complete(tr.ID, None)
 
 		for _, res := range c.p.Results() {

@@ -27,12 +27,13 @@ func (p *Path) Move(old, to []byte) {
 		}
 	}
 
-	for i := range p.unsent {
-		rebase(&p.unsent[i].Data, old, to)
-	}
-
 	for i := range p.logs {
-		rebase(&p.logs[i].buf, old, to)
+		l := &p.logs[i]
+		rebase(&l.buf, old, to)
+
+		for place := range l.ios {
+			rebase(&l.ios[place].data, old, to)
+		}
 	}
 
 	rebase(&p.zeros, old, to)

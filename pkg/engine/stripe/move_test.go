@@ -124,7 +124,7 @@ func TestMove(t *testing.T) {
 			}
 
 			if rng.IntN(3) > 0 {
-				flying = append(flying, p.Transfers()...)
+				flying = append(flying, p.transfers()...)
 			}
 
 			for _, r := range p.Results() {

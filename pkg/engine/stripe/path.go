@@ -51,10 +51,10 @@ import (
 const (
 	// bandsPerRequest bounds the memory of bands, not correctness: a request
 	// that needs more takes them as others end.
-	bandsPerRequest = 4
-	// jobsPerRequest is how many jobs a write to parity makes: two ends and
-	// what is between them.
-	jobsPerRequest = 3
+	bandsPerRequest = 2
+	// partsOfRows is how many jobs a write to parity makes: two ends and what is
+	// between them.
+	partsOfRows = 3
 	// grain is how much is computed in place of what cannot be read: the least
 	// that any device reads.
 	grain raid.Sectors = 8
@@ -81,13 +81,15 @@ type Path struct {
 	heir      raid.Slot // the successor's
 	successor Member
 
-	clients []client
-	jobs    []job // by tag; the last is the slab that is being synced
-	bands   []band
-	free    []int32 // bands
-	scratch [][]byte
-	zeros   []byte  // as long as a piece
-	reading []int32 // reads in flight, by slot
+	clients    []client
+	perRequest int   // jobs
+	jobs       []job // by tag; the last is the slab that is being synced
+	bands      []band
+	free       []int32 // bands
+	scratch    [][]byte
+	zeros      []byte // as long as a piece; see zeroes
+	zeroed     bool
+	reading    []int32 // reads in flight, by slot
 
 	code  *parity.Code
 	views [][]byte // a row's data by exponent, while something is computed
@@ -97,7 +99,8 @@ type Path struct {
 
 	crash CrashLog
 
-	unsent    []Transfer
+	unsent    []*transfer
+	out       Transfer // that is being handed out
 	results   []Result
 	failures  []Failure
 	badBlocks []BadBlock
@@ -130,47 +133,46 @@ func New(cfg Config) (*Path, error) {
 	}
 
 	usable := len(cfg.Scratch) - 1
-	jobs := cfg.Depth*jobsPerRequest + 1
+	perRequest := 1
+	if cfg.Level.HasParity() {
+		perRequest = partsOfRows
+	}
+
+	jobs := cfg.Depth*perRequest + 1
 
 	p := &Path{
 		geo: cfg.Geometry, level: cfg.Level, disks: cfg.Disks, chunk: cfg.Chunk, linger: cfg.Linger,
-		piece:     logPiece(raid.Sectors(len(cfg.Scratch[0])/raid.SectorSize), cfg.Logs),
-		logs:      newLogs(cfg),
-		recorded:  true,
-		members:   make([]Member, cfg.Disks),
-		resynced:  raid.MaxSectors,
-		heir:      raid.NoSlot,
-		successor: Member{Device: -1, State: raid.Missing},
-		clients:   make([]client, cfg.Depth),
-		jobs:      make([]job, jobs),
-		bands:     make([]band, Writes(cfg.Depth)),
-		scratch:   append([][]byte(nil), cfg.Scratch[:usable]...),
-		zeros:     cfg.Scratch[usable],
-		total:     usable,
-		reading:   make([]int32, cfg.Disks),
-		parts:     make([][]byte, 0, cfg.Disks),
-		fresh:     make([][]byte, cfg.Disks),
-		noted:     make([][]byte, cfg.Disks),
-		crash:     cfg.CrashLog,
-		results:   make([]Result, 0, cfg.Depth),
-		failures:  make([]Failure, 0, cfg.Disks+1),
-		badBlocks: make([]BadBlock, 0, badRoom),
-		held:      make([]*job, 0, jobs),
-		waiting:   make([]*job, 0, jobs),
-		starved:   make([]*job, 0, jobs),
-		gathering: make([]*job, 0, jobs),
+		piece:      logPiece(raid.Sectors(len(cfg.Scratch[0])/raid.SectorSize), cfg.Logs),
+		logs:       newLogs(cfg),
+		recorded:   true,
+		members:    make([]Member, cfg.Disks),
+		resynced:   raid.MaxSectors,
+		heir:       raid.NoSlot,
+		successor:  Member{Device: -1, State: raid.Missing},
+		clients:    make([]client, cfg.Depth),
+		perRequest: perRequest,
+		jobs:       make([]job, jobs),
+		bands:      make([]band, Writes(cfg.Depth)),
+		scratch:    append([][]byte(nil), cfg.Scratch[:usable]...),
+		zeros:      cfg.Scratch[usable],
+		total:      usable,
+		reading:    make([]int32, cfg.Disks),
+		parts:      make([][]byte, 0, cfg.Disks),
+		fresh:      make([][]byte, cfg.Disks),
+		noted:      make([][]byte, cfg.Disks),
+		crash:      cfg.CrashLog,
+		results:    make([]Result, 0, cfg.Depth),
+		failures:   make([]Failure, 0, cfg.Disks+1),
+		badBlocks:  make([]BadBlock, 0, badRoom),
+		held:       make([]*job, 0, jobs),
+		waiting:    make([]*job, 0, jobs),
+		starved:    make([]*job, 0, jobs),
+		gathering:  make([]*job, 0, jobs),
 	}
-	p.unsent = make([]Transfer, 0, (len(p.bands)+cfg.Disks)*p.places())
+	p.unsent = make([]*transfer, 0, TransfersMax(cfg.Depth, cfg.Disks))
 	p.sync.where = make([]raid.Range, 0, whereMax)
 	p.sync.wrong = make([]raid.Slot, 0, whereMax)
-	clear(p.zeros)
-
-	for i := range p.bands {
-		p.bands[i].id = int32(i)
-		p.bands[i].bufs = make([][]byte, cfg.Disks)
-		p.bands[i].ios = make([]transfer, p.places())
-		p.free = append(p.free, int32(i))
-	}
+	p.makeBands()
 
 	for i := range p.members {
 		p.members[i] = Member{Device: -1, State: raid.Missing}
@@ -188,6 +190,29 @@ func New(cfg Config) (*Path, error) {
 	}
 
 	return p, nil
+}
+
+// makeBands makes the bands, all of them free.
+func (p *Path) makeBands() {
+	bufs, ios := make([][]byte, len(p.bands)*p.disks), make([]transfer, len(p.bands)*p.places())
+	p.free = make([]int32, len(p.bands))
+
+	for i := range p.bands {
+		p.bands[i] = band{id: int32(i), bufs: bufs[:p.disks], ios: ios[:p.places()]}
+		bufs, ios = bufs[p.disks:], ios[p.places():]
+		p.free[i] = int32(i)
+	}
+}
+
+// zeroes returns a piece of zeroes. Most arrays need none, so that it is not made
+// before.
+func (p *Path) zeroes() []byte {
+	if !p.zeroed {
+		clear(p.zeros)
+		p.zeroed = true
+	}
+
+	return p.zeros
 }
 
 // patternsOf returns the sets of slots that hold the copies of one chunk. They
@@ -293,6 +318,10 @@ func (p *Path) trust() {
 // for so many requests.
 func Writes(depth int) int { return depth * bandsPerRequest }
 
+// TransfersMax is the number of transfers that there may be at a time, of a path for
+// so many requests and slots.
+func TransfersMax(depth, disks int) int { return (Writes(depth) + disks) * places(disks) }
+
 // SetRecorded says whether it is on the members' disks who of them has failed. While
 // it is not, no rows are changed for which there are partial parity logs: after a
 // crash the one that failed is back, with parity that it was not written and a log
@@ -305,18 +334,32 @@ func (p *Path) SetRecorded(recorded bool) {
 // SetBroken says that it never will be. What waits for it fails.
 func (p *Path) SetBroken() { p.broken = true }
 
-// Transfers returns what is to be submitted now, valid until the next call of
-// any method. Each must be completed once, in any order. What was submitted
-// since the last call counts as having arrived together: the caller should
-// submit all that it has before.
-func (p *Path) Transfers() []Transfer {
+// Transfers yields what is to be submitted now, and what that leads to
+// meanwhile; none is valid after its turn. Each must be completed once, in any order. What was submitted since
+// the last call counts as having arrived together: the caller should submit
+// all that it has before.
+func (p *Path) Transfers(yield func(*Transfer) bool) {
 	p.release()
 	p.advanceLogs()
 
-	unsent := p.unsent
-	p.unsent = p.unsent[:0]
+	for i := 0; i < len(p.unsent) && yield(p.handOut(p.unsent[i])); i++ {
+	}
 
-	return unsent
+	p.unsent, p.out.Data = p.unsent[:0], nil
+}
+
+// handOut returns what is in flight of t, until it is called again.
+func (p *Path) handOut(t *transfer) *Transfer {
+	o := &p.out
+	o.ID, o.Device, o.Op = int(t.id), int(t.device), t.op
+	o.Sector, o.Sectors, o.Data = t.at, t.end-t.at, t.data
+	o.FUA, o.Log = t.fua, t.log
+
+	if t.grains && t.data != nil {
+		o.Data = t.data[(t.at - t.from).Bytes():(t.end - t.from).Bytes()]
+	}
+
+	return o
 }
 
 // Results returns the requests that ended since the last call, valid until
@@ -383,7 +426,9 @@ func (p *Path) everyone() slots {
 
 // places is how many transfers a band has room for: one for each slot, and one
 // for the successor, whose place is the last.
-func (p *Path) places() int { return p.disks + 1 }
+func (p *Path) places() int { return places(p.disks) }
+
+func places(disks int) int { return disks + 1 }
 
 // at returns what a place of a band stands for.
 func (p *Path) at(place int) (*Member, raid.Slot) {

@@ -33,15 +33,15 @@ const (
 
 // partialLog is the log on the member of one slot.
 type partialLog struct {
-	stage   logStage
-	buf     []byte
-	header  intent.PPLHeader
-	queue   []*band // that wait for the next unit
-	unit    []*band // those of the unit
-	left    int     // writes of bands of the unit, or transfers of the log, that have not ended
-	spoilt  bool    // a transfer of the log has failed
-	cached  bool    // the last unit may be in members' caches only
-	devices []int32 // that transfers of the log are with, by place
+	stage  logStage
+	buf    []byte
+	header intent.PPLHeader
+	queue  []*band    // that wait for the next unit
+	unit   []*band    // those of the unit
+	left   int        // writes of bands of the unit, or transfers of the log, that have not ended
+	spoilt bool       // a transfer of the log has failed
+	cached bool       // the last unit may be in members' caches only
+	ios    []transfer // of the log, by place
 }
 
 // newLogs returns the logs of an array of which each member has one.
@@ -56,7 +56,7 @@ func newLogs(cfg Config) []partialLog {
 	for i := range logs {
 		logs[i] = partialLog{
 			buf: cfg.Logs[i], queue: make([]*band, 0, bands), unit: make([]*band, 0, intent.PPLEntryMax),
-			devices: make([]int32, cfg.Disks+1),
+			ios: make([]transfer, places(cfg.Disks)),
 		}
 		logs[i].header = intent.PPLHeader{
 			Signature: cfg.Signature, Generation: cfg.Generation,
@@ -194,7 +194,7 @@ func (p *Path) flushForLog(slot raid.Slot) {
 
 	for place := range p.places() {
 		if m, _ := p.at(place); m.working() {
-			p.askLog(slot, place, Transfer{Op: Flush})
+			p.askLog(slot, place, nil)
 		}
 	}
 }
@@ -222,11 +222,10 @@ func (p *Path) writeLog(slot raid.Slot) {
 
 	l.header.Encode(l.buf)
 	l.stage = logWrite
-	tr := Transfer{Op: Write, Data: l.buf[:end], FUA: true}
-	p.askLog(slot, int(slot), tr)
+	p.askLog(slot, int(slot), l.buf[:end])
 
 	if slot == p.heir && p.successor.working() {
-		p.askLog(slot, p.disks, tr)
+		p.askLog(slot, p.disks, l.buf[:end])
 	}
 }
 
@@ -276,17 +275,23 @@ func (p *Path) partialParity(b *band, room []byte) (partial []byte, ok bool) {
 // logIDs is where the numbers of transfers of logs begin: places for each slot.
 func (p *Path) logIDs() int { return len(p.bands) * p.places() }
 
-// askLog asks for a transfer of the log of slot with what place stands for.
-func (p *Path) askLog(slot raid.Slot, place int, tr Transfer) {
-	m, at := p.at(place)
+// askLog asks for a transfer of the log of slot with what place stands for: a write of
+// data, or a flush if there is none.
+func (p *Path) askLog(slot raid.Slot, place int, data []byte) {
+	m, _ := p.at(place)
 	l := &p.logs[slot]
+	t := &l.ios[place]
+	*t = transfer{
+		id: int32(p.logIDs() + int(slot)*p.places() + place), device: int32(m.Device), op: Flush, data: data,
+		end: raid.Sectors(len(data) / raid.SectorSize),
+	}
+
+	if data != nil {
+		t.op, t.fua, t.log = Write, true, true
+	}
+
 	l.left++
-	tr.ID = p.logIDs() + int(slot)*p.places() + place
-	tr.Device, tr.Slot = m.Device, at
-	tr.Log = tr.Op == Write
-	tr.Sectors = raid.Sectors(len(tr.Data) / raid.SectorSize)
-	l.devices[place] = int32(tr.Device)
-	p.unsent = append(p.unsent, tr)
+	p.unsent = append(p.unsent, t)
 }
 
 // logEnded takes the end of a transfer of a log. A member whose log cannot be
@@ -297,13 +302,9 @@ func (p *Path) logEnded(id int, fault Fault) {
 	l := &p.logs[slot]
 
 	if fault != None {
-		t := transfer{device: l.devices[place], op: Write}
-		if l.stage == logFlush {
-			t.op = Flush
-		}
-
-		m, at := p.holder(place, &t)
-		p.giveUp(m, at, &t)
+		t := &l.ios[place]
+		m, at := p.holder(place, t)
+		p.giveUp(m, at, t)
 
 		l.spoilt = l.spoilt || t.op == Write
 	}

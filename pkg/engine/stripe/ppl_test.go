@@ -205,7 +205,7 @@ func (r *pplRig) ended(req *Request) {
 // step begins what is to be begun and ends one transfer.
 func (r *pplRig) step() {
 	for {
-		transfers := r.p.Transfers()
+		transfers := r.p.transfers()
 		r.ops = append(r.ops, transfers...)
 
 		r.p.check()
@@ -382,7 +382,7 @@ func TestLogOfASpare(t *testing.T) {
 	log, results := -1, 0
 
 	for results < 2 {
-		transfers := append([]Transfer(nil), r.p.Transfers()...)
+		transfers := r.p.transfers()
 
 		for _, tr := range transfers {
 			switch {
@@ -426,7 +426,7 @@ func TestLogWaitsForARecord(t *testing.T) {
 		var failures []Failure
 
 		for round := range 20 {
-			for _, tr := range append([]Transfer(nil), r.p.Transfers()...) {
+			for _, tr := range r.p.transfers() {
 				switch {
 				case tr.Log:
 					r.p.Complete(tr.ID, Gone)
@@ -456,7 +456,7 @@ func TestLogWaitsForARecord(t *testing.T) {
 		stored, results := 0, 0
 
 		for range 20 {
-			for _, tr := range append([]Transfer(nil), r.p.Transfers()...) {
+			for _, tr := range r.p.transfers() {
 				stored++
 
 				r.p.Complete(tr.ID, None)
@@ -489,7 +489,7 @@ func TestLogOfASuccessor(t *testing.T) {
 	logs, flushed := 0, false
 
 	for tag := 0; tag < 2; {
-		for _, tr := range append([]Transfer(nil), r.p.Transfers()...) {
+		for _, tr := range r.p.transfers() {
 			fault := None
 
 			switch {
@@ -537,7 +537,7 @@ func TestFirstLogAfterResync(t *testing.T) {
 	flushes, results := 0, 0
 
 	for results < 2 {
-		transfers := append([]Transfer(nil), r.p.Transfers()...)
+		transfers := r.p.transfers()
 
 		for _, tr := range transfers {
 			switch {

@@ -175,9 +175,9 @@ func (b *bench) carryOut(tr Transfer) Fault {
 
 // collect takes what the Path wants and has done, and checks reads.
 func (b *bench) collect() {
-	for _, tr := range b.p.Transfers() {
+	for tr := range b.p.Transfers {
 		b.count[tr.Op]++
-		b.queue = append(b.queue, tr)
+		b.queue = append(b.queue, *tr)
 	}
 
 	for _, res := range b.p.Results() {
@@ -518,7 +518,7 @@ func TestTooManyFailures(t *testing.T) {
 	b.p.Submit(Request{Tag: 1, Op: Write, Sector: 0, Data: data})
 
 	for len(b.queue) > 0 || len(b.p.unsent) > 0 {
-		b.queue = append(b.queue, b.p.Transfers()...)
+		b.queue = append(b.queue, b.p.transfers()...)
 		tr := b.queue[0]
 		b.queue = b.queue[1:]
 		b.p.Complete(tr.ID, b.carryOut(tr))
@@ -544,6 +544,22 @@ func TestRecoveringMirrorFails(t *testing.T) {
 	}
 }
 
+// transfers returns what is to be submitted now.
+func (p *Path) transfers() (list []Transfer) {
+	for tr := range p.Transfers {
+		list = append(list, *tr)
+	}
+
+	return list
+}
+
+// slotOf returns the slot whose member, or whose successor, a transfer is with.
+func (p *Path) slotOf(tr Transfer) raid.Slot {
+	_, slot := p.at(tr.ID % p.places())
+
+	return slot
+}
+
 func TestNothingAllocates(t *testing.T) {
 	b := newBench(t, raid.Level5, 4, 8, 1)
 	data := make([]byte, 100*raid.SectorSize)
@@ -552,13 +568,9 @@ func TestNothingAllocates(t *testing.T) {
 		b.p.Submit(Request{Tag: 0, Op: op, Sector: 5, Data: data})
 
 		for len(b.p.Results()) == 0 {
-			b.queue = append(b.queue, b.p.Transfers()...)
-
-			for _, tr := range b.queue {
+			for tr := range b.p.Transfers {
 				b.p.Complete(tr.ID, None)
 			}
-
-			b.queue = b.queue[:0]
 		}
 	}
 

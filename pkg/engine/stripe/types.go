@@ -57,7 +57,6 @@ type Result struct {
 type Transfer struct {
 	ID     int // to be given to Complete
 	Device int // as given to SetMember or SetSuccessor
-	Slot   raid.Slot
 	Op     Op
 	Sector raid.Sectors // of the component, from the start of its data area
 	Data   []byte       // of a Read or a Write: whole sectors
