@@ -418,6 +418,48 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// TestSpent: after a sync its memory may go, but not while a client's request goes on,
+// nor right after it, and once only.
+func TestSpent(t *testing.T) {
+	c, _ := newMirror(t, 2)
+
+	check := func(want bool, when string) {
+		t.Helper()
+
+		if got := c.Spent(); got != want {
+			t.Errorf("Spent() = %v %s", got, when)
+		}
+	}
+
+	check(false, "before any sync")
+
+	if err := c.Sync(raid.Check, raid.Range{To: raid.MaxSectors}); err != nil {
+		t.Fatal(err)
+	}
+
+	check(false, "when a sync was asked for")
+	c.Advance()
+	check(false, "during a sync")
+
+	for c.array.Syncing().Action != raid.Idle || c.InFlight() > 0 {
+		c.SetTime(c.now.Add(time.Second))
+		c.turn(nil)
+	}
+
+	c.Submit(stripe.Request{Op: stripe.Read, Data: make([]byte, 4096)})
+	c.SetTime(c.now.Add(time.Second))
+	check(false, "during a request")
+
+	for len(c.Answers()) == 0 {
+		c.turn(nil)
+	}
+
+	check(false, "right after a request")
+	c.SetTime(c.now.Add(time.Second))
+	check(true, "at rest")
+	check(false, "for the second time")
+}
+
 // TestNoticeOfAStart checks that a sync is told to start where it does, and not
 // where the one before ended.
 func TestNoticeOfAStart(t *testing.T) {

@@ -30,6 +30,7 @@ type syncer struct {
 	generation int // of the job; a slab of an older one counts for nothing
 	slab       int // generation of the slab under way
 	at         raid.Sectors
+	spent      bool // scratch memory was used since Spent has said so
 	checkpoint time.Time
 	throttle   throttle
 	turn       turn
@@ -55,7 +56,7 @@ func (c *Core) startSync() {
 	s := &c.syncer
 	s.job = c.array.Syncing()
 	s.generation++
-	s.on, s.at, s.mismatch = true, s.job.From, 0
+	s.on, s.spent, s.at, s.mismatch = true, true, s.job.From, 0
 
 	if compares(s.job.Action) {
 		s.last = Wrong{Action: s.job.Action}
@@ -94,6 +95,19 @@ func (c *Core) syncClock() {
 	s.slab = s.generation
 	s.throttle.slabBegan(c.now)
 	c.path.SyncSlab(s.job.Action, s.job.Slot, s.at, end)
+}
+
+// Spent reports once after a sync, when the array is at rest, that nothing is in the
+// scratch memory that somebody wants.
+func (c *Core) Spent() bool {
+	s := &c.syncer
+	if !s.spent || s.on || c.path.Syncing() || c.writing+c.reading+c.InFlight() > 0 || c.now.Sub(c.lastAny) < safeMode {
+		return false
+	}
+
+	s.spent = false
+
+	return true
 }
 
 // slabSize is a whole number of chunks.

@@ -125,23 +125,25 @@ type Loop struct {
 	seat  *core.Seat // in the container, or nil
 	disks map[engine.DeviceID]*member.Device
 
-	device ublk.DeviceID
-	info   ublk.DevInfo
-	server *ublk.Device
-	arena  *uring.Arena
-	own    [][]byte // the blocks of it that requests use, but for those in the place of what is parked
-	log    *os.File // the memory, until it is kept; nil if it is private, or was kept before
-	crash  *crashlog.Log
-	ring   *uring.Ring
-	pins   pins
-	queue  *ublk.Queue
-	tuning sync.WaitGroup // of what sets the queue's attributes
-	wake   *uring.Wake
-	ticks  [2]*uring.Timespec // the coarse one, and a finer one
-	mail   chan func()
-	done   chan struct{} // closed when the thread has ended
-	err    error         // why, after done
-	late   bool          // after done: a member has not answered
+	device  ublk.DeviceID
+	info    ublk.DevInfo
+	server  *ublk.Device
+	arena   *uring.Arena
+	own     [][]byte // the blocks of it that requests use, but for those in the place of what is parked
+	scratch [][]byte // of these, what parity is computed in
+	holds   bool     // see Hold
+	log     *os.File // the memory, until it is kept; nil if it is private, or was kept before
+	crash   *crashlog.Log
+	ring    *uring.Ring
+	pins    pins
+	queue   *ublk.Queue
+	tuning  sync.WaitGroup // of what sets the queue's attributes
+	wake    *uring.Wake
+	ticks   [2]*uring.Timespec // the coarse one, and a finer one
+	mail    chan func()
+	done    chan struct{} // closed when the thread has ended
+	err     error         // why, after done
+	late    bool          // after done: a member has not answered
 
 	wakeMu     sync.Mutex
 	wakeClosed bool // by wakeMu
@@ -338,6 +340,8 @@ func (l *Loop) serve() error {
 		if err := l.pump(); err != nil {
 			return err
 		}
+
+		l.relax()
 
 		if l.finished() {
 			return nil

@@ -1,6 +1,10 @@
 package loop
 
-import "raid-assembler/pkg/engine/uring"
+import (
+	"os"
+
+	"raid-assembler/pkg/engine/uring"
+)
 
 // The table of pins has a place for each page of the arena, then one for each
 // block. The kernel makes no larger ones.
@@ -42,6 +46,39 @@ func newPins(ring *uring.Ring, arena *uring.Arena) pins {
 	}
 
 	return pins{table: table, arena: arena, pages: pages, state: make([]pin, pages+blocksMax)}
+}
+
+// forget has no memory of a block be registered any more: nothing in it is in flight.
+func (p *pins) forget(block []byte) error {
+	if len(p.state) == 0 {
+		return nil
+	}
+
+	holder, mem := p.arena.Holder(block)
+	first, _ := p.arena.Page(block[:1])
+
+	for at := first; at < min(first+len(mem)/os.Getpagesize(), p.pages); at++ {
+		if err := p.empty(at); err != nil {
+			return err
+		}
+	}
+
+	return p.empty(p.pages + holder)
+}
+
+// empty makes a place of the table empty that is not.
+func (p *pins) empty(at int) error {
+	if at >= len(p.state) || p.state[at] != pinned {
+		return nil
+	}
+
+	if err := p.table.Set(at, nil); err != nil {
+		return err
+	}
+
+	p.state[at] = unseen
+
+	return nil
 }
 
 // find returns the index of the registered buffer that data lies in, if there

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"runtime"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +71,62 @@ func TestPins(t *testing.T) {
 
 	checkPins(t, &p, ring, mem[3*4096:4*4096])
 	checkPins(t, &p, ring, mem[4*4096+512:4*4096+8192])
+}
+
+// TestForget: what is registered in a block is not any more, the page and the block, and
+// is when it is used again.
+func TestForget(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	file, err := uring.SharedMemory("test", 8*4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	defer func() { _ = file.Close() }()
+
+	arena, err := uring.NewArena(uring.ArenaConfig{Size: 8 * 4096, File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	ring, err := uring.New(uring.Config{Entries: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var blocks [2][]byte
+	for i := range blocks {
+		if blocks[i], err = arena.Block(4 * 4096); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	p := newPins(ring, arena)
+
+	for _, data := range [][]byte{blocks[0][4096:8192], blocks[1][4096:8192], blocks[0], blocks[1]} {
+		checkPins(t, &p, ring, data)
+	}
+
+	if err := p.forget(blocks[1]); err != nil {
+		t.Fatal(err)
+	}
+
+	want := make([]pin, p.pages+blocksMax)
+	want[1], want[p.pages] = pinned, pinned
+
+	if !slices.Equal(p.state, want) {
+		t.Errorf("registered are %v, want %v", p.state[:p.pages+2], want[:p.pages+2])
+	}
+
+	if err := arena.Release(blocks[1]); err != nil {
+		t.Fatal(err)
+	}
+
+	checkPins(t, &p, ring, blocks[1][4096:8192])
+	checkPins(t, &p, ring, blocks[1])
+	checkPins(t, &p, ring, blocks[0])
 }
 
 // checkPins reads zeros into memory by its index.

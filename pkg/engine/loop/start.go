@@ -107,7 +107,7 @@ func (l *Loop) prepare() error {
 		}
 	}
 
-	l.own = slices.Concat(cfg.Scratch, cfg.Records, cfg.Logs)
+	l.own, l.scratch = slices.Concat(cfg.Scratch, cfg.Records, cfg.Logs), cfg.Scratch
 	cfg.Generation = uint64(time.Now().UnixNano())
 
 	for i := range l.ticks {

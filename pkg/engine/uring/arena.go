@@ -26,6 +26,7 @@ type ArenaConfig struct {
 // use.
 type Arena struct {
 	mem    []byte
+	fd     int // of the file behind it, or -1
 	used   int
 	blocks []int // where each begins
 }
@@ -34,18 +35,23 @@ type Arena struct {
 func NewArena(cfg ArenaConfig) (*Arena, error) {
 	page := os.Getpagesize()
 	size := (cfg.Size + page - 1) / page * page
-	fd, flags := -1, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS
+	a := &Arena{fd: -1}
+	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
 	if cfg.File != nil {
-		fd, flags = int(cfg.File.Fd()), unix.MAP_SHARED
+		var err error
+		if a.fd, err = unix.FcntlInt(cfg.File.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return nil, fmt.Errorf("uring: duplicate a descriptor: %w", err)
+		}
+		flags = unix.MAP_SHARED
 	}
 	if cfg.Populate {
 		flags |= unix.MAP_POPULATE
 	}
-	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, flags)
-	if err != nil {
-		return nil, fmt.Errorf("uring: map arena of %d bytes: %w", size, err)
+	var err error
+	if a.mem, err = unix.Mmap(a.fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, flags); err != nil {
+		return nil, errors.Join(fmt.Errorf("uring: map arena of %d bytes: %w", size, err), a.closeFile())
 	}
-	return &Arena{mem: mem}, nil
+	return a, nil
 }
 
 // SharedMemory returns memory that others can be given, as a file without a name: size bytes of zeroes, which take
@@ -155,6 +161,22 @@ func (a *Arena) Offset(buf []byte) int {
 // Bytes is the whole arena.
 func (a *Arena) Bytes() []byte { return a.mem }
 
+// Release gives the memory of a block back to the kernel: it is zero from now on, and takes room when it is used
+// again. Preconditions: no operation in it is in flight, and no part of it is registered with a ring.
+func (a *Arena) Release(block []byte) error {
+	var err error
+	if a.fd >= 0 {
+		const hole = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+		err = unix.Fallocate(a.fd, hole, int64(a.Offset(block)), int64(len(block)))
+	} else {
+		err = unix.Madvise(block, unix.MADV_DONTNEED_LOCKED)
+	}
+	if err != nil {
+		return fmt.Errorf("uring: release %d bytes: %w", len(block), err)
+	}
+	return nil
+}
+
 // Populate faults in what a block of an arena lacks, and may take as long as the kernel needs to find memory.
 func Populate(block []byte) error {
 	if err := unix.Madvise(block, unix.MADV_POPULATE_WRITE); err != nil {
@@ -165,12 +187,19 @@ func Populate(block []byte) error {
 
 // Close unmaps the arena. A block that is used after it ends the process with a fault.
 func (a *Arena) Close() error {
-	err := unix.Munmap(a.mem)
-	*a = Arena{}
+	err := errors.Join(unix.Munmap(a.mem), a.closeFile())
+	*a = Arena{fd: -1}
 	if err != nil {
 		return fmt.Errorf("uring: unmap arena: %w", err)
 	}
 	return nil
+}
+
+func (a *Arena) closeFile() error {
+	if a.fd < 0 {
+		return nil
+	}
+	return unix.Close(a.fd)
 }
 
 // Set sets a duration for [SQE.PrepTimeout].

@@ -58,6 +58,56 @@ func TestArenaOnAFileIsShared(t *testing.T) {
 	}
 }
 
+// TestRelease gives a block back that was written to: the kernel has its memory, the neighbours keep theirs, and what
+// is there next is zero.
+func TestRelease(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		cfg := ArenaConfig{Size: 16 * 4096}
+		if shared {
+			f, err := SharedMemory("test", cfg.Size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.File = f
+		}
+		a := newTestArena(t, cfg)
+		if shared {
+			_ = cfg.File.Close() // the arena has it
+		}
+		before, b, after := block(t, a, 4096), block(t, a, 8*4096), block(t, a, 4096)
+		for i := range a.Bytes() {
+			a.Bytes()[i] = 1
+		}
+		// What is locked, as all of the engine's memory is, is given back too.
+		if err := unix.Mlock(a.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Release(b); err != nil {
+			t.Fatal(err)
+		}
+		if got := resident(t, a.Bytes()); got != 8 {
+			t.Errorf("shared %v: %d pages are resident, want 8 of 16", shared, got)
+		}
+		if before[4095] != 1 || b[0] != 0 || b[len(b)-1] != 0 || after[0] != 1 {
+			t.Errorf("shared %v: around the ends of the block: %d %d, %d %d, want 1 0, 0 1",
+				shared, before[4095], b[0], b[len(b)-1], after[0])
+		}
+	}
+}
+
+// resident returns how many pages of memory are there.
+func resident(t *testing.T, mem []byte) (n int) {
+	t.Helper()
+	page := os.Getpagesize()
+	for i := 0; i < len(mem); i += page {
+		const present = 1 << 63
+		if wordOf(t, "/proc/self/pagemap", uintptr(unsafe.Pointer(&mem[i]))/uintptr(page))&present != 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // TestSharedMemoryIsNotSwapped asks the kernel about a page that nobody has locked.
 func TestSharedMemoryIsNotSwapped(t *testing.T) {
 	if os.Getuid() != 0 {

@@ -73,7 +73,8 @@ func (r *Ring) RegisterBufferTable(n int) (*BufferTable, error) {
 	return &BufferTable{ring: r}, nil
 }
 
-// Set pins memory as the registered buffer number index, which must be empty. The memory must outlive the ring.
+// Set pins memory as the registered buffer number index, which must be empty; nil empties it again. The memory must
+// outlive the ring, or be there until then.
 func (t *BufferTable) Set(index int, buf []byte) error {
 	t.vector.Base = unsafe.SliceData(buf)
 	t.vector.SetLen(len(buf))
