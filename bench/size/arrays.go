@@ -11,7 +11,8 @@ import (
 const arraysMax = 9
 
 // arrays prints what the engine and its guardian have locked in memory: without an array,
-// with some that are idle, with all of them busy, and with an engine that stands by.
+// with some that are idle, with all of them busy, after restarts, and with an engine that
+// stands by.
 func arrays(g *lab.Guest, tree string) error {
 	if _, err := measure(g, tree, variant{name: "all formats"}); err != nil {
 		return err
@@ -42,9 +43,10 @@ func arrays(g *lab.Guest, tree string) error {
 	for _, step := range []struct{ what, script string }{
 		{"no array", ""},
 		{"1 idle array", create(devices, 0, 1) + idle},
+		{"after a restart", restart + idle},
 		{fmt.Sprintf("%d idle arrays", arraysMax), create(devices, 1, arraysMax) + idle},
 		{"all of them busy", busy},
-		{"after a restart", restart + idle},
+		{"and after a restart", restart + idle},
 		{"with one that stands by", standby + idle},
 	} {
 		out, err := shell(g, step.script+lockedNow)
