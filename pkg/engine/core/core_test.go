@@ -374,9 +374,9 @@ func TestTables(t *testing.T) {
 		disks int
 		most  uint64 // in KiB
 	}{
-		{raid.Level1, 2, 192},
-		{raid.Level5, 4, 288},
-		{raid.Level6, 16, 640},
+		{raid.Level1, 2, 176},
+		{raid.Level5, 4, 264},
+		{raid.Level6, 16, 616},
 	} {
 		g := raid.Geometry{Level: tt.level, Disks: tt.disks, Size: 1024}
 		if tt.level.HasParity() {
