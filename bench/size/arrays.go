@@ -84,12 +84,18 @@ wait
 // restart is a script that has an engine take all arrays over: none was used since.
 const restart = "systemctl restart raid-engine.service\n"
 
-// standby is a script that has an engine stand by.
+// standby is a script that has an engine stand by, which begins when the other has served
+// for a while.
 const standby = `mkdir -p /run/systemd/system/raid-engine.service.d
 printf '[Service]\nExecStart=\nExecStart=/usr/sbin/raid-engine --standby always\n' \
 	>/run/systemd/system/raid-engine.service.d/size.conf
 systemctl daemon-reload
-` + restart
+` + restart + `
+for i in $(seq 60); do
+	[ $(wc -l </sys/fs/cgroup/system.slice/raid-engine.service/cgroup.procs) -gt 2 ] && break
+	sleep 1
+done
+`
 
 // lockedNow prints what the processes of the service have locked.
 const lockedNow = `
