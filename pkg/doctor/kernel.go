@@ -132,7 +132,8 @@ func swap(h Host) []Finding {
 		value, _ := h.read("proc/sys/vm/min_free_kbytes")
 		if reserve, err := strconv.Atoi(value); err != nil || reserve < reserveMin {
 			return []Finding{warn(check,
-				fmt.Sprintf("there is swap on %s, and %s is %q: an engine that takes over may find no memory", device, setting, value),
+				fmt.Sprintf("there is swap on %s, and %s is %q: an engine that takes over may find no memory",
+					device, setting, value),
 				fmt.Sprintf("sysctl -w %s=65536, or swapoff %s", setting, device))}
 		}
 
