@@ -11,9 +11,12 @@ import (
 	"time"
 )
 
-// openPatience is how long a program may look at an array that is to be stopped, as udev
-// does when it was written to.
-const openPatience = 2 * time.Second
+// How long a program may look at an array that is to be stopped, and how long udev, which
+// always does when it was written to, and never for long unless the host is busy.
+const (
+	openPatience = 2 * time.Second
+	udevPatience = 20 * time.Second
+)
 
 // mustNotBeOpen says who has an array's block device open, if somebody does. Linux 6.12
 // stops a ublk device all the same, and does not tell the engine; and only here are we
@@ -24,21 +27,33 @@ func (p *program) mustNotBeOpen(ctx context.Context, array string) error {
 		return nil
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, openPatience)
-	defer cancel()
-
-	for {
-		users := openers("/proc", device)
-		if len(users) == 0 {
-			return nil
-		}
-
-		select {
-		case <-time.After(openPatience / 20):
-		case <-ctx.Done():
-			return fmt.Errorf("refused: %s is open: %s", array, strings.Join(users, ", "))
-		}
+	if users := whoStays(ctx, device); len(users) > 0 {
+		return fmt.Errorf("refused: %s is open: %s", array, strings.Join(users, ", "))
 	}
+
+	return nil
+}
+
+// whoStays returns who has a device open for longer than it takes to look at it.
+func whoStays(ctx context.Context, device string) []string {
+	for began := time.Now(); ; {
+		users := openers("/proc", device)
+		patience := udevPatience
+		if slices.ContainsFunc(users, func(u string) bool { return !isUdev(u) }) {
+			patience = openPatience
+		}
+
+		if len(users) == 0 || time.Since(began) > patience || ctx.Err() != nil {
+			return users
+		}
+
+		time.Sleep(openPatience / 20)
+	}
+}
+
+// isUdev reports whether an opener is a worker of udevd, as they are called or were before.
+func isUdev(opener string) bool {
+	return strings.HasPrefix(opener, "(udev-worker) ") || strings.HasPrefix(opener, "systemd-udevd ")
 }
 
 // deviceOf returns the block device of an array that runs, by its name or UUID, as the

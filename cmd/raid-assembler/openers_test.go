@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -34,6 +36,48 @@ func TestOpeners(t *testing.T) {
 	users := openers("/proc", device)
 	if n := len(slices.DeleteFunc(users, func(u string) bool { return u != me })); n != 1 {
 		t.Errorf("%d times %s, want once", n, me)
+	}
+}
+
+// TestWhoStays: a worker of udevd is waited for, and others are named soon.
+func TestWhoStays(t *testing.T) {
+	const device = "/dev/full"
+
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	program, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for name, stays := range map[string]bool{"(udev-worker)": false, "reader": true} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+
+		f, err := os.Open(device)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		cmd := exec.Command(path, fmt.Sprint(2*openPatience.Seconds()))
+		cmd.ExtraFiles = []*os.File{f}
+
+		if err := errors.Join(cmd.Start(), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+
+		users := whoStays(t.Context(), device)
+		if (len(users) > 0) != stays {
+			t.Errorf("%s: %v stay", name, users)
+		}
+
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 	}
 }
 
