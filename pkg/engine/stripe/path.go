@@ -334,10 +334,10 @@ func (p *Path) SetRecorded(recorded bool) {
 // SetBroken says that it never will be. What waits for it fails.
 func (p *Path) SetBroken() { p.broken = true }
 
-// Transfers yields what is to be submitted now, and what that leads to
-// meanwhile; none is valid after its turn. Each must be completed once, in any order. What was submitted since
-// the last call counts as having arrived together: the caller should submit
-// all that it has before.
+// Transfers yields what is to be submitted now, and what that leads to meanwhile; none
+// is valid after its turn. Each must be completed once, in any order. What was
+// submitted since the last call counts as having arrived together: the caller should
+// submit all that it has before.
 func (p *Path) Transfers(yield func(*Transfer) bool) {
 	p.release()
 	p.advanceLogs()
