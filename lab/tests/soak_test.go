@@ -60,7 +60,8 @@ var blows = []blow{
 		s.disks[k.name][slot], s.spares[k.name] = spare, old
 	}},
 	{"udev told of everything, three times", false, func(s *soak, _ kind) {
-		s.MustShell("for i in 1 2 3; do udevadm trigger -s block; done")
+		// A guest that shares its processors may take minutes for it.
+		s.MustGo("for i in 1 2 3; do udevadm trigger -s block; done\nudevadm settle -t 500").MustWait(2 * patience)
 	}},
 	{"it was checked", false, func(s *soak, k kind) { s.MustShell("raid-assembler check --wait " + k.name + " >/dev/null") }},
 }
