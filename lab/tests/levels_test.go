@@ -72,7 +72,7 @@ var families = map[string][]kind{
 // number of members: "make test" leaves them to "make test-long".
 var alike = []string{
 	"one-2", "ten-n2-4", "ten-f2-4", "ten-o2-4", "five-ra", "five-ls", "five-last", "six-ra", "six-ls", "six-last",
-	"six-ra-6", "six-ls-6",
+	"six-Nr", "six-Nc", "six-ra-6", "six-ls-6", "six-rs-6", "six-first-6",
 }
 
 // sample returns kinds without those named, for which "make test" has no time, or
@@ -91,7 +91,7 @@ func sample(kinds []kind, without ...string) []kind {
 func TestLevels(t *testing.T) {
 	guests := [][]string{{"mirrors"}, {"parity"}, {"six"}, {"six-others"}}
 	if testing.Short() {
-		guests = [][]string{{"mirrors"}, {"parity", "six"}, {"six-others"}}
+		guests = [][]string{{"mirrors"}, {"parity", "six", "six-others"}}
 	}
 
 	for _, guest := range guests {
