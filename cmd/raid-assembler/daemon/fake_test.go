@@ -154,21 +154,29 @@ func (w *world) setOf(key string, as metadata.NewArray, level raid.Level, disks,
 		members = append(members, metadata.NewMember{Source: f.source(), Device: raid.UUID{key[0], 0xdd, byte(i)}})
 	}
 
-	stages, err := md1.Create(metadata.NewArray{
-		Version: "1.2", Array: raid.UUID{key[0]}, Name: as.Name, Host: as.Host, AssumeClean: true, Now: time.Now(),
-		Geometry: raid.Geometry{Level: level, Layout: raid.LeftSymmetric, Disks: disks, Chunk: 128},
-	}, members)
+	as.Array = raid.UUID{key[0]}
+	w.format(as, level, disks, members, set)
+
+	return set
+}
+
+// format writes the metadata of an array to the first of its members, which are set.
+func (w *world) format(as metadata.NewArray, level raid.Level, disks int, members []metadata.NewMember, set []*fakeDisk) {
+	w.t.Helper()
+
+	as.Version, as.AssumeClean, as.Now = "1.2", true, time.Now()
+	as.Geometry = raid.Geometry{Level: level, Layout: raid.LeftSymmetric, Disks: disks, Chunk: 128}
+
+	stages, err := md1.Create(as, members)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 
-	for _, stage := range stages {
-		for _, m := range stage {
+	for _, m := range slices.Concat(stages...) {
+		if int(m.Member) < len(set) {
 			copy(set[m.Member].image[m.Sector.Bytes():], m.Data)
 		}
 	}
-
-	return set
 }
 
 // plug plugs a disk in, under the next name that is free, and tells the daemon.

@@ -4,13 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"raid-assembler/pkg/metadata"
-	"raid-assembler/pkg/metadata/md1"
 	"raid-assembler/pkg/raid"
 	"raid-assembler/pkg/scan/uevent"
 )
@@ -19,10 +17,7 @@ import (
 // which some are lost: 60 arrays are assembled within 3 seconds of the last, each once
 // and none degraded. What the daemon keeps of all that is less than 32 MiB.
 func TestStorm(t *testing.T) {
-	const (
-		events    = 10 // for each disk
-		memoryMax = 32 << 20
-	)
+	const events = 10 // for each disk
 
 	inWorld(t, func(t *testing.T, w *world) {
 		var disks []*fakeDisk
@@ -66,11 +61,7 @@ func TestStorm(t *testing.T) {
 			t.Errorf("%d arrays in %d starts, want 60, all whole:\n%s", n, w.starts, state)
 		}
 
-		if after := heap(); after > before+memoryMax {
-			t.Errorf("the daemon keeps %d MiB", (after-before)>>20)
-		} else {
-			t.Logf("the daemon keeps %d KiB more than before", (int64(after)-int64(before))>>10)
-		}
+		keepsLittle(t, before)
 	})
 }
 
@@ -79,9 +70,8 @@ func TestStorm(t *testing.T) {
 // seconds, each is told of a few times, and the daemon keeps less than 32 MiB of it all.
 func TestSticks(t *testing.T) {
 	const (
-		sticks    = 200
-		devices   = 128
-		memoryMax = 32 << 20
+		sticks  = 200
+		devices = 128
 	)
 
 	inWorld(t, func(t *testing.T, w *world) {
@@ -119,11 +109,8 @@ func TestSticks(t *testing.T) {
 			t.Errorf("%d events within 10 minutes", n)
 		}
 
-		if after := heap(); after > before+memoryMax {
-			t.Errorf("the daemon keeps %d MiB", (after-before)>>20)
-		} else {
-			t.Logf("the daemon keeps %d KiB more than before, and told %d events", (int64(after)-int64(before))>>10, len(w.journal))
-		}
+		keepsLittle(t, before)
+		t.Logf("it told %d events", len(w.journal))
 	})
 }
 
@@ -144,24 +131,26 @@ func (w *world) sticks(count, devices int) []*fakeDisk {
 			members = append(members, metadata.NewMember{Source: nowhere.source(), Device: raid.UUID{byte(i), 1, byte(k)}})
 		}
 
-		stages, err := md1.Create(metadata.NewArray{
-			Version: "1.2", Array: raid.UUID{byte(i), 2}, Name: f.Serial, AssumeClean: true, Now: time.Now(),
-			Geometry: raid.Geometry{Level: raid.Level6, Layout: raid.LeftSymmetric, Disks: devices, Chunk: 128},
-		}, members)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-
-		for _, m := range slices.Concat(stages...) {
-			if m.Member == 0 {
-				copy(f.image[m.Sector.Bytes():], m.Data)
-			}
-		}
+		as := metadata.NewArray{Array: raid.UUID{byte(i), 2}, Name: f.Serial}
+		w.format(as, raid.Level6, devices, members, []*fakeDisk{f})
 
 		sticks = append(sticks, f)
 	}
 
 	return sticks
+}
+
+// keepsLittle checks that what is in use has not grown by 32 MiB.
+func keepsLittle(t *testing.T, before uint64) {
+	t.Helper()
+
+	const most = 32 << 20
+
+	if after := heap(); after > before+most {
+		t.Errorf("the daemon keeps %d MiB", (after-before)>>20)
+	} else {
+		t.Logf("the daemon keeps %d KiB more than before", (int64(after)-int64(before))>>10)
+	}
 }
 
 // heap returns how much memory is in use.
