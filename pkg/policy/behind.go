@@ -13,6 +13,20 @@ type Last struct {
 	Events  uint64    // that its members in sync had
 	Seen    time.Time // when that was
 	Members []LastMember
+	// Copied says that it is known from a copy which may be long out of date, so that
+	// somebody may have had the array go back since: nobody is waited for then but who is
+	// missing by the superblocks as well.
+	Copied bool
+}
+
+// since says when that was, and how well it is known.
+func (l Last) since() string {
+	text := "last seen " + l.Seen.UTC().Format(time.RFC3339)
+	if l.Copied {
+		text += ", says the copy in the initramfs"
+	}
+
+	return text
 }
 
 // LastMember is a disk that was in sync then.
@@ -36,7 +50,9 @@ func (c *count) compare(last Last, best *Superblock, devices []Device) {
 		here := slices.ContainsFunc(devices, func(d Device) bool {
 			return d.of(best.Array) && d.Serial == m.Serial && d.fault() == (why{})
 		})
-		if !here && m.Serial != "" {
+		unmissed := last.Copied && !slices.Contains(c.missing, m.Slot)
+
+		if !here && !unmissed && m.Serial != "" {
 			c.newer = append(c.newer, m.Slot)
 		}
 	}
@@ -52,10 +68,10 @@ func (c count) awaits(left time.Duration) bool {
 
 // behindFor says whom an array waits for that was left behind.
 func (c count) behindFor(best *Superblock) string {
-	return fmt.Sprintf("%s missing, and newer: the array was at event %d when it last ran on this machine (last seen "+
-		"%s), and what is here was left behind at event %d: plug that in, or go back to what is here, and lose what "+
+	return fmt.Sprintf("%s missing, and newer: the array was at event %d when it last ran on this machine (%s), "+
+		"and what is here was left behind at event %d: plug that in, or go back to what is here, and lose what "+
 		"was written since, with raid-assembler assemble --force %v", c.named(c.newer), c.last.Events,
-		c.last.Seen.UTC().Format(time.RFC3339), best.Events, best.Array)
+		c.last.since(), best.Events, best.Array)
 }
 
 // aged says of an array that is started that it is older than it was, if so.
@@ -79,6 +95,6 @@ func (l Last) evidence() []string {
 		words[i] = fmt.Sprintf("slot %d (serial %s)", m.Slot, m.Serial)
 	}
 
-	return []string{fmt.Sprintf("When it last ran on this machine (last seen %s) it was at event %d: in sync were %s.",
-		l.Seen.UTC().Format(time.RFC3339), l.Events, list(words))}
+	return []string{fmt.Sprintf("When it last ran on this machine (%s) it was at event %d: in sync were %s.",
+		l.since(), l.Events, list(words))}
 }

@@ -10,7 +10,15 @@ import (
 
 // TestBehind checks what is made of an array that was newer when it last ran.
 func TestBehind(t *testing.T) {
-	last := func(events uint64, members ...LastMember) Last { return Last{events, time.Unix(1e9, 0), members} }
+	last := func(events uint64, members ...LastMember) Last {
+		return Last{Events: events, Seen: time.Unix(1e9, 0), Members: members}
+	}
+	copied := func(events uint64, members ...LastMember) Last {
+		l := last(events, members...)
+		l.Copied = true
+
+		return l
+	}
 	a, b := LastMember{"serial-a", 0}, LastMember{"serial-b", 1}
 	forced := func(v *View) { v.Forced = map[raid.UUID]bool{testArray: true} }
 
@@ -56,6 +64,22 @@ func TestBehind(t *testing.T) {
 			"not enough, but there is a newer one", raid.Level5, 3, "0-12@7", last(9, b), nil,
 			"wait left=never: slot 1 (serial K7) is missing: 1 of 3 members are here, and raid5 survives the loss of 1",
 		},
+		{
+			"a copy knows the newer half", raid.Level1, 2, "0@7 (1@9)", copied(9, b), nil,
+			"wait left=never: slot 1 (serial K7) is missing, and newer: the array was at event 9 when it last ran on this " +
+				"machine (last seen 2001-09-09T01:46:40Z, says the copy in the initramfs)",
+		},
+		{"a copy, by force", raid.Level1, 2, "0@7 (1@9)", copied(9, b), forced, "start [0a]: slot 1 (serial K7) is missing, and it was asked for; they are at event 7"},
+		{"a copy that is out of date", raid.Level1, 2, "0@300 (1@90)", copied(100, a, b), nil, "start [0a]: slot 1 (serial K7) is still missing"},
+		{"a copy that is as new", raid.Level1, 2, "0@9 (1@9)", copied(9, a, b), nil, "start [0a]: slot 1 (serial K7) is still missing"},
+		// Somebody had it go back since, which the copy does not know.
+		{"a copy, and the other half is written off", raid.Level1, 2, "0-1@7", copied(9, b), nil, "start [0a]: all 1 members are here"},
+		{"a copy, and the slot is another's by now", raid.Level1, 2, "0@7 1@7", copied(9, LastMember{"K7", 1}), nil, "start [0a 1b]: all 2 members are here"},
+		{
+			"a copy, and one is missing beside who has the slot by now", raid.Level6, 4, "0@7 1@7 2@7 (3@7)", copied(9, LastMember{"K7", 1}), nil,
+			"start [0a 1b 2c]: slot 3 is still missing",
+		},
+		{"a copy, and both are missing", raid.Level6, 4, "0@7 (1@9) 2@7 (3@7)", copied(9, b), nil, "wait left=never: slot 1 (serial K7) is missing, and newer"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := View{
