@@ -50,6 +50,7 @@ type Worn struct {
 	Array  string    `json:"array"` // the UUID of that which it was replaced in
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
+	Copied bool      `json:"-"` // as of an [Array]
 }
 
 // Array is an array as it was when it last ran.
@@ -61,6 +62,9 @@ type Array struct {
 	Generation uint64    // that all members in sync had then, and none lost before; 0 if not known
 	Seen       time.Time // when it last ran
 	Members    []Member  // by slot
+	// Copied says that this is from a copy which may be long out of date. It is not
+	// written down again.
+	Copied bool
 }
 
 // Member is the disk that last was in sync in a slot. What is not known of it is
@@ -149,12 +153,34 @@ func (a *Array) Newest() []Member {
 	})
 }
 
+// Outdated returns the names of the arrays of which now knows other disks as the newest
+// than r does.
+func (r *Roster) Outdated(now Roster) []string {
+	var names []string
+
+	same := func(m, n Member) bool { return m.Slot == n.Slot && m.Serial == n.Serial }
+
+	for _, a := range now.Arrays {
+		var was []Member
+		if known := r.Find(a.UUID); known != nil {
+			was = known.Newest()
+		}
+
+		if !slices.EqualFunc(was, a.Newest(), same) {
+			names = append(names, a.Name)
+		}
+	}
+
+	return names
+}
+
 // GoBack takes in that an array runs which is older than it was: somebody wanted that,
 // or had no other. Who was newer is forgotten, and the generation that the array had is
-// returned; 0 if it is not older, or to is 0, as an engine of before tells nothing.
+// returned; 0 if it is not older, which a copy cannot say, or to is 0, as an engine of
+// before tells nothing.
 func (r *Roster) GoBack(uuid raid.UUID, to uint64) (from uint64) {
 	a := r.Find(uuid)
-	if a == nil || to == 0 || to >= a.Generation {
+	if a == nil || a.Copied || to == 0 || to >= a.Generation {
 		return 0
 	}
 
@@ -165,7 +191,7 @@ func (r *Roster) GoBack(uuid raid.UUID, to uint64) (from uint64) {
 
 // Note takes in an array that runs, with the members that are in sync. What it
 // says of a slot takes the place of what was known, and so does its generation, if it
-// has one. It reports whether that is worth writing down.
+// has one; what a copy says is forgotten. It reports whether that is worth writing down.
 func (r *Roster) Note(a Array) bool {
 	a.Members = slices.DeleteFunc(slices.Clone(a.Members), func(m Member) bool { return !m.known() })
 	for i := range a.Members {
@@ -175,8 +201,8 @@ func (r *Roster) Note(a Array) bool {
 	a.clean()
 
 	old := r.Find(a.UUID)
-	if old == nil {
-		r.Arrays = append(r.Arrays, a)
+	if old == nil || old.Copied {
+		r.Arrays = append(slices.DeleteFunc(r.Arrays, func(b Array) bool { return b.UUID == a.UUID }), a)
 		r.bound()
 
 		return true
@@ -223,12 +249,30 @@ func (a *Array) take(now Array) {
 	}
 }
 
-// Merge takes in what was written down before, where nothing newer is known.
+// MarkCopied notes that r is a copy which may be long out of date.
+func (r *Roster) MarkCopied() {
+	for i := range r.Arrays {
+		r.Arrays[i].Copied = true
+	}
+
+	for i := range r.Spent {
+		r.Spent[i].Copied = true
+	}
+}
+
+// Merge takes in what was written down. Of an array the younger of both holds, and the
+// other one only says who had the slots of which it says nothing.
 func (r *Roster) Merge(before Roster) {
 	for _, a := range before.Arrays {
 		now := r.Find(a.UUID)
 		if now == nil {
 			r.Arrays = append(r.Arrays, a)
+
+			continue
+		}
+
+		if !a.Seen.Before(now.Seen) {
+			*now = a
 
 			continue
 		}
@@ -249,6 +293,11 @@ func (r *Roster) Merge(before Roster) {
 		}
 
 		now.sort()
+	}
+
+	// What a copy says of disks is over when there is word from where it was copied.
+	if len(before.Arrays)+len(before.Spent) > 0 {
+		r.Spent = slices.DeleteFunc(r.Spent, func(w Worn) bool { return w.Copied })
 	}
 
 	r.mergeWorn(before.Spent)
@@ -319,9 +368,19 @@ type writtenArray struct {
 
 // Encode returns r as text.
 func (r *Roster) Encode() ([]byte, error) {
-	w := written{version, []writtenArray{}, r.Spent}
+	w := written{Version: version, Arrays: []writtenArray{}}
+
+	for _, worn := range r.Spent {
+		if !worn.Copied {
+			w.Worn = append(w.Worn, worn)
+		}
+	}
 
 	for _, a := range r.Arrays {
+		if a.Copied {
+			continue
+		}
+
 		w.Arrays = append(w.Arrays, writtenArray{
 			a.UUID.String(), a.Name, a.Metadata, a.Machine, a.Generation, a.Seen, a.Members,
 		})
@@ -369,7 +428,7 @@ func Decode(text []byte) (Roster, error) {
 			return Roster{}, fmt.Errorf("roster: array %q: %w", wa.UUID, err)
 		}
 
-		a := Array{uuid, wa.Name, wa.Metadata, wa.Machine, wa.Generation, wa.Seen, wa.Members}
+		a := Array{uuid, wa.Name, wa.Metadata, wa.Machine, wa.Generation, wa.Seen, wa.Members, false}
 		a.clean()
 		r.Arrays = append(r.Arrays, a)
 	}

@@ -2,6 +2,7 @@ package roster
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,6 +159,123 @@ func TestMerge(t *testing.T) {
 
 	if got := brief(&now); got != "0:a@1h0m0s 1:b@0s 2:x@1h0m0s" || now.FindNamed("other") == nil || len(now.Arrays) != 2 {
 		t.Errorf("merged: %s, %+v", got, now)
+	}
+}
+
+// TestMergeYounger checks that of what was written down in several places the youngest
+// holds, in whatever order they are read, and that a copy has no say beside it.
+func TestMergeYounger(t *testing.T) {
+	at := func(after time.Duration, generation uint64, serials ...string) Roster {
+		a := data(after, serials...)
+		a.Generation = generation
+
+		var r Roster
+
+		r.Note(a)
+		r.WearOut(worn(fmt.Sprint("worn", generation), after))
+
+		return r
+	}
+	copied := func(r Roster) Roster {
+		r.MarkCopied()
+
+		return r
+	}
+
+	for _, tt := range []struct {
+		what    string
+		rosters []Roster
+		copied  bool
+		want    string
+	}{
+		{"a copy", []Roster{copied(at(0, 7, "a", "b"))}, true, "at 7: a b worn7"},
+		{"it alone, as there is no file", []Roster{copied(at(0, 7, "a", "b")), {}}, true, "at 7: a b worn7"},
+		{"what it was copied from", []Roster{copied(at(0, 7, "a", "b")), at(0, 7, "a", "b")}, false, "at 7: a b worn7"},
+		{"that, later", []Roster{copied(at(0, 7, "a", "b")), at(time.Hour, 9, "a")}, false, "at 9: a worn9"},
+		{"that, after it went back", []Roster{copied(at(0, 7, "a", "b")), at(time.Hour, 5, "b")}, false, "at 5: b worn5"},
+		{"another file first", []Roster{copied(at(time.Hour, 7, "a")), at(0, 5, "a", "b"), at(2*time.Hour, 9, "b")}, false, "at 9: b worn5 worn9"},
+		{"another file last", []Roster{at(2*time.Hour, 9, "a"), at(0, 5, "a", "b")}, false, "at 9: a worn5 worn9"},
+	} {
+		var r Roster
+		for _, other := range tt.rosters {
+			r.Merge(other)
+		}
+
+		got := newest(&r)
+		for _, w := range r.Spent {
+			got += " " + w.Serial
+		}
+
+		if got != tt.want || r.Arrays[0].Copied != tt.copied {
+			t.Errorf("%s: %s, copied %v, want %s", tt.what, got, r.Arrays[0].Copied, tt.want)
+		}
+
+		text, err := r.Encode()
+		if written, bad := Decode(text); err != nil || bad != nil || (len(written.Arrays)+len(written.Spent) == 0) != tt.copied {
+			t.Errorf("%s: written down: %v, %v, %s", tt.what, err, bad, text)
+		}
+	}
+}
+
+// TestCopyRuns checks that what a copy says of an array is over once that runs, and has
+// not gone back by it.
+func TestCopyRuns(t *testing.T) {
+	for generation, want := range map[uint64]string{0: "at 8: a b", 5: "at 5: a"} {
+		var r Roster
+
+		r.Note(data(0, "a", "c"))
+		r.MarkCopied()
+
+		if from := r.GoBack(raid.UUID{1}, 5); from != 0 {
+			t.Errorf("by a copy it went back from %d", from)
+		}
+
+		now := data(2*time.Hour, "a")
+		now.Generation = generation
+
+		if !r.Note(now) || r.Find(now.UUID).Member(1) != nil {
+			t.Errorf("what runs: %+v", r)
+		}
+
+		var file Roster
+
+		written := data(time.Hour, "a", "b")
+		written.Generation = 8
+		file.Note(written)
+		r.Merge(file)
+
+		if got := newest(&r); got != want || r.Find(now.UUID).Member(1).Serial != "b" {
+			t.Errorf("noted at %d, and merged: %s, want %s: %+v", generation, got, want, r)
+		}
+	}
+}
+
+// TestOutdated checks of which arrays others are the newest than a copy knows.
+func TestOutdated(t *testing.T) {
+	at := func(generation uint64, serials ...string) (r Roster) {
+		a := data(0, serials...)
+		a.Generation = generation
+		r.Note(a)
+
+		return r
+	}
+
+	for _, tt := range []struct {
+		was, is Roster
+		want    bool
+	}{
+		{at(7, "a", "b"), at(9, "a", "b"), false},
+		{at(7, "a", "b"), at(9, "a"), true},
+		{at(7, "a", "b"), at(9, "b", "a"), true},
+		{at(7, "a"), at(9, "a", "b"), true},
+		{at(7, "a"), at(0, "a"), true},
+		{at(7, "a"), Roster{}, false},
+		{Roster{}, at(7, "a"), true},
+		{Roster{}, at(0, "a"), false},
+	} {
+		if got := tt.was.Outdated(tt.is); slices.Equal(got, []string{"data"}) != tt.want || len(got) > 1 {
+			t.Errorf("Outdated(%+v, %+v) = %q, want %v", tt.was, tt.is, got, tt.want)
+		}
 	}
 }
 
