@@ -18,6 +18,10 @@ const daemonStateDir = "/run/raid-assembler"
 // be gone: that is to survive a boot.
 const daemonRoster = "/var/lib/raid-assembler/roster.json"
 
+// daemonRosterCopy is where the initramfs leaves its copy of that: until /var/lib is
+// mounted there is no other.
+const daemonRosterCopy = daemonStateDir + "/roster.json"
+
 // daemonOptions are what the daemon can be told on its command line. What is
 // left empty is as on any host.
 type daemonOptions struct {
@@ -41,6 +45,7 @@ func (opts daemonOptions) complete() daemon.Options {
 		AssemblerSocket: cmp.Or(opts.assemblerSocket, api.AssemblerSocket),
 		StateDir:        cmp.Or(opts.stateDir, daemonStateDir),
 		Roster:          cmp.Or(opts.roster, daemonRoster),
+		RosterCopy:      daemonRosterCopy,
 		Deadline:        cmp.Or(opts.deadline, policy.DefaultDeadline),
 	}
 }

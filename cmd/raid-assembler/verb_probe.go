@@ -82,7 +82,7 @@ func leftToMdadm(sb *metadata.Superblock, root string) bool {
 			return false
 		}
 
-		id.Ours = daemon.Ours(root, daemonRoster, one.Array)
+		id.Ours = daemon.Ours(root, []string{daemonRoster, daemonRosterCopy}, one.Array)
 
 		return left()
 	})

@@ -14,7 +14,11 @@ import (
 // comes with the second half alone.
 func leftBehind(t *testing.T, w *world, metadata string) []*fakeDisk {
 	t.Helper()
-	w.keepRoster()
+
+	if w.roster == "" {
+		w.keepRoster()
+	}
+
 	w.configured("[Alerts]\nProgram=/alert\n")
 
 	set := []*fakeDisk{w.disk("data0"), w.disk("data1")}

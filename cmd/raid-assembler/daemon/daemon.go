@@ -138,6 +138,8 @@ type Config struct {
 	// Roster is the file of what is known of members that may be gone; empty for
 	// none.
 	Roster string
+	// RosterCopy is the file of what the initramfs knew of that.
+	RosterCopy string
 	// Hostname goes into the metadata of new arrays.
 	Hostname string
 	// Machine names this machine whatever its host name is; empty if nobody knows.
@@ -267,8 +269,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		alive = ticker.C
 	}
 
-	d.syncMembers()
-	d.after(patience, d.membersLate)
+	if err := d.members.takeCopy(d.cfg.RosterCopy); err != nil {
+		d.cfg.Warn(fmt.Sprintf("what the initramfs knew of members that may be gone is left out: %v", err))
+	}
+
 	d.look()
 
 	for {
@@ -379,6 +383,7 @@ func (d *Daemon) look() {
 	}
 
 	d.update(disks)
+	d.syncMembers()
 	d.list()
 }
 

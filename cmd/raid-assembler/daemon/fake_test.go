@@ -72,6 +72,7 @@ type world struct {
 	watchdog time.Duration
 	settings config.Config
 	roster   string
+	copied   string // of the roster, in the initramfs
 	hostname string
 	machine  string
 	ran      []string // programs, and what they were told
@@ -270,7 +271,7 @@ func (w *world) run() {
 
 	d, err := New(Config{
 		Policy: policy.DefaultConfig(), Host: w, Engine: engine, Events: w.events, HeldDir: w.heldDir, Hostname: w.hostname, Watchdog: w.watchdog,
-		Settings: w.settings, Roster: w.roster, Machine: w.machine,
+		Settings: w.settings, Roster: w.roster, RosterCopy: w.copied, Machine: w.machine,
 		Log: func(ev journal.Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

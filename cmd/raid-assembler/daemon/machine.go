@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"raid-assembler/pkg/raid"
@@ -33,14 +34,18 @@ func Machine(root fs.FS) string {
 }
 
 // Ours reports whether an array has run on the machine that root is of, as far as its
-// roster says.
-func Ours(root, file string, array raid.UUID) bool {
-	known, err := readRoster(filepath.Join(root, file))
-	if err != nil {
-		return false
-	}
+// roster or a copy of that says, which are files.
+func Ours(root string, files []string, array raid.UUID) bool {
+	machine := Machine(os.DirFS(root))
 
-	a := known.Find(array)
+	return machine != "" && slices.ContainsFunc(files, func(file string) bool {
+		known, _, err := readRoster(filepath.Join(root, file))
+		if err != nil {
+			return false
+		}
 
-	return a != nil && a.Machine != "" && a.Machine == Machine(os.DirFS(root))
+		a := known.Find(array)
+
+		return a != nil && a.Machine == machine
+	})
 }

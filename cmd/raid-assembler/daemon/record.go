@@ -86,7 +86,12 @@ func snapshot(ctx context.Context, cfg Config) (recording.State, error) {
 	}
 
 	// It is advice, and there may be none.
-	d.members.roster, _ = readRoster(cfg.Roster)
+	_ = d.members.takeCopy(cfg.RosterCopy)
+
+	if known, _, err := readRoster(cfg.Roster); err == nil {
+		d.members.roster.Merge(known)
+	}
+
 	view := d.view(time.Now())
 
 	return recording.StateOf(view, d.policy, policy.Decide(view, d.policy)), nil

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"raid-assembler/pkg/api"
@@ -18,25 +19,34 @@ import (
 
 // members is what the daemon knows of members that may be gone, and how far that
 // is written down. The file may lie on a file system that is not mounted yet, or
-// that waits for an array: others read and write it, and nobody waits for them but a
-// daemon that starts, for a moment.
+// that waits for an array: others read and write it, and nobody waits for them but
+// decisions, for a moment. Until it is there, a copy that the initramfs left serves.
 type members struct {
 	roster roster.Roster
-	news   bool // that are not written down
-	read   bool // what was written down by those before
-	busy   bool // somebody reads or writes
-	late   bool // it was waited for long enough
+	news   bool        // that are not written down
+	read   bool        // what was written down by those before
+	file   os.FileInfo // that was read or written last; nil if there was none
+	busy   bool        // somebody looks for another file, reads or writes
+	writes bool
+	since  time.Time // when that was begun
 	bad    string
 }
 
 // awaited reports whether a decision should wait for what those before wrote down: it
-// says which arrays are ours.
-func (m *members) awaited() bool { return m.busy && !m.read && !m.late }
+// says which arrays are ours, and who was left behind.
+func (m *members) awaited() bool { return m.busy && !m.writes && time.Since(m.since) < patience }
 
-// membersLate has nobody wait any more.
-func (d *Daemon) membersLate() {
-	d.members.late = true
-	d.settle()
+// takeCopy takes in what the initramfs knew, which may be long out of date.
+func (m *members) takeCopy(file string) error {
+	known, _, err := readRoster(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+
+	m.roster = known
+	m.roster.MarkCopied()
+
+	return err
 }
 
 // noteMembers takes in what runs, and has it written down if that is worth it.
@@ -55,7 +65,9 @@ func (d *Daemon) noteMembers(now time.Time) {
 		}
 	}
 
-	d.syncMembers()
+	if d.members.news {
+		d.syncMembers()
+	}
 }
 
 // goneBack takes in that an array runs which is older than it was when it ran before, and
@@ -101,56 +113,84 @@ func (d *Daemon) asKnown(a api.Array, now time.Time) (roster.Array, bool) {
 	return known, err == nil
 }
 
-// syncMembers reads what was written down, as soon as that is there, and writes
-// what is new.
+// syncMembers reads what was written down, as soon as that is there, and again if a file
+// system is mounted over it that has it as well; and it writes what is new.
 func (d *Daemon) syncMembers() {
 	m := &d.members
-	if d.cfg.Roster == "" || m.busy || m.read && !m.news {
+	if d.cfg.Roster == "" || m.busy {
 		return
 	}
 
-	m.busy = true
-	write := m.read
+	m.busy, m.writes, m.since = true, m.read && m.news, time.Now()
+	d.after(patience, d.settle)
 
 	text, err := m.roster.Encode()
-	if write && err == nil {
-		m.news = false
-	}
+	done := synced{read: !m.read, write: m.writes, file: m.file, err: err}
+	m.news = m.news && !m.writes
 
 	go func() {
-		var before roster.Roster
+		info, _ := os.Stat(d.cfg.Roster) // nil if there is none
+		done.read = done.read || !sameFile(info, done.file)
 
-		if write {
-			err = errors.Join(err, writeRoster(d.cfg.Roster, text))
-		} else {
-			before, err = readRoster(d.cfg.Roster)
+		switch {
+		case done.read:
+			done.before, done.file, done.err = readRoster(d.cfg.Roster)
+		case done.write && err == nil:
+			done.file, done.err = writeRoster(d.cfg.Roster, done.file, text)
 		}
 
-		d.post(func() { d.membersSynced(write, before, err) })
+		d.post(func() { d.membersSynced(done) })
 	}()
 }
 
+// synced is what became of that: it was read, or else written if it was to be.
+type synced struct {
+	read, write bool
+	before      roster.Roster
+	file        os.FileInfo
+	err         error
+}
+
+// sameFile reports whether nobody has put another file in the place of one.
+func sameFile(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
 // membersSynced takes in how that went. Nothing depends on it.
-func (d *Daemon) membersSynced(write bool, before roster.Roster, err error) {
+func (d *Daemon) membersSynced(done synced) {
 	m := &d.members
-	m.busy = false
+	m.busy, m.file = false, done.file
+	m.news = m.news || done.write && (done.read || done.err != nil)
 
 	// Without the directory above there is no file system yet to read it from.
-	absent := errors.Is(err, fs.ErrNotExist)
+	absent := errors.Is(done.err, fs.ErrNotExist)
 
-	switch {
-	case write && err != nil:
-		m.news = true
-	case !write && !absent:
-		m.roster.Merge(before)
+	if done.read && !absent {
+		m.roster.Merge(done.before)
 
 		m.read = true
 
-		if len(before.Arrays)+len(before.Spent) > 0 {
+		if len(done.before.Arrays)+len(done.before.Spent) > 0 {
 			d.hint() // whoever is missing has a name now
 		}
 	}
 
+	d.tellMembers(done.err, absent)
+
+	if done.err == nil && m.news {
+		d.syncMembers()
+	}
+
+	d.settle()
+}
+
+// tellMembers warns, once, of what keeps members from being known.
+func (d *Daemon) tellMembers(err error, absent bool) {
+	m := &d.members
 	if err != nil && !absent && m.bad != err.Error() {
 		d.cfg.Warn(fmt.Sprintf("what was known of members that may be gone is left out: %v", err))
 	}
@@ -158,64 +198,69 @@ func (d *Daemon) membersSynced(write bool, before roster.Roster, err error) {
 	m.bad = ""
 	if err != nil {
 		m.bad = err.Error()
-	} else if m.news {
-		d.syncMembers()
 	}
-
-	d.settle()
 }
 
-// readRoster returns what was written down. If nothing was, and could be, there is
-// nothing to know; if nothing can be, it returns an error wrapping
+// readRoster returns what was written down, and the file. If nothing was, and could be,
+// there is nothing to know; if nothing can be, it returns an error wrapping
 // [fs.ErrNotExist].
-func readRoster(file string) (roster.Roster, error) {
-	f, err := os.Open(file)
+func readRoster(file string) (roster.Roster, os.FileInfo, error) {
+	// Whatever it is, nobody waits for it to be written to.
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		_, err = os.Stat(filepath.Dir(filepath.Dir(file)))
 
-		return roster.Roster{}, err
+		return roster.Roster{}, nil, err
 	}
 
 	if err != nil {
-		return roster.Roster{}, err
+		return roster.Roster{}, nil, err
 	}
 
-	text, err := io.ReadAll(io.LimitReader(f, roster.BytesMax+1))
-	if err := errors.Join(err, f.Close()); err != nil {
-		return roster.Roster{}, err
+	info, err := f.Stat()
+	text, bad := io.ReadAll(io.LimitReader(f, roster.BytesMax+1))
+
+	if err := errors.Join(err, bad, f.Close()); err != nil {
+		return roster.Roster{}, info, err
 	}
 
-	return roster.Decode(text)
+	known, err := roster.Decode(text)
+
+	return known, info, err
 }
 
-// writeRoster replaces the file at once, or not at all. It makes no directory but
-// the last: if that above is not there, its file system is not mounted yet.
-func writeRoster(file string, text []byte) error {
+// writeRoster replaces the file, was, at once or not at all, and returns what is there then.
+// It makes no directory but the last: if that above is not there, its file system is not
+// mounted yet.
+func writeRoster(file string, was os.FileInfo, text []byte) (os.FileInfo, error) {
 	dir := filepath.Dir(file)
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+		return was, err
 	}
 
 	f, err := os.Create(file + ".new")
 	if err != nil {
-		return err
+		return was, err
 	}
 
 	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+	bad := f.Sync()
+	info, unknown := f.Stat()
+
+	if err := errors.Join(err, bad, unknown, f.Close()); err != nil {
+		return was, err
 	}
 
 	if err := os.Rename(file+".new", file); err != nil {
-		return err
+		return was, err
 	}
 
 	above, err := os.Open(dir)
 	if err != nil {
-		return err
+		return info, err
 	}
 
-	return errors.Join(above.Sync(), above.Close())
+	return info, errors.Join(above.Sync(), above.Close())
 }
 
 // known returns who last had the slots of each array, in words.
@@ -270,7 +315,7 @@ func (d *Daemon) last() map[raid.UUID]policy.Last {
 			continue
 		}
 
-		last := policy.Last{Events: a.Generation, Seen: a.Seen}
+		last := policy.Last{Events: a.Generation, Seen: a.Seen, Copied: a.Copied}
 		for _, m := range a.Newest() {
 			last.Members = append(last.Members, policy.LastMember{Serial: m.Serial, Slot: m.Slot})
 		}

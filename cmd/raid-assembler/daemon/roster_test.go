@@ -82,6 +82,38 @@ func TestRoster(t *testing.T) {
 	})
 }
 
+// TestRosterUnwritable checks that it is said once if the roster cannot be written, and that it
+// is written when it can be.
+func TestRosterUnwritable(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.keepRoster()
+		w.run()
+		w.plug(w.set("data", raid.Level1, 2, 0)...)
+		w.pass(second)
+
+		if err := os.Mkdir(w.roster+".new", 0o755); err != nil {
+			t.Fatal(err)
+		}
+
+		w.plug(w.set("web", raid.Level1, 2, 0)...)
+		w.pass(10 * rescanEvery)
+
+		if len(w.warned) != 1 || !strings.Contains(w.warned[0], "is left out: open ") {
+			t.Errorf("warned %d times: %q", len(w.warned), w.warned[:min(1, len(w.warned))])
+		}
+
+		if err := os.Remove(w.roster + ".new"); err != nil {
+			t.Fatal(err)
+		}
+
+		w.pass(rescanEvery)
+
+		if text, err := os.ReadFile(w.roster); err != nil || !strings.Contains(string(text), "web1") {
+			t.Errorf("the roster: %v\n%s", err, text)
+		}
+	})
+}
+
 // TestRosterAnother checks that another member that takes a slot is the one that
 // is known of from then on.
 func TestRosterAnother(t *testing.T) {

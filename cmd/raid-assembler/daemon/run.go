@@ -24,6 +24,7 @@ type Options struct {
 	AssemblerSocket string        // where to listen
 	StateDir        string        // for what must survive a restart, and no boot
 	Roster          string        // the file of what is known of members that may be gone
+	RosterCopy      string        // what the initramfs knew of that
 	Deadline        time.Duration // how long arrays may lack members, where the configuration does not say
 }
 
@@ -106,7 +107,8 @@ func Run(ctx context.Context, opts Options) error {
 func hostConfig(opts Options) Config {
 	cfg := Config{
 		Policy: policy.DefaultConfig(), Settings: config.Read(os.DirFS("/")),
-		HeldDir: filepath.Join(opts.StateDir, "held"), Roster: opts.Roster, Machine: Machine(os.DirFS("/")),
+		HeldDir: filepath.Join(opts.StateDir, "held"), Roster: opts.Roster, RosterCopy: opts.RosterCopy,
+		Machine: Machine(os.DirFS("/")),
 	}
 	cfg.Policy.Deadline = opts.Deadline
 	cfg.Hostname, _ = os.Hostname() // without a host in it a name is a name all the same
