@@ -15,7 +15,8 @@ func (p *program) doctorVerb() *cobra.Command {
 		Use:   "doctor",
 		Short: "check whether this host can run arrays",
 		Long: `Check what arrays need of this host: the kernel, ublk, io_uring, the units, the
-udev rules, that nobody else assembles the same arrays, and who runs which now.
+udev rules, that nobody else assembles the same arrays, who runs which now, and
+where /var is mounted later, whether the initramfs knows who has the newest data.
 What is not well comes with its remedy.
 
 With --json the output is a list of objects: "check", "status" (ok, warn, fail),

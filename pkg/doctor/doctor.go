@@ -47,6 +47,7 @@ func Examine(h Host) []Finding {
 
 	for _, check := range []func(Host) []Finding{
 		kernel, ublk, ioUring, tools, units, memlock, resident, sockets, rules, competition, owners, swap, guarded,
+		carried,
 	} {
 		findings = append(findings, check(h)...)
 	}
