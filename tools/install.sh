@@ -16,6 +16,8 @@ put 644 lib/systemd/system systemd/*.service systemd/*.socket
 put 755 lib/systemd/system-generators systemd/raid-assembler-generator
 put 644 lib/systemd/catalog systemd/*.catalog
 put 644 lib/udev/rules.d udev/*.rules
+put 755 share/initramfs-tools/hooks initramfs/hooks/raid-assembler
+put 755 share/initramfs-tools/scripts/init-bottom initramfs/scripts/init-bottom/raid-assembler
 
 put 644 share/man/man8 man/raid-engine.8
 put 644 share/man/man5 man/raid-assembler.conf.5
