@@ -10,6 +10,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -52,6 +53,8 @@ type Guest struct {
 	m     *qemu.Machine // nil while the power is off
 	disks []*GuestDisk
 	names int // of block nodes, used up
+
+	initrd string // the initramfs, if it is not that of the image
 
 	data sync.Mutex // held by the one that uses the data port
 }
@@ -171,8 +174,14 @@ func (g *Guest) kill() {
 
 // config is what both kinds of start have in common.
 func (g *Guest) config() qemu.Config {
-	return qemu.Config{Dir: g.place.dir, Kernel: g.img.Kernel(), Initrd: g.img.Initrd(), Root: g.root()}
+	return qemu.Config{
+		Dir: g.place.dir, Kernel: g.img.Kernel(), Initrd: cmp.Or(g.initrd, g.img.Initrd()), Root: g.root(),
+	}
 }
+
+// SetInitrd has the guest boot with another initramfs, a file on the host, when its power
+// is turned on.
+func (g *Guest) SetInitrd(file string) { g.initrd = file }
 
 func (g *Guest) root() string { return filepath.Join(g.place.dir, "root.qcow2") }
 
