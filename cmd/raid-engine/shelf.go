@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,8 +32,12 @@ type shelved struct {
 	number uint64
 }
 
-// nameOK is what names are made of: systemd uses colons itself.
-var nameOK = regexp.MustCompile(`^[0-9a-z-]{1,64}$`)
+// nameOK reports whether a name is made of what names are: systemd uses colons itself.
+func nameOK(name string) bool {
+	const letters = "0123456789abcdefghijklmnopqrstuvwxyz-"
+
+	return name != "" && len(name) <= 64 && strings.Trim(name, letters) == ""
+}
 
 // newShelf returns a shelf with what systemd held. Of two files of a name, the one
 // that was kept last is the one to be believed.
@@ -70,7 +73,7 @@ func (f shelved) drop(name string) {
 // Keep implements [crashlog.Shelf].
 func (s *shelf) Keep(name string, file *os.File) error {
 	name = strings.ReplaceAll(name, ":", "")
-	if !nameOK.MatchString(name) {
+	if !nameOK(name) {
 		return errors.Join(fmt.Errorf("%q cannot be the name of a file that is kept", name), file.Close())
 	}
 
@@ -135,7 +138,7 @@ func parseStoreName(text string) (name string, number uint64, ours bool) {
 		number, err = strconv.ParseUint(digits, 10, 64)
 	}
 
-	return name, number, ours && err == nil && nameOK.MatchString(name)
+	return name, number, ours && err == nil && nameOK(name)
 }
 
 // notify tells systemd something, if it listens: of what is kept, that does not outlive

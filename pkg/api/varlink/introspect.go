@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -16,36 +15,42 @@ const serviceName = "org.varlink.service"
 //go:embed org.varlink.service.varlink
 var serviceDescription string
 
-var (
-	declaredInterface = regexp.MustCompile(`(?m)^interface[ \t]+(\S+)`)
-	declaredMethod    = regexp.MustCompile(`(?m)^method[ \t]+(\w+)`)
-	declaredFailed    = regexp.MustCompile(`(?m)^error[ \t]+Failed[ \t]*\([ \t]*reason[ \t]*:[ \t]*string[ \t]*\)`)
-)
+// failed is the error that every interface has, without spaces.
+const failed = "errorFailed(reason:string)"
 
 // check holds the description of i against what i serves: callers write
 // against the text.
 func (i Interface) check() error {
-	name := declaredInterface.FindStringSubmatch(i.Description)
-	if name == nil || name[1] != i.Name {
-		return fmt.Errorf("interface %s is described as %q", i.Name, name)
+	if names := declared(i.Description, "interface"); !slices.Equal(names, []string{i.Name}) {
+		return fmt.Errorf("interface %s is described as %q", i.Name, names)
 	}
 
-	var declared []string
-	for _, m := range declaredMethod.FindAllStringSubmatch(i.Description, -1) {
-		declared = append(declared, m[1])
+	methods := declared(i.Description, "method")
+	slices.Sort(methods)
+
+	if served := slices.Sorted(maps.Keys(i.Methods)); !slices.Equal(methods, served) {
+		return fmt.Errorf("interface %s declares the methods %v and serves %v", i.Name, methods, served)
 	}
 
-	slices.Sort(declared)
-
-	if served := slices.Sorted(maps.Keys(i.Methods)); !slices.Equal(declared, served) {
-		return fmt.Errorf("interface %s declares the methods %v and serves %v", i.Name, declared, served)
+	for line := range strings.Lines(i.Description) {
+		if strings.HasPrefix(strings.Join(strings.Fields(line), ""), failed) {
+			return nil
+		}
 	}
 
-	if !declaredFailed.MatchString(i.Description) {
-		return fmt.Errorf("interface %s does not declare error Failed (reason: string)", i.Name)
+	return fmt.Errorf("interface %s does not declare error Failed (reason: string)", i.Name)
+}
+
+// declared returns what the lines of a description name that begin with a word.
+func declared(description, word string) (names []string) {
+	for line := range strings.Lines(description) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == word {
+			name, _, _ := strings.Cut(fields[1], "(")
+			names = append(names, name)
+		}
 	}
 
-	return nil
+	return names
 }
 
 // introspection returns the interface that describes s.
