@@ -38,7 +38,8 @@ func arrays(g *lab.Guest, tree string) error {
 	fmt.Println("Locked memory of the engine and its guardian, in KiB, what they share counted once; " +
 		"and what the kernel charges their service with")
 
-	const idle = "sleep 5\n"
+	// What nobody uses any more is given back within 15 s.
+	const idle = "sleep 20\n"
 
 	for _, step := range []struct{ what, script string }{
 		{"no array", ""},
@@ -46,6 +47,7 @@ func arrays(g *lab.Guest, tree string) error {
 		{"after a restart", restart + idle},
 		{fmt.Sprintf("%d idle arrays", arraysMax), create(devices, 1, arraysMax) + idle},
 		{"all of them busy", busy},
+		{"and at rest", idle},
 		{"and after a restart", restart + idle},
 		{"with one that stands by", standby + idle},
 	} {
@@ -91,10 +93,12 @@ printf '[Service]\nExecStart=\nExecStart=/usr/sbin/raid-engine --standby always\
 	>/run/systemd/system/raid-engine.service.d/size.conf
 systemctl daemon-reload
 ` + restart + `
+came=
 for i in $(seq 60); do
-	[ $(wc -l </sys/fs/cgroup/system.slice/raid-engine.service/cgroup.procs) -gt 2 ] && break
+	[ $(wc -l </sys/fs/cgroup/system.slice/raid-engine.service/cgroup.procs) -gt 2 ] && came=1 && break
 	sleep 1
 done
+[ $came ] || { echo "no engine stands by" >&2; exit 1; }
 `
 
 // lockedNow prints what the processes of the service have locked.

@@ -130,11 +130,22 @@ func ready(log *journal.Logger, pulse io.Writer) error {
 	return nil
 }
 
-// hold has arrays hold their memory while the host swaps to a disk.
+// restEvery is how often arrays that nobody uses are looked for.
+const restEvery = 10 * time.Second
+
+// hold has arrays hold their memory while the host swaps to a disk, and those that nobody
+// uses give back what they have used.
 func hold(h *host.Host) {
-	for range time.Tick(wantEvery) {
-		if hostSwaps() {
-			h.Hold()
+	swaps, rests := time.Tick(wantEvery), time.Tick(restEvery)
+
+	for {
+		select {
+		case <-swaps:
+			if hostSwaps() {
+				h.Hold()
+			}
+		case <-rests:
+			h.Rest()
 		}
 	}
 }

@@ -460,6 +460,56 @@ func TestSpent(t *testing.T) {
 	check(false, "for the second time")
 }
 
+// TestResting: an array rests when nothing was asked for a while, and nothing goes on.
+func TestResting(t *testing.T) {
+	c, _ := newMirror(t, 2)
+
+	check := func(want bool, when string) {
+		t.Helper()
+
+		if got := c.Resting(); got != want {
+			t.Errorf("Resting() = %v %s", got, when)
+		}
+	}
+
+	rest := func() {
+		c.SetTime(c.now.Add(restMin))
+		c.turn(nil)
+	}
+
+	check(true, "before any request")
+
+	for _, op := range []stripe.Op{stripe.Read, stripe.Write} {
+		c.Submit(stripe.Request{Op: op, Data: make([]byte, 4096)})
+		c.SetTime(c.now.Add(restMin))
+		check(false, "before a request has begun")
+
+		for len(c.Answers()) == 0 {
+			c.turn(nil)
+		}
+
+		check(false, "right after a request")
+		rest()
+
+		if op == stripe.Write {
+			check(false, "while clean is being recorded")
+
+			for c.recorder.active {
+				c.turn(nil)
+			}
+		}
+
+		check(true, "after a while")
+	}
+
+	if err := c.Sync(raid.Check, raid.Range{To: raid.MaxSectors}); err != nil {
+		t.Fatal(err)
+	}
+
+	rest()
+	check(false, "during a sync")
+}
+
 // TestNoticeOfAStart checks that a sync is told to start where it does, and not
 // where the one before ended.
 func TestNoticeOfAStart(t *testing.T) {

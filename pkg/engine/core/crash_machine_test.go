@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"raid-assembler/pkg/engine"
@@ -195,6 +196,19 @@ func (m *machine) pump() {
 	}
 
 	m.hurt = m.hurt && (!m.idle() || m.path.Syncing())
+}
+
+// release gives memory back that nobody wants.
+func (m *machine) release() {
+	if !m.Resting() {
+		return
+	}
+
+	m.w.saw("released")
+
+	for _, block := range slices.Concat(m.cfg.Scratch, m.cfg.Records, m.cfg.Logs, m.hangs.buffers) {
+		clear(block)
+	}
 }
 
 // witnessed takes what is known once a record is durable.

@@ -71,7 +71,7 @@ var expected = []string{
 	"flush", "fua", "grow", "grown", "hang", "kill", "kill-in-write", "late-flush", "late-read", "late-write",
 	"logs-degraded", "logs-resync", "logs-untold", "logs-whole",
 	"lost-in-cut", "memory-replaced", "not-grown", "not-started", "read", "readd",
-	"rechunk", "recover-done", "remove", "repair", "repair-done", "replace", "replace-done", "replace-failed", "resync-done",
+	"rechunk", "recover-done", "released", "remove", "repair", "repair-done", "replace", "replace-done", "replace-failed", "resync-done",
 	"returned", "stopped-hanging", "told-degraded", "two-at-once", "wake", "with-bitmap", "with-logs", "worn-sector", "write", "write-zeroes",
 }
 

@@ -805,6 +805,7 @@ func (w *world) next() {
 	case n < 920:
 		w.m.pass(checkpointEvery)
 		w.m.pump()
+		w.m.release()
 	case !w.geo.Level.HasRedundancy():
 	case n < 940:
 		w.fail()

@@ -101,13 +101,31 @@ func (c *Core) syncClock() {
 // scratch memory that somebody wants.
 func (c *Core) Spent() bool {
 	s := &c.syncer
-	if !s.spent || s.on || c.path.Syncing() || c.writing+c.reading+c.InFlight() > 0 || c.now.Sub(c.lastAny) < safeMode {
+	if !s.spent || !c.still(safeMode) {
 		return false
 	}
 
 	s.spent = false
 
 	return true
+}
+
+// restMin is how long nothing was done for clients when an array is at rest.
+const restMin = 5 * time.Second
+
+// Resting reports whether nothing has been done for a while, or waits to be, so that nobody
+// wants what is in the memory of requests, of parity and of records.
+func (c *Core) Resting() bool {
+	waiting := len(c.held) + len(c.marker.waiting) + len(c.answers) + len(c.due)
+
+	return waiting == 0 && !c.recorder.active && !c.NeedsTime() && c.still(restMin)
+}
+
+// still reports whether nothing is in flight, and nothing was asked by clients for so long.
+func (c *Core) still(d time.Duration) bool {
+	busy := c.syncer.on || c.path.Syncing() || c.writing+c.reading+c.InFlight() > 0
+
+	return !busy && c.now.Sub(c.lastAny) >= d
 }
 
 // slabSize is a whole number of chunks.

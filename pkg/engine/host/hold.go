@@ -10,3 +10,13 @@ func (h *Host) Hold() {
 		}
 	}
 }
+
+// Rest has arrays that nobody uses, and that are at rest, give the memory back that they have
+// used: raid-assembler and udev read of every array that comes. It is called now and then.
+func (h *Host) Rest() {
+	for _, r := range h.running() {
+		if r.loop.Rests() && inUse(r.loop.Device()) == "" {
+			_ = r.loop.Release() // one that has ended has none
+		}
+	}
+}

@@ -26,13 +26,36 @@ func (l *Loop) Hold() error {
 // relax gives the memory for parity and comparisons back that a sync has used, and that is
 // not to be held. Requests take anew what they need of it.
 func (l *Loop) relax() {
-	if l.holds || !l.core.Spent() {
-		return
+	if !l.holds && l.core.Spent() {
+		l.release(l.scratch)
 	}
+}
 
-	for _, piece := range l.scratch {
-		if l.pins.forget(piece) == nil {
-			_ = l.arena.Release(piece)
+// Rests reports whether the array is at rest, with memory that requests have used and that
+// is not to be held.
+func (l *Loop) Rests() (rests bool) {
+	err := l.Do(func() { rests = l.rests() })
+
+	return err == nil && rests
+}
+
+func (l *Loop) rests() bool { return !l.holds && l.pins.any() && l.core.Resting() }
+
+// Release gives the memory back that requests have used, if the array is at rest still. The
+// next ones take anew what they need of it.
+func (l *Loop) Release() error { return l.Do(l.rest) }
+
+func (l *Loop) rest() {
+	// In other modes the kernel may fill the buffer of a request that has not been seen yet.
+	if l.rests() && l.ring.Deferred() {
+		l.release(l.own)
+	}
+}
+
+func (l *Loop) release(blocks [][]byte) {
+	for _, block := range blocks {
+		if l.pins.forget(block) == nil {
+			_ = l.arena.Release(block)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"runtime"
-	"slices"
 	"testing"
 	"time"
 
@@ -106,32 +105,101 @@ func TestRelax(t *testing.T) {
 	defer runtime.UnlockOSThread()
 
 	l, memory := newIdle(t)
-	taken := func() int64 {
-		var st unix.Stat_t
-		if err := unix.Fstat(memory, &st); err != nil {
-			t.Fatal(err)
-		}
 
-		return st.Blocks * 512
-	}
-
-	before := taken()
+	before := taken(t, memory)
 	l.check(t)
-	during := taken()
+	during := taken(t, memory)
 
 	l.holds = true
 	l.relax()
-	held := taken()
+	held := taken(t, memory)
 
 	l.holds = false
 	l.relax()
 
-	if after := taken(); during < before+1<<20 || held != during || after != before {
+	if after := taken(t, memory); during < before+1024 || held != during || after != before {
 		t.Errorf("%d KiB before a sync, %d after it, %d if they are held, and %d if not; want as many as before",
-			before>>10, during>>10, held>>10, after>>10)
+			before, during, held, after)
 	}
 
-	if slices.Contains(l.pins.state, pinned) {
+	if l.pins.any() {
 		t.Error("some of it is registered still")
 	}
+}
+
+// TestRest: an array at rest gives back what requests have used, unless it is to hold its
+// memory, and one that is not gives nothing.
+func TestRest(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	l, memory := newIdle(t)
+	rests := func(want bool, when string) {
+		t.Helper()
+
+		if got := l.rests(); got != want {
+			t.Errorf("rests() = %v %s", got, when)
+		}
+	}
+	gives := func(want bool, when string) {
+		t.Helper()
+
+		before := taken(t, memory)
+		l.rest()
+
+		if after := taken(t, memory); (after < before) != want {
+			t.Errorf("%s it goes from %d to %d KiB", when, before, after)
+		}
+	}
+
+	before := taken(t, memory)
+
+	l.core.Submit(stripe.Request{Op: stripe.Flush})
+	l.core.Advance()
+
+	for _, block := range l.own {
+		l.pins.find(block)
+	}
+
+	l.core.SetTime(time.Unix(2e9, 0))
+	rests(false, "during a request")
+	gives(false, "during a request")
+
+	for o := range l.core.Operations {
+		l.core.Complete(o.ID, stripe.None)
+	}
+
+	l.core.Advance()
+	l.core.Answers()
+	rests(false, "right after a request")
+	gives(false, "right after a request")
+
+	l.core.SetTime(time.Unix(3e9, 0))
+
+	l.holds = true
+
+	rests(false, "if it is held")
+	gives(false, "if it is held")
+
+	l.holds = false
+
+	rests(true, "after a while")
+	gives(true, "after a while")
+	rests(false, "with nothing to give")
+
+	if after := taken(t, memory); after != before {
+		t.Errorf("it takes %d KiB, and took %d before the request", after, before)
+	}
+}
+
+// taken is how many KiB a file of memory has.
+func taken(t *testing.T, file int) int64 {
+	t.Helper()
+
+	var st unix.Stat_t
+	if err := unix.Fstat(file, &st); err != nil {
+		t.Fatal(err)
+	}
+
+	return st.Blocks / 2
 }

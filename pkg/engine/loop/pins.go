@@ -2,6 +2,7 @@ package loop
 
 import (
 	"os"
+	"slices"
 
 	"raid-assembler/pkg/engine/uring"
 )
@@ -47,6 +48,9 @@ func newPins(ring *uring.Ring, arena *uring.Arena) pins {
 
 	return pins{table: table, arena: arena, pages: pages, state: make([]pin, pages+blocksMax)}
 }
+
+// any reports whether there is memory that is registered.
+func (p *pins) any() bool { return slices.Contains(p.state, pinned) }
 
 // forget has no memory of a block be registered any more: nothing in it is in flight.
 func (p *pins) forget(block []byte) error {

@@ -86,6 +86,11 @@ func newRing(cfg Config, modes []uint32) (*Ring, error) {
 	return r, nil
 }
 
+// Deferred reports whether the kernel completes operations, and does what commands of drivers left to be done, only
+// while it is asked to wait: between two calls of SubmitAndWait nothing happens to the memory of operations that have
+// been reaped, or are a driver's to begin with.
+func (r *Ring) Deferred() bool { return r.flags&setupDeferTaskrun != 0 }
+
 func (r *Ring) mapRings(p *params) (err error) {
 	shift := uint(6)
 	if p.Flags&setupSQE128 != 0 {
