@@ -27,9 +27,18 @@ import (
 // shutdownMax is how long arrays may take to stop.
 const shutdownMax = 80 * time.Second
 
-// processors is more than there are: a queue thread that comes back from the
-// kernel must never wait for one that something else holds.
-const processors = 16
+// processorsMin is how many threads may run at once when there is no array: those that
+// answer requests, watch, and collect memory.
+const processorsMin = 6
+
+// processors lets one more thread run at once for each array, however few processors there
+// are: a queue thread that comes back from the kernel must never wait for what something else
+// holds. Each takes memory.
+func processors(arrays int) {
+	if n := processorsMin + arrays; n > runtime.GOMAXPROCS(0) {
+		runtime.GOMAXPROCS(n)
+	}
+}
 
 func init() {
 	// The main thread stays out of the way: it is the one thread that the
@@ -43,7 +52,7 @@ const takeOverMax = 4 * time.Second
 
 // serve is the engine: it waits for its turn, and runs arrays until it is told to end.
 func serve(runDir string) error {
-	runtime.GOMAXPROCS(processors)
+	runtime.GOMAXPROCS(processorsMin)
 	debug.SetTraceback("none") // a reader that has stopped must not keep a dying process alive
 
 	lockMemory()
@@ -64,9 +73,14 @@ func serve(runDir string) error {
 	}
 
 	left, arrays := inherit(files)
+
+	// For all of them now: it halts all threads, and would wait for those that serve by then.
+	processors(len(arrays))
+
 	h := host.New(host.Config{
 		Control: ublk.Control{Commander: ublk.NewClient(control)},
 		Formats: scan.Formats(), RunDir: runDir, Tell: log.Log, Logs: kept, Left: left,
+		Threads: processors,
 	})
 
 	server, err := varlink.NewServer(varlink.Service{

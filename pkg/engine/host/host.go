@@ -52,6 +52,9 @@ type Config struct {
 	Logs crashlog.Shelf
 	// Left is what engines that died have left.
 	Left map[raid.UUID]*crashlog.Left
+	// Threads is told how many arrays there are before another one gets its thread; nil if
+	// nobody wants to know.
+	Threads func(arrays int)
 	// Tell must not block.
 	Tell func(journal.Event)
 }

@@ -103,6 +103,10 @@ func (h *Host) reserve(uuid raid.UUID, p api.StartParameters) (*running, error) 
 
 	h.arrays[uuid] = r
 
+	if h.cfg.Threads != nil {
+		h.cfg.Threads(len(h.arrays))
+	}
+
 	return r, nil
 }
 
