@@ -55,7 +55,7 @@ func serve(runDir string) error {
 	runtime.GOMAXPROCS(processorsMin)
 	debug.SetTraceback("none") // a reader that has stopped must not keep a dying process alive
 
-	lockMemory()
+	lockMemory(collectAt)
 
 	control, keep, listener, err := inherited()
 	if err != nil {

@@ -72,7 +72,7 @@ func guard(runDir string, when standbyWhen) error {
 	}
 
 	runtime.LockOSThread() // an engine ends with the thread that started it
-	lockMemory()
+	lockMemory(guardianCollectAt)
 
 	if err := hurry(); err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: without memory that the kernel keeps back: %v\n", err)

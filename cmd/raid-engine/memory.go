@@ -11,14 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// collectAt is how much the heap may grow by before garbage is collected, in percent. What
-// it has grown to stays locked; what serves requests allocates nothing.
-const collectAt = 25
+// How much the heap may grow by before garbage is collected, in percent; at first to 4 MiB times
+// that. What it has grown to stays locked; what serves requests allocates nothing.
+const (
+	collectAt         = 25
+	guardianCollectAt = 10 // it does little
+)
 
 // lockMemory has pages stay that were touched, and the whole program: with swap or the
 // program's own file on an array of ours, who would bring them back?
-func lockMemory() {
-	debug.SetGCPercent(collectAt)
+func lockMemory(percent int) {
+	debug.SetGCPercent(percent)
 
 	err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 	if err == nil {
