@@ -52,7 +52,8 @@ const theEngine = "-f '^raid-engine .*serve'"
 // arrayThreads prints the directories below /proc of the threads of arrays: these are
 // the threads of the engine that are seen to wait in io_uring_enter, sooner or later, but
 // not those of the kernel's that work for them, which come and go.
-const arrayThreads = "for i in $(seq 40); do grep -ls '^426 ' /proc/$(pgrep " + theEngine + ")/task/*/syscall || true; " +
+const arrayThreads = "for i in $(seq 40); do grep -ls '^426 ' " +
+	"$(pgrep " + theEngine + " | sed 's,.*,/proc/&/task/*/syscall,') || true; " +
 	"sleep 0.02; done | sort -u | xargs -r dirname | while read t; do grep -qs '^iou-' $t/comm || [ ! -e $t ] || " +
 	"echo $t; done"
 
