@@ -46,16 +46,21 @@ func init() {
 	runtime.LockOSThread()
 }
 
+// prepare has this process be as an engine is to be, before it has anything to do.
+func prepare() {
+	runtime.GOMAXPROCS(processorsMin)
+	debug.SetTraceback("none") // a reader that has stopped must not keep a dying process alive
+
+	lockMemory(collectAt)
+}
+
 // takeOverMax is how long those who ask for arrays wait until the engine has taken over
 // what the one before has left: until then they would find arrays missing.
 const takeOverMax = 4 * time.Second
 
 // serve is the engine: it waits for its turn, and runs arrays until it is told to end.
 func serve(runDir string) error {
-	runtime.GOMAXPROCS(processorsMin)
-	debug.SetTraceback("none") // a reader that has stopped must not keep a dying process alive
-
-	lockMemory(collectAt)
+	prepare()
 
 	control, keep, listener, err := inherited()
 	if err != nil {
