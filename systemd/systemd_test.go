@@ -161,6 +161,16 @@ func TestNeverGivenUp(t *testing.T) {
 	}
 }
 
+// TestRunIsKept: what is in /run/raid-assembler outlives the service, and so does what was
+// there before it.
+func TestRunIsKept(t *testing.T) {
+	keys := settings(t, "raid-assembler.service")
+	if keys["RuntimeDirectory"] != "raid-assembler" || keys["RuntimeDirectoryPreserve"] != "yes" {
+		t.Errorf("RuntimeDirectory=%s and RuntimeDirectoryPreserve=%s, want raid-assembler and yes",
+			keys["RuntimeDirectory"], keys["RuntimeDirectoryPreserve"])
+	}
+}
+
 // settings returns the keys of a unit; the values of one that is given more
 // than once are joined.
 func settings(t *testing.T, unit string) map[string]string {
