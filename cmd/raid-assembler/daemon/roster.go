@@ -124,9 +124,14 @@ func (d *Daemon) syncMembers() {
 	m.busy, m.writes, m.since = true, m.read && m.news, time.Now()
 	d.after(patience, d.settle)
 
-	text, err := m.roster.Encode()
-	done := synced{read: !m.read, write: m.writes, file: m.file, err: err}
-	m.news = m.news && !m.writes
+	var text []byte
+
+	done := synced{read: !m.read, write: m.writes, file: m.file}
+
+	if m.writes {
+		text, done.err = m.roster.Encode()
+		m.news = false
+	}
 
 	go func() {
 		info, _ := os.Stat(d.cfg.Roster) // nil if there is none
@@ -135,7 +140,7 @@ func (d *Daemon) syncMembers() {
 		switch {
 		case done.read:
 			done.before, done.file, done.err = readRoster(d.cfg.Roster)
-		case done.write && err == nil:
+		case done.write && done.err == nil:
 			done.file, done.err = writeRoster(d.cfg.Roster, done.file, text)
 		}
 
