@@ -34,7 +34,7 @@ var hardships = []hardship{
 	{"a state directory of no use", true, (*adversity).stateless},
 	{"limits on the engine's memory", false, (*adversity).limits},
 	{"a broken program", true, (*adversity).broken},
-	{"a fork bomb", false, (*adversity).bombed},
+	{"a fork bomb", true, (*adversity).bombed},
 	{"more written than memory holds", false, (*adversity).flooded},
 	{"memory in crumbs", true, (*adversity).crumbled},
 }

@@ -78,7 +78,8 @@ while [ $SECONDS -lt $1 ]; do
 done
 `
 
-// bombed has the kernel end whoever asks for memory when there is none.
+// bombed has the kernel end whoever asks for memory when there is none, which raid-assembler
+// may be, but not who serves arrays.
 func (a *adversity) bombed() {
 	const seconds = 30
 
@@ -100,8 +101,8 @@ func (a *adversity) bombed() {
 journalctl -b -k -o cat --no-pager | grep -o 'Killed process.*([^)]*)' | sed 's/.*(/killed (/' | sort | uniq -c || true`)
 	a.t.Log(killed)
 
-	if !strings.Contains(killed, "killed (") || strings.Contains(killed, "(raid-") {
-		a.t.Errorf("want somebody to be killed, and none of ours: %s", killed)
+	if !strings.Contains(killed, "killed (") || strings.Contains(killed, "(raid-engine") {
+		a.t.Errorf("want somebody to be killed, and no engine or guardian: %s", killed)
 	}
 }
 
