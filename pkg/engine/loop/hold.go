@@ -20,6 +20,10 @@ func (l *Loop) Hold() error {
 		for _, block := range l.own {
 			_, _ = l.pins.find(block) // which goes without, if it must
 		}
+
+		for _, tick := range l.ticks {
+			tick.Set(0) // each has a page
+		}
 	})
 }
 
