@@ -43,15 +43,17 @@ func (l *Loop) Rests() (rests bool) {
 	return err == nil && rests
 }
 
-func (l *Loop) rests() bool { return !l.holds && l.pins.any() && l.core.Resting() }
+// In other modes of the ring the kernel may fill the buffer of a request that has not been seen yet.
+func (l *Loop) rests() bool {
+	return !l.holds && l.ring.Deferred() && l.pins.any() && l.core.Resting()
+}
 
 // Release gives the memory back that requests have used, if the array is at rest still. The
 // next ones take anew what they need of it.
 func (l *Loop) Release() error { return l.Do(l.rest) }
 
 func (l *Loop) rest() {
-	// In other modes the kernel may fill the buffer of a request that has not been seen yet.
-	if l.rests() && l.ring.Deferred() {
+	if l.rests() {
 		l.release(l.own)
 	}
 }
