@@ -201,9 +201,15 @@ func (r *Roster) Note(a Array) bool {
 	a.clean()
 
 	old := r.Find(a.UUID)
-	if old == nil || old.Copied {
-		r.Arrays = append(slices.DeleteFunc(r.Arrays, func(b Array) bool { return b.UUID == a.UUID }), a)
+
+	switch {
+	case old == nil:
+		r.Arrays = append(r.Arrays, a)
 		r.bound()
+
+		return true
+	case old.Copied:
+		*old = a
 
 		return true
 	}
