@@ -46,10 +46,8 @@ var hardships = []hardship{
 func TestAdversity(t *testing.T) {
 	takesLong(t)
 
-	a := &adversity{fleet: newFleet(t, soaked, false), spares: make(map[string]*lab.GuestDisk)}
-	for _, k := range a.kinds {
-		a.spares[k.name] = a.MustPlug(lab.Disk{Serial: k.name + ".spare", Size: int64(k.members[0]) << 20})
-	}
+	f := newFleet(t, soaked, false)
+	a := &adversity{fleet: f, spares: f.plugSpares(false)}
 
 	a.create()
 	a.engineStarts()

@@ -101,10 +101,7 @@ func TestPowerCutDuringARecord(t *testing.T) {
 	f := newFleet(t, moving, true)
 	f.keepModels()
 
-	spares := make(map[string]*lab.GuestDisk)
-	for _, k := range f.kinds {
-		spares[k.name] = f.MustPlug(lab.Disk{Serial: k.name + ".spare", Size: int64(k.members[0]) << 20, Log: true})
-	}
+	spares := f.plugSpares(true)
 
 	f.create()
 	f.engineStarts()

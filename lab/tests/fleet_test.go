@@ -61,6 +61,19 @@ func newFleet(t *testing.T, kinds []kind, logged bool) *fleet {
 	return f
 }
 
+// plugSpares plugs in a disk more for each array, as large as its members, and returns them by
+// the array's name. Those that are logged lose with the power what they had not flushed.
+func (f *fleet) plugSpares(logged bool) map[string]*lab.GuestDisk {
+	f.t.Helper()
+
+	spares := make(map[string]*lab.GuestDisk)
+	for _, k := range f.kinds {
+		spares[k.name] = f.MustPlug(lab.Disk{Serial: k.name + ".spare", Size: int64(k.members[0]) << 20, Log: logged})
+	}
+
+	return spares
+}
+
 // each runs a script with a variable A for the name of each array, M for its
 // model, D for its devices and L for how many it may lose. mdadm takes disks of IMSM
 // in it, though the machine has none of Intel's firmware.

@@ -181,12 +181,7 @@ func (f *fleet) torture(all ...burden) {
 
 	short := func(k kind) bool { return k.name == "short" }
 	f.eachOf(short, "set -- $D\nraid-assembler fail $A $2 >/dev/null\nraid-assembler remove $A $2 >/dev/null")
-	f.each(`case $A in
-one | five) mkfs.xfs -q -f --unsupported /dev/raid/$A ;;
-*) mkfs.ext4 -q -F /dev/raid/$A ;;
-esac
-mkdir -p /srv/$A
-mount /dev/raid/$A /srv/$A
+	f.each(mountScript + `
 head -c 16M /dev/urandom >/srv/$A/still
 sha256sum /srv/$A/still >/run/$A.sum
 sync`)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"raid-assembler/lab"
-	"raid-assembler/pkg/raid"
 )
 
 // traceOn has the kernel count the system calls and page faults of each thread, and traced
@@ -42,22 +41,13 @@ const faultsMax = 64
 func TestResident(t *testing.T) {
 	takesLong(t)
 
-	f := newFleet(t, []kind{
-		{"one", raid.Level1, "", mib(80, 2), "", 1},
-		{"five", raid.Level5, "left-symmetric", mib(40, 4), "64", 1},
-		{"six", raid.Level6, "left-symmetric", mib(40, 5), "64", 2},
-		{"ten", raid.Level10, "n2", mib(40, 4), "64", 1},
-	}, false)
-	spares := make(map[string]*lab.GuestDisk)
-
-	for _, k := range f.kinds {
-		spares[k.name] = f.MustPlug(lab.Disk{Serial: k.name + ".spare", Size: int64(k.members[0]) << 20})
-	}
+	f := newFleet(t, tortured, false)
+	spares := f.plugSpares(false)
 
 	swap := f.MustPlug(lab.Disk{Serial: "swap", Size: 64 << 20})
 	f.create()
 	f.engineStarts()
-	f.each("mkfs.ext4 -q -F /dev/raid/$A\nmkdir -p /srv/$A\nmount /dev/raid/$A /srv/$A")
+	f.each(mountScript)
 	f.MustShell("mkswap -q " + swap.MustDev() + "; swapon " + swap.MustDev())
 
 	for _, k := range f.kinds {

@@ -77,14 +77,8 @@ func TestSoak(t *testing.T) {
 	seed := number(t, "RAID_LAB_SEED", int(time.Now().Unix()))
 	t.Logf("RAID_LAB_SEED=%d", seed)
 
-	s := &soak{
-		fleet: newFleet(t, soaked, false), spares: make(map[string]*lab.GuestDisk),
-		rng: rand.New(rand.NewPCG(uint64(seed), 0)),
-	}
-
-	for _, k := range s.kinds {
-		s.spares[k.name] = s.MustPlug(lab.Disk{Serial: k.name + ".spare", Size: int64(k.members[0]) << 20})
-	}
+	f := newFleet(t, soaked, false)
+	s := &soak{fleet: f, spares: f.plugSpares(false), rng: rand.New(rand.NewPCG(uint64(seed), 0))}
 
 	s.create()
 	s.engineStarts()

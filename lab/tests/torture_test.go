@@ -19,25 +19,24 @@ var tortured = []kind{
 	{"ten", raid.Level10, "n2", mib(40, 5), "64", 1},
 }
 
+// mountScript makes a file system on an array, xfs or ext4, and mounts it.
+const mountScript = `case $A in
+one | five) mkfs.xfs -q -f --unsupported /dev/raid/$A ;;
+*) mkfs.ext4 -q -F /dev/raid/$A ;;
+esac
+mkdir -p /srv/$A
+mount /dev/raid/$A /srv/$A`
+
 // TestFileSystems has xfs and ext4 on arrays, and on them fio, which verifies what
 // it wrote, and fsx, while members fail, return and are replaced: no error, no
 // byte that differs.
 func TestFileSystems(t *testing.T) {
 	f := newFleet(t, tortured, false)
-	spares := make(map[string]*lab.GuestDisk)
-
-	for _, k := range f.kinds {
-		spares[k.name] = f.MustPlug(lab.Disk{Serial: k.name + ".spare", Size: int64(k.members[0]) << 20})
-	}
+	spares := f.plugSpares(false)
 
 	f.create()
 	f.engineStarts()
-	f.each(`case $A in
-one | five) mkfs.xfs -q -f --unsupported /dev/raid/$A ;;
-*) mkfs.ext4 -q -F /dev/raid/$A ;;
-esac
-mkdir -p /srv/$A
-mount /dev/raid/$A /srv/$A`)
+	f.each(mountScript)
 
 	var loads []*lab.Job
 
