@@ -95,6 +95,13 @@ func serve(runDir string) error {
 		return err
 	}
 
+	return runArrays(h, server, listener, arrays, log)
+}
+
+// runArrays takes arrays over and serves until it is told to end.
+func runArrays(
+	h *host.Host, server *varlink.Server, listener net.Listener, arrays []host.Served, log *journal.Logger,
+) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer cancel()
 
