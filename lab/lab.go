@@ -37,7 +37,6 @@ const (
 // disks.
 type Options struct {
 	Name  string    // of the directory where things are kept; default "guest"
-	Cold  bool      // boot for real instead of restoring the saved state
 	Disks []Disk    // present when New returns
 	Log   io.Writer // is told what happens; default: nobody
 }
@@ -98,14 +97,6 @@ func (g *Guest) first(o Options) error {
 	disks, err := g.newDisks(o.Disks)
 	if err != nil {
 		return err
-	}
-
-	if o.Cold {
-		if err := g.plug(disks); err != nil {
-			return err
-		}
-
-		return g.PowerOn()
 	}
 
 	if err := g.restore(); err != nil {

@@ -13,22 +13,7 @@ import (
 func Start(t testing.TB, disks ...Disk) *Guest {
 	t.Helper()
 
-	return forTest(t, Options{Disks: disks})
-}
-
-// Boot is Start with a guest that boots for real, with the disks in it.
-func Boot(t testing.TB, disks ...Disk) *Guest {
-	t.Helper()
-
-	return forTest(t, Options{Disks: disks, Cold: true})
-}
-
-func forTest(t testing.TB, o Options) *Guest {
-	t.Helper()
-
-	o.Name, o.Log = t.Name(), t.Output()
-
-	g, err := New(o)
+	g, err := New(Options{Name: t.Name(), Log: t.Output(), Disks: disks})
 	if err != nil {
 		t.Fatal(err)
 	}
