@@ -47,14 +47,16 @@ const (
 // errPPL says that there is no valid header of a partial parity log.
 var errPPL = errors.New("no partial parity log")
 
-var (
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	pplZero    [4]byte // in place of the checksum
-)
+var pplZero [4]byte // in place of the checksum
+
+// castagnoli returns a table that is made when it is first asked for, as an array with logs
+// is found: it takes half as long as all else that a program begins with, and udev starts one
+// for each disk.
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // PPLChecksum returns the checksum that partial parity, its header and the
 // signature of an array are made of.
-func PPLChecksum(data []byte) uint32 { return crc32.Checksum(data, castagnoli) }
+func PPLChecksum(data []byte) uint32 { return crc32.Checksum(data, castagnoli()) }
 
 // PPLEntry is one write in a log: the same rows of consecutive data chunks of
 // one stripe.
@@ -113,10 +115,10 @@ func DecodePPL(buf []byte) (*PPLHeader, error) {
 
 // pplHeaderChecksum returns the checksum of a header, its own field left out.
 func pplHeaderChecksum(buf []byte) uint32 {
-	sum := crc32.Update(0, castagnoli, buf[:offPPLChecksum])
-	sum = crc32.Update(sum, castagnoli, pplZero[:])
+	sum := crc32.Update(0, castagnoli(), buf[:offPPLChecksum])
+	sum = crc32.Update(sum, castagnoli(), pplZero[:])
 
-	return crc32.Update(sum, castagnoli, buf[offPPLChecksum+4:PPLHeaderSize])
+	return crc32.Update(sum, castagnoli(), buf[offPPLChecksum+4:PPLHeaderSize])
 }
 
 // Encode writes h to buf, which has room for a header. It does not allocate.
