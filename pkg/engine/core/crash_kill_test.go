@@ -116,11 +116,24 @@ func (w *world) restore(use []found, setup *engine.Setup) {
 	}
 
 	w.logs.power = -1
-	if err := Restore(w.left, setup, devices); err != nil {
+	if err := Restore(w.left, setup, devices, w.inAnyOrder); err != nil {
 		w.wrong("%v", err)
 	}
 
 	if setup.Resynced != before {
 		w.saw("told-degraded")
 	}
+}
+
+// inAnyOrder does all, until one fails.
+func (w *world) inAnyOrder(each []func() error) error {
+	w.rng.Shuffle(len(each), func(i, j int) { each[i], each[j] = each[j], each[i] })
+
+	for _, do := range each {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }

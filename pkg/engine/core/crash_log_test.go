@@ -92,8 +92,8 @@ type supplied struct {
 	w *world
 }
 
-// WriteDurably implements [Storage]. When the power fails some of it is written.
-func (s supplied) WriteDurably(p []byte, at raid.Sectors) error {
+// Write implements [Storage]. When the power fails some of it is written.
+func (s supplied) Write(p []byte, at raid.Sectors) error {
 	if s.w.logs.power == 0 {
 		p = p[:s.w.rng.IntN(len(p)/raid.SectorSize)*raid.SectorSize]
 		s.write(at, p, true)
@@ -102,7 +102,14 @@ func (s supplied) WriteDurably(p []byte, at raid.Sectors) error {
 	}
 
 	s.w.logs.power--
-	s.write(at, p, true)
+	s.write(at, p, false)
+
+	return nil
+}
+
+// Flush implements [Storage].
+func (s supplied) Flush() error {
+	s.flush(s.seq)
 
 	return nil
 }
@@ -128,6 +135,13 @@ func (w *world) closeHole(use []found, setup *engine.Setup, grows bool) (ok, aga
 	case errors.Is(err, errCut):
 		w.saw("cut-in-closing")
 		w.say("the power is cut while the hole is closed")
+
+		for _, d := range w.drives {
+			d.cut(w.rng, 50)
+		}
+
+		w.left = nil
+		w.forgetUnflushed()
 
 		return false, true
 	case errors.Is(err, ErrUntold) && w.logs.tell(use, setup):

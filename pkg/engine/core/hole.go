@@ -19,8 +19,10 @@ var ErrUntold = errors.New("core: the partial parity logs do not tell what was b
 // Storage is a device before the array that it is of runs.
 type Storage interface {
 	io.ReaderAt
-	// WriteDurably writes whole sectors, which are on stable storage then.
-	WriteDurably(p []byte, at raid.Sectors) error
+	// Write writes whole sectors.
+	Write(p []byte, at raid.Sectors) error
+	// Flush has what was written be on stable storage.
+	Flush() error
 }
 
 // LoggedDevice is a device that may have a partial parity log.
@@ -29,6 +31,15 @@ type LoggedDevice struct {
 
 	Offset raid.Sectors  // of the data area
 	Log    *metadata.PPL // nil if it has none
+}
+
+// writeDurably writes whole sectors, which are on stable storage then.
+func (d LoggedDevice) writeDurably(p []byte, at raid.Sectors) error {
+	if err := d.Write(p, at); err != nil {
+		return err
+	}
+
+	return d.Flush()
 }
 
 // Hole is the write hole of a RAID5 that has partial parity logs, and is about to
@@ -131,7 +142,7 @@ func (h *Hole) use(logs []*pplLog) error {
 		empty := d.Log.Empty()
 		(&intent.PPLHeader{Signature: d.Log.Signature, Generation: intent.PPLFirst}).Encode(empty)
 
-		if err := d.WriteDurably(empty, d.Log.Sector); err != nil {
+		if err := d.writeDurably(empty, d.Log.Sector); err != nil {
 			return err
 		}
 	}
@@ -157,7 +168,7 @@ func (h *Hole) emptyAll(logs []*pplLog) error {
 	}
 
 	for _, d := range append(first, last...) {
-		if err := d.WriteDurably(d.Log.Empty(), d.Log.Sector); err != nil {
+		if err := d.writeDurably(d.Log.Empty(), d.Log.Sector); err != nil {
 			return err
 		}
 	}
@@ -236,10 +247,10 @@ func (h *Hole) redo(l *pplLog) error {
 			return err
 		}
 
-		if err := l.WriteDurably(sum, l.Offset+r.Component.From); err != nil {
+		if err := l.Write(sum, l.Offset+r.Component.From); err != nil {
 			return err
 		}
 	}
 
-	return nil
+	return l.Flush()
 }

@@ -65,8 +65,8 @@ func (p *plate) ReadAt(b []byte, off int64) (int, error) {
 	return copy(b, p.content[off:]), nil
 }
 
-// WriteDurably writes all, or some sectors if the power fails, and nothing then.
-func (p *plate) WriteDurably(b []byte, at raid.Sectors) error {
+// Write writes all, or some sectors if the power fails, and nothing then.
+func (p *plate) Write(b []byte, at raid.Sectors) error {
 	if p.writes++; p.left != nil {
 		if *p.left--; *p.left < 0 {
 			n := 0
@@ -85,6 +85,9 @@ func (p *plate) WriteDurably(b []byte, at raid.Sectors) error {
 
 	return nil
 }
+
+// Flush implements [Storage].
+func (p *plate) Flush() error { return nil }
 
 // holed is a RAID5 that was not stopped right.
 type holed struct {

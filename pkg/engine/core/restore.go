@@ -11,8 +11,10 @@ import (
 // Restore does again what a process that died was writing to an array which is about
 // to be started, and says in the setup that parity is right where nothing else could
 // make it so. devices are by their IDs. Whether left is of the array as it is now,
-// [crashlog.Left.Tells].
-func Restore(left *crashlog.Left, setup *engine.Setup, devices []LoggedDevice) error {
+// [crashlog.Left.Tells]; all is as for [crashlog.Left.Redo].
+func Restore(
+	left *crashlog.Left, setup *engine.Setup, devices []LoggedDevice, all func(each []func() error) error,
+) error {
 	targets := make(map[raid.Slot][]crashlog.Target)
 	add := func(slot raid.Slot, m engine.Member) {
 		if m.Device != engine.None {
@@ -28,7 +30,7 @@ func Restore(left *crashlog.Left, setup *engine.Setup, devices []LoggedDevice) e
 		add(setup.Heir, setup.Successor)
 	}
 
-	if err := left.Redo(setup.Size, targets); err != nil {
+	if err := left.Redo(setup.Size, targets, all); err != nil {
 		return err
 	}
 
@@ -49,7 +51,7 @@ func Restore(left *crashlog.Left, setup *engine.Setup, devices []LoggedDevice) e
 // component is what a device has of an array.
 type component struct{ LoggedDevice }
 
-// WriteDurably implements [crashlog.Target].
-func (c component) WriteDurably(p []byte, at raid.Sectors) error {
-	return c.LoggedDevice.WriteDurably(p, c.Offset+at)
+// Write implements [crashlog.Target].
+func (c component) Write(p []byte, at raid.Sectors) error {
+	return c.LoggedDevice.Write(p, c.Offset+at)
 }

@@ -343,38 +343,58 @@ func (l *Left) Writes() int { return len(l.writes) }
 
 // Target is where something of a slot is to be written.
 type Target interface {
-	// WriteDurably writes whole sectors, which are on stable storage then.
-	WriteDurably(p []byte, at raid.Sectors) error
+	// Write writes whole sectors.
+	Write(p []byte, at raid.Sectors) error
+	// Flush has what was written be on stable storage.
+	Flush() error
 }
 
 // Redo does all again that was being written, to what there is of each slot, whose
-// sectors are those of the component, up to size. It may be done any number of times,
+// sectors are those of the component, up to size. All does that for each target, in any
+// order or at a time, and returns an error if one did. It may be done any number of times,
 // until something else is written.
-func (l *Left) Redo(size raid.Sectors, targets map[raid.Slot][]Target) error {
+func (l *Left) Redo(size raid.Sectors, targets map[raid.Slot][]Target, all func(each []func() error) error) error {
 	for _, w := range l.writes {
 		if w.at.From < 0 || w.at.To <= w.at.From || w.at.To > size {
 			return fmt.Errorf("crashlog: sectors %d to %d of %d: %w", w.at.From, w.at.To, size, ErrUnreadable)
 		}
+	}
 
-		buf := make([]byte, (w.at.To - w.at.From).Bytes())
+	var each []func() error
 
-		for slot, at := range w.data {
-			all := targets[raid.Slot(slot)]
-			if at < 0 || len(all) == 0 {
-				continue
-			}
-
-			if _, err := l.memory.ReadAt(buf, at); err != nil {
-				return fmt.Errorf("crashlog: %w: %w", ErrUnreadable, err)
-			}
-
-			for _, t := range all {
-				if err := t.WriteDurably(buf, w.at.From); err != nil {
-					return err
-				}
-			}
+	for slot := range raid.Slot(l.slots) {
+		for _, t := range targets[slot] {
+			each = append(each, func() error { return l.redo(slot, t) })
 		}
 	}
 
-	return nil
+	return all(each)
+}
+
+// redo does again what was being written to a slot.
+func (l *Left) redo(slot raid.Slot, t Target) error {
+	written := false
+
+	for _, w := range l.writes {
+		if w.data[slot] < 0 {
+			continue
+		}
+
+		buf := make([]byte, (w.at.To - w.at.From).Bytes())
+		if _, err := l.memory.ReadAt(buf, w.data[slot]); err != nil {
+			return fmt.Errorf("crashlog: %w: %w", ErrUnreadable, err)
+		}
+
+		if err := t.Write(buf, w.at.From); err != nil {
+			return err
+		}
+
+		written = true
+	}
+
+	if !written {
+		return nil
+	}
+
+	return t.Flush()
 }

@@ -32,9 +32,30 @@ const (
 // disk is what of a slot is written.
 type disk map[raid.Sectors]string
 
-// WriteDurably implements [crashlog.Target].
-func (d disk) WriteDurably(p []byte, at raid.Sectors) error {
-	d[at] = string(p)
+// unflushed is where a disk notes that it may lose what was written.
+const unflushed = -1
+
+// Write implements [crashlog.Target].
+func (d disk) Write(p []byte, at raid.Sectors) error {
+	d[at], d[unflushed] = string(p), ""
+
+	return nil
+}
+
+// Flush implements [crashlog.Target].
+func (d disk) Flush() error {
+	delete(d, unflushed)
+
+	return nil
+}
+
+// inOrder does all, until one fails.
+func inOrder(each []func() error) error {
+	for _, do := range each {
+		if err := do(); err != nil {
+			return err
+		}
+	}
 
 	return nil
 }
@@ -56,7 +77,7 @@ func redo(t *testing.T, memory []byte) []disk {
 		targets[raid.Slot(i)] = []crashlog.Target{disks[i]}
 	}
 
-	if err := left.Redo(1<<20, targets); err != nil {
+	if err := left.Redo(1<<20, targets, inOrder); err != nil {
 		t.Fatal(err)
 	}
 
@@ -221,11 +242,11 @@ func TestRedoElsewhere(t *testing.T) {
 	d := make(disk)
 	targets := map[raid.Slot][]crashlog.Target{1: {d}}
 
-	if err := left.Redo(99, targets); !errors.Is(err, crashlog.ErrUnreadable) || len(d) > 0 {
+	if err := left.Redo(99, targets, inOrder); !errors.Is(err, crashlog.ErrUnreadable) || len(d) > 0 {
 		t.Errorf("%d writes, error %v; want none, and %v", len(d), err, crashlog.ErrUnreadable)
 	}
 
-	if err := left.Redo(100, targets); err != nil || len(d) != 1 {
+	if err := left.Redo(100, targets, inOrder); err != nil || len(d) != 1 {
 		t.Errorf("%d writes, error %v; want one", len(d), err)
 	}
 }

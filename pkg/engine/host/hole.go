@@ -54,7 +54,7 @@ func restore(all []candidate, cfg *loop.Config, left *crashlog.Left) (raid.Secto
 	}
 
 	before := cfg.Setup.Resynced
-	if err := core.Restore(left, &cfg.Setup, logged(all)); err != nil {
+	if err := core.Restore(left, &cfg.Setup, logged(all), atOnce); err != nil {
 		return resynced, err
 	}
 

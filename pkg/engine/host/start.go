@@ -290,16 +290,26 @@ func released(ctx context.Context, open opener) opener {
 // read reads what the devices say of an array, all at a time: clients may be waiting, and
 // a disk takes its time for each of many reads.
 func (h *Host) read(uuid raid.UUID, all []candidate) error {
-	var (
-		readers sync.WaitGroup
-		errs    = make([]error, len(all))
-	)
-
+	each := make([]func() error, 0, len(all))
 	for i := range all {
-		readers.Go(func() { errs[i] = all[i].read(h.cfg.Formats, uuid) })
+		each = append(each, func() error { return all[i].read(h.cfg.Formats, uuid) })
 	}
 
-	readers.Wait()
+	return atOnce(each)
+}
+
+// atOnce does all at a time, and returns the first error of theirs.
+func atOnce(each []func() error) error {
+	var (
+		busy sync.WaitGroup
+		errs = make([]error, len(each))
+	)
+
+	for i, do := range each {
+		busy.Go(func() { errs[i] = do() })
+	}
+
+	busy.Wait()
 
 	return cmp.Or(errs...)
 }

@@ -175,13 +175,17 @@ func (d *Device) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// WriteDurably writes whole logical blocks, and returns when they are on stable
-// storage.
-func (d *Device) WriteDurably(p []byte, at raid.Sectors) error {
+// Write writes whole logical blocks.
+func (d *Device) Write(p []byte, at raid.Sectors) error {
 	if _, err := (Direct{FD: d.fd, Size: d.Size.Bytes()}).WriteAt(p, at.Bytes()); err != nil {
 		return fmt.Errorf("%s: %w", d.Path, err)
 	}
 
+	return nil
+}
+
+// Flush has what was written be on stable storage.
+func (d *Device) Flush() error {
 	if err := unix.Fdatasync(d.fd); err != nil {
 		return fmt.Errorf("member: flush %s: %w", d.Path, err)
 	}
