@@ -75,6 +75,9 @@ type Config struct {
 	// Slab is how much of a component is synced at a time, while clients wait
 	// for that range; 0 for as much as is usual.
 	Slab raid.Sectors
+	// SyncAfter is how long nothing is synced after the start, for clients who have
+	// waited for it.
+	SyncAfter time.Duration
 	// Turns is asked before anything is synced; nil if no device is shared.
 	Turns Turns
 	// Seat is its place in the container that the metadata is of; nil if that is
@@ -288,6 +291,7 @@ func reach[T any](list []T, id engine.DeviceID) []T {
 // Start begins what there is to make right from the start.
 func (c *Core) Start(now time.Time) {
 	c.now = now
+	c.syncer.after = now.Add(c.cfg.SyncAfter)
 	c.step(engine.Started{})
 }
 

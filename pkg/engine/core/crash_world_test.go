@@ -400,6 +400,11 @@ func (w *world) boot() bool {
 
 	drives := make(map[engine.DeviceID]*drive)
 	cfg := Config{Geometry: w.g, Setup: setup, Chunk: w.geo.Chunk}
+
+	if told && w.rng.IntN(2) == 0 {
+		cfg.SyncAfter = time.Second
+	}
+
 	attachments := make([]metadata.Attachment, 0, len(use))
 
 	for id, f := range use {

@@ -32,6 +32,7 @@ type syncer struct {
 	at         raid.Sectors
 	spent      bool // scratch memory was used since Spent has said so
 	checkpoint time.Time
+	after      time.Time // nothing is synced before
 	throttle   throttle
 	turn       turn
 
@@ -67,8 +68,11 @@ func (c *Core) startSync() {
 	}
 
 	s.checkpoint = c.now
-	s.throttle.start(c.now)
+	c.startPace()
 }
+
+// startPace has the next slab be begun as soon as one may be.
+func (c *Core) startPace() { c.throttle.start(laterOf(c.now, c.syncer.after)) }
 
 // syncClock begins the next slab when it is time.
 func (c *Core) syncClock() {

@@ -262,6 +262,36 @@ type turns struct{ holder string }
 func (t *turns) Take() string { return t.holder }
 func (t *turns) Release()     { t.holder = "released" }
 
+// TestSyncAfter has a resync leave an array to its clients at first.
+func TestSyncAfter(t *testing.T) {
+	const after = 3 * time.Second
+
+	c, _ := newMirror(t, 2)
+	cfg := c.cfg
+	cfg.Setup.Resynced, cfg.SyncAfter = 0, after
+
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	began := time.Unix(1e9, 0)
+	c.Start(began)
+
+	for c.Advance(); !c.path.Syncing(); c.Advance() {
+		pause := c.Alarm()
+		if pause < tickEvery/2 && c.now.Add(tickEvery).Before(began.Add(after)) {
+			t.Fatalf("%v after the start the time is to be told in %v", c.now.Sub(began), pause)
+		}
+
+		c.SetTime(c.now.Add(max(pause, time.Millisecond)))
+	}
+
+	if waited := c.now.Sub(began); waited < after || waited > after+tickEvery {
+		t.Errorf("the resync began after %v, want %v", waited, after)
+	}
+}
+
 // TestTurns has a resync wait for another array, and tells its successor.
 func TestTurns(t *testing.T) {
 	c, _ := newMirror(t, 2)

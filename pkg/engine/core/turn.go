@@ -40,7 +40,7 @@ func (c *Core) takeTurn() bool {
 
 	if t.ours {
 		// What it waited is no part of its pace.
-		c.throttle.start(c.now)
+		c.startPace()
 	}
 
 	return t.ours

@@ -57,6 +57,10 @@ func Start(ctx context.Context, cfg Config) (*Loop, error) {
 	return l, nil
 }
 
+// clientsFirst is how long an array that was taken over does only what it is asked for: its
+// clients have waited.
+const clientsFirst = 3 * time.Second
+
 // recovers reports whether the device is there already, and in use: whatever goes wrong,
 // it is left to the next engine.
 func (l *Loop) recovers() bool { return l.cfg.Recover != ublk.AnyDevice }
@@ -67,6 +71,10 @@ func (l *Loop) prepare() error {
 	cfg := core.Config{
 		Geometry: l.cfg.Geometry, Setup: l.cfg.Setup, Chunk: l.cfg.Chunk, Keeper: l.cfg.Keeper, Depth: Depth,
 		Notify: l.notice, Turns: l.cfg.Turns,
+	}
+
+	if l.recovers() {
+		cfg.SyncAfter = clientsFirst
 	}
 
 	// Everything twice: the spares are touched only when a member does not answer.
