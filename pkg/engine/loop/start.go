@@ -65,16 +65,21 @@ const clientsFirst = 3 * time.Second
 // it is left to the next engine.
 func (l *Loop) recovers() bool { return l.cfg.Recover != ublk.AnyDevice }
 
+// syncAfter is how long nothing is synced.
+func (l *Loop) syncAfter() time.Duration {
+	if l.recovers() {
+		return clientsFirst
+	}
+
+	return 0
+}
+
 // prepare allocates all that the I/O path will use.
 func (l *Loop) prepare() error {
 	scratchPieces, records := max(pieces, len(l.cfg.Setup.Members)+2), recordOps(len(l.cfg.Setup.Members))
 	cfg := core.Config{
 		Geometry: l.cfg.Geometry, Setup: l.cfg.Setup, Chunk: l.cfg.Chunk, Keeper: l.cfg.Keeper, Depth: Depth,
-		Notify: l.notice, Turns: l.cfg.Turns,
-	}
-
-	if l.recovers() {
-		cfg.SyncAfter = clientsFirst
+		Notify: l.notice, Turns: l.cfg.Turns, SyncAfter: l.syncAfter(),
 	}
 
 	// Everything twice: the spares are touched only when a member does not answer.
