@@ -99,25 +99,8 @@ func (l *Loop) prepare() error {
 		})
 	}
 
-	for _, b := range []struct {
-		list    *[][]byte
-		n, size int
-	}{
-		{&cfg.Scratch, scratchPieces, pieceSize},
-		{&cfg.Records, records, recordSize},
-		{&cfg.Spares.Requests, Depth, MaxIO},
-		{&cfg.Spares.Scratch, scratchPieces, pieceSize},
-		{&cfg.Spares.Records, records, recordSize},
-	} {
-		if *b.list, err = blocks(arena, b.n, b.size); err != nil {
-			return err
-		}
-	}
-
-	for _, list := range []*[][]byte{&cfg.Logs, &cfg.Spares.Logs} {
-		if *list, err = l.logs(); err != nil {
-			return err
-		}
+	if err := l.allocate(&cfg, scratchPieces, records); err != nil {
+		return err
 	}
 
 	l.own, l.scratch = slices.Concat(cfg.Scratch, cfg.Records, cfg.Logs), cfg.Scratch
@@ -145,6 +128,32 @@ func (l *Loop) prepare() error {
 	l.wake, err = uring.NewWake()
 
 	return err
+}
+
+// allocate takes memory of the arena for the data path, the records and the logs.
+func (l *Loop) allocate(cfg *core.Config, scratchPieces, records int) (err error) {
+	for _, b := range []struct {
+		list    *[][]byte
+		n, size int
+	}{
+		{&cfg.Scratch, scratchPieces, pieceSize},
+		{&cfg.Records, records, recordSize},
+		{&cfg.Spares.Requests, Depth, MaxIO},
+		{&cfg.Spares.Scratch, scratchPieces, pieceSize},
+		{&cfg.Spares.Records, records, recordSize},
+	} {
+		if *b.list, err = blocks(l.arena, b.n, b.size); err != nil {
+			return err
+		}
+	}
+
+	for _, list := range []*[][]byte{&cfg.Logs, &cfg.Spares.Logs} {
+		if *list, err = l.logs(); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }
 
 // keepLog has the crash log be kept, or take its place in what is kept already: not before
