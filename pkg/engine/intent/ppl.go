@@ -50,8 +50,8 @@ var errPPL = errors.New("no partial parity log")
 var pplZero [4]byte // in place of the checksum
 
 // castagnoli returns a table that is made when it is first asked for, as an array with logs
-// is found: it takes half as long as all else that a program begins with, and udev starts one
-// for each disk.
+// is found: it takes nearly half of the instructions that a program begins with, and udev
+// starts one for each disk.
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // PPLChecksum returns the checksum that partial parity, its header and the
