@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,6 +122,87 @@ done`, devices(disks[:2]), devices(disks[2:])))
 done`)
 	b.mdRuns(array{name: "data", level: 1, members: 2}, []*lab.GuestDisk{disks[0], disks[4]}, 0)
 	b.mdRuns(array{name: "web", level: 1, members: 2}, []*lab.GuestDisk{next, fresh}, 0)
+}
+
+// TestSparesOfOtherFormats pulls members of arrays of four formats, whose last spares are
+// of another one each time: they are put to work, with no other metadata than that of the
+// array, and md finds what was written.
+func TestSparesOfOtherFormats(t *testing.T) {
+	takesLong(t)
+
+	b := start(t)
+	b.MustWriteFile("/etc/raid-assembler.conf", "[Domain all]\nSerial=*\n", 0o644)
+	b.MustShell("systemctl set-environment IMSM_NO_PLATFORM=1; udevadm control --property IMSM_NO_PLATFORM=1")
+
+	const size = 44 << 20
+
+	of := make(map[string][]*lab.GuestDisk)
+
+	for _, a := range []struct {
+		name, metadata string
+		disks          int
+	}{{"7", "0.90", 2}, {"web", "1.2", 3}, {"ddf", "ddf", 4}, {"imsm", "imsm", 4}} {
+		of[a.name] = b.MustDisks(a.disks, size, a.name+".")
+
+		if a.name == "7" {
+			b.install()
+		}
+
+		b.MustShell(fmt.Sprintf(`
+raid-assembler create %[1]s --metadata %[2]s --level 1 --devices 2 --spares %[3]d --size 7M %[4]s
+head -c 7M /dev/urandom >/root/%[1]s.data
+dd if=/root/%[1]s.data of=/dev/raid/%[1]s bs=1M oflag=direct status=none
+raid-assembler wait %[1]s`, a.name, a.metadata, a.disks-2, devices(of[a.name])))
+	}
+
+	b.MustWaitFor(patience, "grep -q imsm /var/lib/raid-assembler/roster.json")
+
+	// Each disk goes where the line says, which is where one was pulled.
+	for _, step := range []struct {
+		pulled, array string
+		spare         *lab.GuestDisk
+		signs         string
+	}{
+		{"7", "7", of["web"][2], "linux_raid_member"},
+		{"ddf", "ddf", of["ddf"][2], "ddf_raid_member"},
+		{"imsm", "imsm", of["imsm"][2], "isw_raid_member"},
+		{"web", "web", of["ddf"][3], "linux_raid_member"},
+		{"web", "web", of["imsm"][3], "linux_raid_member"},
+		{"ddf", "ddf", nil, "ddf_raid_member"},
+		{"imsm", "imsm", nil, "isw_raid_member"},
+	} {
+		if step.spare == nil {
+			step.spare = b.MustPlug(lab.Disk{Serial: "new." + step.array, Size: size})
+			b.MustShell("raid-assembler add web " + step.spare.Serial())
+		}
+
+		of[step.pulled][0].MustUnplug()
+		of[step.array] = append(of[step.array][1:2:2], step.spare)
+		b.await(step.array, patience, "healed by "+step.spare.Serial(), func(a api.Array) bool {
+			return whole(a) && slices.ContainsFunc(a.Members, func(m api.Member) bool { return m.Serial == step.spare.Serial() })
+		})
+
+		if signs := b.MustShell("wipefs -n --noheadings -o TYPE " + step.spare.MustDev()); signs != step.signs+"\n" {
+			t.Errorf("%s of %s holds %q, want %s alone", step.spare.Serial(), step.array, signs, step.signs)
+		}
+	}
+
+	t.Log(b.MustShell("journalctl -b -o cat RAID_EVENT=SpareAdded"))
+	b.MustShell(`for a in 7 web ddf imsm; do
+	cmp /root/$a.data /dev/raid/$a
+	udevadm info --query property /dev/raid/$a | sed -n 's/^RAID_UUID=//p' >/root/$a.uuid
+	raid-assembler stop $a
+done`)
+	b.mdRuns(array{name: "7", level: 1, members: 2}, of["7"], 0)
+	b.mdRuns(array{name: "web", level: 1, members: 2}, of["web"], 0)
+
+	for _, name := range []string{"ddf", "imsm"} {
+		b.MustShell(fmt.Sprintf("for d in %s; do IMSM_NO_PLATFORM=1 mdadm --incremental --quiet $d; done", devices(of[name])))
+		b.MustWaitFor(patience, "[ -e /dev/disk/by-id/md-uuid-$(cat /root/"+name+".uuid) ]")
+		b.MustShell(fmt.Sprintf(`md=$(readlink -f /dev/disk/by-id/md-uuid-$(cat /root/%[1]s.uuid))
+cmp /root/%[1]s.data $md
+[ $(cat /sys/block/$(basename $md)/md/degraded) = 0 ]`, name))
+	}
 }
 
 // replaces has a disk that cannot be read in places replaced in slot 0 of web, and

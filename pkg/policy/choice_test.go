@@ -89,6 +89,7 @@ func TestChoices(t *testing.T) {
 //	a:Su            a spare that its array has not got yet
 //	b:Sx            shunned; o: in no domain; t: turns; s: smaller; k: of 4096-byte blocks; v: of version 1.0
 //	a:Sl            larger; p: where the members of b were; e: in their enclosure; n: just refused by b
+//	a:0c            in a container, as the array is; g: of that container and no array; h: of any container
 type lender struct{ View }
 
 func lending(tb testing.TB, level raid.Level, disks int, text string) lender {
@@ -113,7 +114,7 @@ func lending(tb testing.TB, level raid.Level, disks int, text string) lender {
 
 		r := running[name[0]]
 		if r == nil {
-			r = &Running{UUID: uuid, Name: name, Level: level, State: raid.Clean}
+			r = &Running{UUID: uuid, Name: name, Level: level, State: raid.Clean, Format: "1.2"}
 			running[name[0]] = r
 		}
 
@@ -172,6 +173,12 @@ func lending(tb testing.TB, level raid.Level, disks int, text string) lender {
 				l.Refused = map[raid.UUID]map[string]bool{{'b'}: {d.Path: true}}
 			case 'r':
 				m.State = raid.Recovering
+			case 'c':
+				r.Container, d.Superblock.Container = raid.UUID{5}, raid.UUID{5}
+			case 'g':
+				d.Superblock.Array, d.Superblock.Container = raid.UUID{}, raid.UUID{5}
+			case 'h':
+				d.Superblock.Array = raid.UUID{}
 			}
 		}
 
@@ -210,7 +217,19 @@ func TestLend(t *testing.T) {
 		{"too small", raid.Level1, 2, "a:0 a:1 a:Ss b:0 b:-", ""},
 		{"its blocks are too large", raid.Level1, 2, "a:0 a:1 a:Sk b:0 b:-", ""},
 		{"but not for large ones", raid.Level1, 2, "a:0 a:1 a:Sk b:0k b:-", "/dev/sdc b<a"},
-		{"metadata elsewhere", raid.Level1, 2, "a:0 a:1 a:Sv b:0 b:-", ""},
+		{"with other metadata", raid.Level1, 2, "a:0 a:1 a:Sv b:0 b:-", "/dev/sdc b<a"},
+		{"which comes second", raid.Level1, 2, "a:0 a:1 a:Sv a:S b:0 b:-", "/dev/sdd b<a"},
+		{"unless it is smaller", raid.Level1, 2, "a:0 a:1 a:Sv a:Sl b:0 b:-", "/dev/sdc b<a"},
+		{"of a container", raid.Level1, 2, "a:0c a:1c a:Sgu b:0 b:-", "/dev/sdc b<"},
+		{"of one with two arrays", raid.Level1, 2, "a:0c a:1c a:Sgu c:0c c:1c b:0 b:-", "/dev/sdc b<"},
+		{"which an array of it has", raid.Level1, 2, "a:0c a:1c a:Sg b:0 b:-", "/dev/sdc b<a"},
+		{"which is needed there", raid.Level1, 2, "a:0c a:- a:Sgu b:0 b:-", "/dev/sdc a<"},
+		{"which another array needs", raid.Level1, 3, "a:0c a:1c a:2c a:Sgs c:0c c:1c c:- b:0 b:1 b:-", ""},
+		{"of one that does not run", raid.Level1, 2, "a:0 a:1 a:Sgu b:0 b:-", ""},
+		{"of any container", raid.Level1, 2, "a:0 a:1 a:Shuv b:0 b:-", "/dev/sdc b<"},
+		{"to a container", raid.Level1, 2, "a:0 a:1 a:S b:0c b:-", "/dev/sdc b<a"},
+		{"where blocks are to be alike", raid.Level1, 2, "a:0 a:1 a:S b:0ck b:-", ""},
+		{"one for both arrays of it", raid.Level1, 2, "a:0 a:1 a:S a:S b:0c b:- c:0c c:-", "/dev/sdc b<a"},
 		{"removed by hand", raid.Level1, 2, "a:0 a:1 a:Sx b:0 b:-", ""},
 		{"the smallest that fits", raid.Level1, 2, "a:0 a:1 a:Sl a:S b:0 b:-", "/dev/sdd b<a"},
 		{"of who has most", raid.Level1, 2, "a:0 a:1 a:S c:0 c:1 c:S c:S b:0 b:-", "/dev/sdf b<c"},
@@ -255,12 +274,21 @@ func TestLend(t *testing.T) {
 // TestLendNot checks in which states arrays neither lend nor borrow.
 func TestLendNot(t *testing.T) {
 	for name, change := range map[string]func(v *View){
-		"a broken lender":        func(v *View) { v.Running[0].State = raid.Broken },
-		"a read-only borrower":   func(v *View) { v.Running[1].State = raid.ReadOnly },
-		"a container's lender":   func(v *View) { v.Running[0].Container = raid.UUID{5} },
-		"a container's borrower": func(v *View) { v.Running[1].Container = raid.UUID{5} },
-		"no member is here":      func(v *View) { v.Devices = v.Devices[:3] },
-		"the spare is gone":      func(v *View) { v.Devices = append(v.Devices[:2], v.Devices[3]) },
+		"a broken lender":      func(v *View) { v.Running[0].State = raid.Broken },
+		"a read-only borrower": func(v *View) { v.Running[1].State = raid.ReadOnly },
+		"no member is here":    func(v *View) { v.Devices = v.Devices[:3] },
+		"the spare is gone":    func(v *View) { v.Devices = append(v.Devices[:2], v.Devices[3]) },
+		"any array may need the spare, and one is to come": func(v *View) {
+			v.Running[0].Members = v.Running[0].Members[:2]
+			v.Devices[2].Superblock.Array = raid.UUID{}
+			waits := *v.Devices[0].Superblock
+			waits.Array, waits.Device = raid.UUID{7}, raid.UUID{7}
+			v.Devices = append(v.Devices, Device{Path: "/dev/sdz", Superblock: &waits})
+		},
+		"the spare is of no array, and not understood": func(v *View) {
+			v.Running[0].Members = v.Running[0].Members[:2]
+			v.Devices[2].Superblock.Array, v.Devices[2].Superblock.Unsupported = raid.UUID{}, "it is from the future"
+		},
 		"the spare has a file system as well": func(v *View) {
 			v.Devices[2].Conflicts = []string{"ext4"}
 		},

@@ -35,7 +35,7 @@ func TestFleet(t *testing.T) {
 	}
 
 	for _, what := range []string{
-		"moved", "moved from nobody", "half moved", "blank used", "blank disproved", "refused", "own spare", "taken back", "healed",
+		"moved", "moved from nobody", "given other metadata", "half moved", "blank used", "blank disproved", "refused", "own spare", "taken back", "healed",
 		"flapped",
 		"failing", "replaced", "replaced by a blank one", "let go of",
 	} {
@@ -61,6 +61,7 @@ type fleet struct {
 func newFleet(t *testing.T, seed uint64) *fleet {
 	t.Helper()
 
+	formats := []string{"1.2", "0.90", "1.2"}
 	f := &fleet{rng: rand.New(rand.NewPCG(seed, 1)), refused: make(map[raid.UUID]map[string]bool)}
 
 	for i, tt := range []struct {
@@ -78,6 +79,7 @@ func newFleet(t *testing.T, seed uint64) *fleet {
 			d.Path = strings.Replace(d.Path, "sd", "sd"+w.name, 1)
 			d.Serial += w.name
 			d.Superblock.Array, d.Superblock.Name = w.uuid, w.name
+			d.Superblock.Format = formats[i]
 			d.Superblock.Device[2] = byte(i)
 			d.Domains = []string{"d"}
 			d.back = make([]time.Duration, flapFree) // the next time is once too often
@@ -108,6 +110,11 @@ func (f *fleet) view() View {
 	for _, w := range f.worlds {
 		one := w.view()
 		v.Devices = append(v.Devices, one.Devices...)
+
+		for i := range one.Running {
+			one.Running[i].Format = w.running.members[0].Superblock.Format
+		}
+
 		v.Running = append(v.Running, one.Running...)
 
 		for _, r := range one.Running {
@@ -364,6 +371,10 @@ func (f *fleet) give(w *world, d Decision) {
 		f.happened["moved from nobody"]++
 	default:
 		f.happened["moved"]++
+	}
+
+	if strings.Contains(d.Reason, "gives way") {
+		f.happened["given other metadata"]++
 	}
 
 	for _, other := range f.worlds {

@@ -9,22 +9,21 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// loan is a spare that another array might be given.
+// loan is a spare that an array might be given which it is not for.
 type loan struct {
 	device *Device
-	owner  *tender
-	held   bool // the owner has it; else it was about to be given it
+	owner  *tender // whose spare it is; nil for one of a container that no array has
+	held   bool    // the owner has it; else it was about to be given it
+	spares int     // that the owner has, this one included; 1 without
 }
 
 // lend gives arrays that lack a member, and that have nobody to take its place,
 // spares of arrays that are whole, within a domain, or blank disks: the most
 // endangered array first. What the engine has just refused to give to one stays with
-// its owner. Tended is what was decided about each array so far.
-func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, devices []Device) {
-	var (
-		needy []*tender
-		loans []loan
-	)
+// its owner. Tended is what was decided about each array so far, and strays are devices
+// that no array has.
+func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, devices []Device, strays []*Device) {
+	var needy []*tender
 
 	for _, uuid := range sortedKeys(tenders) {
 		if t := tenders[uuid]; t.takes() && t.ready() < t.needs() && len(t.domains()) > 0 {
@@ -36,33 +35,87 @@ func lend(tenders map[raid.UUID]*tender, tended map[raid.UUID][]Decision, device
 		return
 	}
 
+	loans := idle(tenders, devices, strays)
+
 	for _, uuid := range sortedKeys(tenders) {
-		if t := tenders[uuid]; t.lends() && t.takes() && t.needs() == 0 {
+		if t := tenders[uuid]; t.takes() && t.spares(tenders) {
 			loans = append(loans, t.loans(tended[uuid], devices)...)
 		}
 	}
 
 	slices.SortStableFunc(needy, func(a, b *tender) int { return cmp.Compare(a.spared(), b.spared()) })
 
-	used := make(map[string]bool)
+	served, used := make(map[raid.UUID]bool), make(map[string]bool)
 
 	for _, t := range needy {
-		for t.lends() && t.ready() < t.needs() {
-			i, domain := t.choose(loans)
-			if i < 0 {
-				break
-			}
-
-			uuid, owner := t.array.UUID, loans[i].owner.array.UUID
-			tended[owner] = slices.DeleteFunc(tended[owner], func(dec Decision) bool {
-				return dec.Action == AddSpare && dec.Device == loans[i].device.Path
-			})
-			tended[uuid] = append(tended[uuid], t.borrow(loans[i], domain))
-			loans = slices.Delete(loans, i, i+1)
+		container := t.array.Container
+		if served[container] {
+			continue // what another array of it is given will be a spare of this one
 		}
 
-		tended[t.array.UUID] = append(tended[t.array.UUID], t.fill(devices, used)...)
+		given := t.given
+		ds := t.borrowAll(&loans, tended)
+		ds = append(ds, t.fill(devices, used)...)
+		tended[t.array.UUID] = append(tended[t.array.UUID], ds...)
+		served[container] = !container.IsZero() && t.given > given
 	}
+}
+
+// borrowAll decides which of loans the array is given, takes them out, and has their
+// owners not be given them.
+func (t *tender) borrowAll(loans *[]loan, tended map[raid.UUID][]Decision) []Decision {
+	var ds []Decision
+
+	for t.ready() < t.needs() {
+		i, domain := t.choose(*loans)
+		if i < 0 {
+			break
+		}
+
+		l := (*loans)[i]
+		ds = append(ds, t.borrow(l, domain))
+		*loans = slices.DeleteFunc(*loans, func(other loan) bool { return other.device.Path == l.device.Path })
+
+		if l.owner != nil {
+			owner := l.owner.array.UUID
+			tended[owner] = slices.DeleteFunc(tended[owner], func(dec Decision) bool {
+				return dec.Action == AddSpare && dec.Device == l.device.Path
+			})
+		}
+	}
+
+	return ds
+}
+
+// idle returns the strays that are spares of a container, or of any of their format,
+// where all arrays that may want them run and have no use for them.
+func idle(tenders map[raid.UUID]*tender, devices []Device, strays []*Device) []loan {
+	lenders := make(map[raid.UUID]*tender) // one array of each container
+	for _, t := range tenders {
+		lenders[t.array.Container] = t
+	}
+
+	var loans []loan
+
+	for _, d := range strays {
+		if !d.of(raid.UUID{}) || d.Superblock.Unsupported != "" {
+			continue
+		}
+
+		waits := slices.ContainsFunc(devices, func(other Device) bool {
+			sb := other.Superblock
+
+			return sb != nil && sb.Format == d.Superblock.Format && !sb.Array.IsZero() && tenders[sb.Array] == nil
+		})
+		container := d.Superblock.Container
+		lender := lenders[container]
+
+		if !waits && (container.IsZero() || lender != nil && lender.spares(tenders)) {
+			loans = append(loans, loan{device: d, spares: 1})
+		}
+	}
+
+	return loans
 }
 
 // takes reports whether the array can be given members.
@@ -71,9 +124,18 @@ func (t *tender) takes() bool {
 		(t.array.State == raid.Clean || t.array.State == raid.Active || t.array.State == raid.WritePending)
 }
 
-// lends reports whether spares may move to or from the array. Those of a container
-// are its arrays' alone.
-func (t *tender) lends() bool { return t.array.Container.IsZero() }
+// spares reports whether neither the array nor another of its container has a use for
+// a spare.
+func (t *tender) spares(tenders map[raid.UUID]*tender) bool {
+	for _, other := range tenders {
+		same := other == t || !t.array.Container.IsZero() && other.array.Container == t.array.Container
+		if same && other.array.Level.HasRedundancy() && (!other.takes() || other.needs() > 0) {
+			return false
+		}
+	}
+
+	return true
+}
 
 // filled returns the members that hold a slot and are here.
 func (t *tender) filled() []*Device {
@@ -135,15 +197,15 @@ func (t *tender) loans(ds []Decision, devices []Device) []loan {
 	var loans []loan
 
 	for i, m := range t.array.Members {
-		if d := t.attached[i]; d != nil && m.State == raid.Spare && d.of(t.array.UUID) {
-			loans = append(loans, loan{d, t, true})
+		if d := t.attached[i]; d != nil && m.State == raid.Spare && (d.of(t.array.UUID) || d.of(raid.UUID{})) {
+			loans = append(loans, loan{device: d, owner: t, held: true, spares: t.ready()})
 		}
 	}
 
 	for _, dec := range ds {
 		for i := range devices {
 			if d := &devices[i]; dec.Action == AddSpare && d.Path == dec.Device && d.of(t.array.UUID) {
-				loans = append(loans, loan{d, t, false})
+				loans = append(loans, loan{device: d, owner: t, spares: t.ready()})
 			}
 		}
 	}
@@ -160,7 +222,7 @@ func (t *tender) choose(loans []loan) (best int, domain string) {
 		shared := slices.IndexFunc(t.domains(), func(name string) bool {
 			return slices.Contains(l.device.Domains, name)
 		})
-		if shared < 0 || t.refused[l.device.Path] || !t.suits(l.device) {
+		if shared < 0 || t.refused[l.device.Path] || l.device.fault() != (why{}) || !t.holds(l.device) {
 			continue
 		}
 
@@ -173,12 +235,14 @@ func (t *tender) choose(loans []loan) (best int, domain string) {
 }
 
 // better reports whether a is the better of two that fit: where the lost member
-// was, then in its enclosure; then the smaller; then of the array that has more.
+// was, then in its enclosure; then the smaller; then what has such metadata already;
+// then of the array that has more.
 func (t *tender) better(a, b loan) bool {
 	return cmp.Or(
 		cmp.Compare(t.distance(a.device), t.distance(b.device)),
 		cmp.Compare(a.device.Size, b.device.Size),
-		cmp.Compare(b.owner.ready(), a.owner.ready()),
+		cmp.Compare(t.foreign(a.device), t.foreign(b.device)),
+		cmp.Compare(b.spares, a.spares),
 		cmp.Compare(a.device.Path, b.device.Path),
 	) < 0
 }
@@ -220,15 +284,14 @@ func enclosure(port string) string {
 	return ""
 }
 
-// suits reports whether d, a spare of another array, can be a member of this one as
-// those are that it has: of the same kind of metadata, so that the new takes the
-// place of the old.
-func (t *tender) suits(d *Device) bool {
-	same := !slices.ContainsFunc(t.filled(), func(m *Device) bool {
-		return m.Superblock.Format != d.Superblock.Format
-	})
+// foreign returns 1 if d has metadata of another kind than the members of the array,
+// which gives way to theirs, and else 0.
+func (t *tender) foreign(d *Device) int {
+	if d.Superblock.Format != t.array.Format {
+		return 1
+	}
 
-	return same && t.holds(d) && d.fault() == (why{})
+	return 0
 }
 
 // holds reports whether d is like the members that the array has: of the same kind
@@ -243,7 +306,7 @@ func (t *tender) holds(d *Device) bool {
 	filled := t.filled()
 
 	for _, m := range filled {
-		if m.Rotational != d.Rotational || !t.lends() && m.Block != d.Block {
+		if m.Rotational != d.Rotational || !t.array.Container.IsZero() && m.Block != d.Block {
 			return false
 		}
 
@@ -260,10 +323,19 @@ func (t *tender) holds(d *Device) bool {
 	return len(filled) > 0 && d.Size >= need && d.Block <= block && d.Shunned == "" && d.Worn == "" && flaps == (why{})
 }
 
-// borrow decides to give the array a spare of another one.
+// borrow decides to give the array a spare that is not its own.
 func (t *tender) borrow(l loan, domain string) Decision {
-	dec := t.give(l.device, fmt.Sprintf("%s, and no spare of its own is here: it is a spare of %s, which is "+
-		"whole, in the domain %s", t.need(), l.owner.array.Name, domain))
+	of := "of " + l.device.home() + ", whose arrays are whole"
+	if l.owner != nil {
+		of = "of " + l.owner.array.Name + ", which is whole"
+	}
+
+	if t.foreign(l.device) > 0 {
+		of += ", with metadata " + l.device.Superblock.Format + " that gives way to " + t.array.Format
+	}
+
+	dec := t.give(l.device, fmt.Sprintf("%s, and no spare of its own is here: it is a spare %s, in the domain %s",
+		t.need(), of, domain))
 
 	if l.held {
 		dec.From = l.owner.array.UUID

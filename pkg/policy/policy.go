@@ -444,7 +444,8 @@ func Decide(v View, cfg Config) []Decision {
 		tended[uuid] = t.tend(groups[uuid], v, cfg)
 	}
 
-	lend(tenders, tended, devices)
+	beside, strays := share(tenders, strays)
+	lend(tenders, tended, devices, strays)
 
 	var ds []Decision
 
@@ -457,7 +458,30 @@ func Decide(v View, cfg Config) []Decision {
 	}
 
 	for _, d := range strays {
-		ds = append(ds, share(d, tenders))
+		lent := slices.ContainsFunc(ds, func(dec Decision) bool { return dec.Action == AddSpare && dec.Device == d.Path })
+		if !lent {
+			ds = append(ds, stray(d))
+		}
+	}
+
+	return append(ds, beside...)
+}
+
+// share decides which devices of containers are given to arrays of theirs, and returns
+// the strays that are left: a spare goes to the first array that needs one, and a member
+// of one array to others that are to have the same.
+func share(tenders map[raid.UUID]*tender, strays []*Device) (ds []Decision, left []*Device) {
+	for _, d := range strays {
+		i := slices.IndexFunc(sortedKeys(tenders), func(uuid raid.UUID) bool { return tenders[uuid].lacks(d) })
+		if i < 0 {
+			left = append(left, d)
+
+			continue
+		}
+
+		t := tenders[sortedKeys(tenders)[i]]
+		ds = append(ds, t.give(d, fmt.Sprintf("it is a spare of %s, and %s %s vacant", d.home(),
+			slotNames(t.vacant()), are(t.vacant()))))
 	}
 
 	for _, uuid := range sortedKeys(tenders) {
@@ -466,19 +490,11 @@ func Decide(v View, cfg Config) []Decision {
 		}
 	}
 
-	return ds
+	return ds, left
 }
 
-// share decides about a device that belongs to no array: a spare of a container is
-// given to the first of its arrays that needs one.
-func share(d *Device, tenders map[raid.UUID]*tender) Decision {
-	for _, uuid := range sortedKeys(tenders) {
-		if t := tenders[uuid]; t.lacks(d) {
-			return t.give(d, fmt.Sprintf("it is a spare of %s, and %s %s vacant", d.home(),
-				slotNames(t.vacant()), are(t.vacant())))
-		}
-	}
-
+// stray decides to leave a device alone that belongs to no array.
+func stray(d *Device) Decision {
 	if fault := d.fault(); fault != (why{}) {
 		return leave(d, fault)
 	}

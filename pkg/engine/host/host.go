@@ -81,6 +81,7 @@ type Host struct {
 type running struct {
 	name     string
 	first    *metadata.Superblock // the freshest when it was started
+	format   string               // the name of its module
 	size     raid.Sectors         // of the array
 	loop     *loop.Loop
 	stopping bool
@@ -424,7 +425,7 @@ func (h *Host) give(g gift, cause string) error {
 
 	cause += "; " + err.Error()
 
-	if err := h.addSpare(g, cause); err != nil {
+	if err := h.addAlone(g, cause); err != nil {
 		return err
 	}
 

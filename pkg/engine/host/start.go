@@ -161,7 +161,7 @@ func (h *Host) start(ctx context.Context, uuid raid.UUID, r *running, p api.Star
 		go h.hidePartitions(r, uuid, d.Member)
 	}
 
-	r.first, r.size, r.loop = all[0].sb, cfg.Geometry.ArraySectors(), l
+	r.first, r.format, r.size, r.loop = all[0].sb, all[0].format.Name(), cfg.Geometry.ArraySectors(), l
 	h.mu.Unlock()
 
 	h.tellStarted(uuid, r, cfg)
