@@ -41,7 +41,7 @@ func TestHandOver(t *testing.T) {
 
 	// Half recovered, from us to md.
 	f.each(`set -- $D
-raid-assembler limit $A --min 64K --max 128K >/dev/null
+raid-assembler limit $A --min 32K --max 64K >/dev/null
 raid-assembler fail $A $2 >/dev/null
 raid-assembler remove $A $2 >/dev/null
 raid-assembler add --force $A $2 >/dev/null`)
@@ -58,8 +58,8 @@ exercise check -model $M /dev/md/$A`)
 	// Half recovered, from md to us.
 	f.each(`set -- $D
 md=/sys/block/$(basename $(readlink -f /dev/md/$A))/md
-echo 100 >$md/sync_speed_min
-echo 200 >$md/sync_speed_max
+echo 50 >$md/sync_speed_min
+echo 100 >$md/sync_speed_max
 mdadm --quiet /dev/md/$A --fail $2
 mdadm --quiet /dev/md/$A --remove $2
 mdadm --zero-superblock $2
