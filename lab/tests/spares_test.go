@@ -124,9 +124,9 @@ done`)
 	b.mdRuns(array{name: "web", level: 1, members: 2}, []*lab.GuestDisk{next, fresh}, 0)
 }
 
-// TestSparesOfOtherFormats pulls members of arrays of four formats, whose last spares are
-// of another one each time: they are put to work, with no other metadata than that of the
-// array, and md finds what was written.
+// TestSparesOfOtherFormats pulls members of arrays of five formats, where the spares that
+// are left are of another one: they are put to work, with no other metadata than that of
+// the array, and md finds what was written.
 func TestSparesOfOtherFormats(t *testing.T) {
 	takesLong(t)
 
@@ -141,7 +141,7 @@ func TestSparesOfOtherFormats(t *testing.T) {
 	for _, a := range []struct {
 		name, metadata string
 		disks          int
-	}{{"7", "0.90", 2}, {"web", "1.2", 3}, {"ddf", "ddf", 4}, {"imsm", "imsm", 4}} {
+	}{{"7", "0.90", 2}, {"web", "1.2", 3}, {"ddf", "ddf", 4}, {"imsm", "imsm", 4}, {"asr", "asr", 2}} {
 		of[a.name] = b.MustDisks(a.disks, size, a.name+".")
 
 		if a.name == "7" {
@@ -159,36 +159,37 @@ raid-assembler wait %[1]s`, a.name, a.metadata, a.disks-2, devices(of[a.name])))
 
 	// Each disk goes where the line says, which is where one was pulled.
 	for _, step := range []struct {
-		pulled, array string
-		spare         *lab.GuestDisk
-		signs         string
+		array string
+		spare *lab.GuestDisk
+		sign  string
 	}{
-		{"7", "7", of["web"][2], "linux_raid_member"},
-		{"ddf", "ddf", of["ddf"][2], "ddf_raid_member"},
-		{"imsm", "imsm", of["imsm"][2], "isw_raid_member"},
-		{"web", "web", of["ddf"][3], "linux_raid_member"},
-		{"web", "web", of["imsm"][3], "linux_raid_member"},
-		{"ddf", "ddf", nil, "ddf_raid_member"},
-		{"imsm", "imsm", nil, "isw_raid_member"},
+		{"7", of["web"][2], "linux_raid_member"},
+		{"ddf", of["ddf"][2], "ddf_raid_member"},
+		{"imsm", of["imsm"][2], "isw_raid_member"},
+		{"web", of["ddf"][3], "linux_raid_member"},
+		{"web", of["imsm"][3], "linux_raid_member"},
+		{"ddf", nil, "ddf_raid_member"},
+		{"imsm", nil, "isw_raid_member"},
+		{"asr", nil, "adaptec_raid_member"},
 	} {
 		if step.spare == nil {
 			step.spare = b.MustPlug(lab.Disk{Serial: "new." + step.array, Size: size})
 			b.MustShell("raid-assembler add web " + step.spare.Serial())
 		}
 
-		of[step.pulled][0].MustUnplug()
+		of[step.array][0].MustUnplug()
 		of[step.array] = append(of[step.array][1:2:2], step.spare)
 		b.await(step.array, patience, "healed by "+step.spare.Serial(), func(a api.Array) bool {
 			return whole(a) && slices.ContainsFunc(a.Members, func(m api.Member) bool { return m.Serial == step.spare.Serial() })
 		})
 
-		if signs := b.MustShell("wipefs -n --noheadings -o TYPE " + step.spare.MustDev()); signs != step.signs+"\n" {
-			t.Errorf("%s of %s holds %q, want %s alone", step.spare.Serial(), step.array, signs, step.signs)
+		if got := b.MustShell("wipefs -n --noheadings -o TYPE " + step.spare.MustDev()); got != step.sign+"\n" {
+			t.Errorf("%s of %s holds %q, want %s alone", step.spare.Serial(), step.array, got, step.sign)
 		}
 	}
 
 	t.Log(b.MustShell("journalctl -b -o cat RAID_EVENT=SpareAdded"))
-	b.MustShell(`for a in 7 web ddf imsm; do
+	b.MustShell(`for a in 7 web ddf imsm asr; do
 	cmp /root/$a.data /dev/raid/$a
 	udevadm info --query property /dev/raid/$a | sed -n 's/^RAID_UUID=//p' >/root/$a.uuid
 	raid-assembler stop $a
