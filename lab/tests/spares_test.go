@@ -141,10 +141,10 @@ func TestSparesOfOtherFormats(t *testing.T) {
 	for _, a := range []struct {
 		name, metadata string
 		disks          int
-	}{{"7", "0.90", 2}, {"web", "1.2", 3}, {"ddf", "ddf", 4}, {"imsm", "imsm", 4}, {"asr", "asr", 2}} {
+	}{{"md7", "0.90", 2}, {"web", "1.2", 3}, {"ddf", "ddf", 4}, {"imsm", "imsm", 4}, {"asr", "asr", 2}} {
 		of[a.name] = b.MustDisks(a.disks, size, a.name+".")
 
-		if a.name == "7" {
+		if a.name == "md7" {
 			b.install()
 		}
 
@@ -163,7 +163,7 @@ raid-assembler wait %[1]s`, a.name, a.metadata, a.disks-2, devices(of[a.name])))
 		spare *lab.GuestDisk
 		sign  string
 	}{
-		{"7", of["web"][2], "linux_raid_member"},
+		{"md7", of["web"][2], "linux_raid_member"},
 		{"ddf", of["ddf"][2], "ddf_raid_member"},
 		{"imsm", of["imsm"][2], "isw_raid_member"},
 		{"web", of["ddf"][3], "linux_raid_member"},
@@ -183,18 +183,18 @@ raid-assembler wait %[1]s`, a.name, a.metadata, a.disks-2, devices(of[a.name])))
 			return whole(a) && slices.ContainsFunc(a.Members, func(m api.Member) bool { return m.Serial == step.spare.Serial() })
 		})
 
-		if got := b.MustShell("wipefs -n --noheadings -o TYPE " + step.spare.MustDev()); got != step.sign+"\n" {
+		if got := b.MustShell("blkid -p -o value -s TYPE " + step.spare.MustDev()); got != step.sign+"\n" {
 			t.Errorf("%s of %s holds %q, want %s alone", step.spare.Serial(), step.array, got, step.sign)
 		}
 	}
 
 	t.Log(b.MustShell("journalctl -b -o cat RAID_EVENT=SpareAdded"))
-	b.MustShell(`for a in 7 web ddf imsm asr; do
+	b.MustShell(`for a in md7 web ddf imsm asr; do
 	cmp /root/$a.data /dev/raid/$a
 	udevadm info --query property /dev/raid/$a | sed -n 's/^RAID_UUID=//p' >/root/$a.uuid
 	raid-assembler stop $a
 done`)
-	b.mdRuns(array{name: "7", level: 1, members: 2}, of["7"], 0)
+	b.mdRuns(array{name: "md7", level: 1, members: 2}, of["md7"], 0)
 	b.mdRuns(array{name: "web", level: 1, members: 2}, of["web"], 0)
 
 	for _, name := range []string{"ddf", "imsm"} {

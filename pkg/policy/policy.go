@@ -458,8 +458,8 @@ func Decide(v View, cfg Config) []Decision {
 	}
 
 	for _, d := range strays {
-		lent := slices.ContainsFunc(ds, func(dec Decision) bool { return dec.Action == AddSpare && dec.Device == d.Path })
-		if !lent {
+		lent := func(dec Decision) bool { return dec.Action == AddSpare && dec.Device == d.Path }
+		if !slices.ContainsFunc(ds, lent) {
 			ds = append(ds, stray(d))
 		}
 	}
