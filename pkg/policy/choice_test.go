@@ -278,13 +278,6 @@ func TestLendNot(t *testing.T) {
 		"a read-only borrower": func(v *View) { v.Running[1].State = raid.ReadOnly },
 		"no member is here":    func(v *View) { v.Devices = v.Devices[:3] },
 		"the spare is gone":    func(v *View) { v.Devices = append(v.Devices[:2], v.Devices[3]) },
-		"any array may need the spare, and one is to come": func(v *View) {
-			v.Running[0].Members = v.Running[0].Members[:2]
-			v.Devices[2].Superblock.Array = raid.UUID{}
-			waits := *v.Devices[0].Superblock
-			waits.Array, waits.Device = raid.UUID{7}, raid.UUID{7}
-			v.Devices = append(v.Devices, Device{Path: "/dev/sdz", Superblock: &waits})
-		},
 		"the spare is of no array, and not understood": func(v *View) {
 			v.Running[0].Members = v.Running[0].Members[:2]
 			v.Devices[2].Superblock.Array, v.Devices[2].Superblock.Unsupported = raid.UUID{}, "it is from the future"
@@ -300,6 +293,34 @@ func TestLendNot(t *testing.T) {
 			if dec.Action == AddSpare {
 				t.Errorf("%s: %v", name, dec)
 			}
+		}
+	}
+}
+
+// TestLendOfContainer: a spare of a container stays while an array that may have it has
+// not been started, and one of any container while there is any such array.
+func TestLendOfContainer(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		container  raid.UUID // of the array that has not been started
+		format     string
+		want       bool
+	}{
+		{"of this one", "a:0c a:1c a:Sgu b:0 b:-", raid.UUID{5}, "1.2", false},
+		{"of another", "a:0c a:1c a:Sgu b:0 b:-", raid.UUID{6}, "1.2", true},
+		{"for one of any", "a:0c a:1c a:Shu b:0 b:-", raid.UUID{6}, "1.2", false},
+		{"of another format", "a:0c a:1c a:Shu b:0 b:-", raid.UUID{6}, "other", true},
+	} {
+		v := lending(t, raid.Level1, 2, tt.text).View
+		waits := *v.Devices[0].Superblock
+		waits.Array, waits.Device, waits.Container, waits.Format = raid.UUID{7}, raid.UUID{7}, tt.container, tt.format
+		v.Devices = append(v.Devices, Device{Path: "/dev/sdz", Superblock: &waits})
+
+		got := slices.ContainsFunc(Decide(v, DefaultConfig()), func(dec Decision) bool {
+			return dec.Action == AddSpare && dec.Device == "/dev/sdc"
+		})
+		if got != tt.want {
+			t.Errorf("an array waits %s: the spare is lent: %v", tt.name, got)
 		}
 	}
 }

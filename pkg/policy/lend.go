@@ -102,13 +102,15 @@ func idle(tenders map[raid.UUID]*tender, devices []Device, strays []*Device) []l
 			continue
 		}
 
+		container := d.Superblock.Container
+		lender := lenders[container]
+
 		waits := slices.ContainsFunc(devices, func(other Device) bool {
 			sb := other.Superblock
 
-			return sb != nil && sb.Format == d.Superblock.Format && !sb.Array.IsZero() && tenders[sb.Array] == nil
+			return sb != nil && !sb.Array.IsZero() && tenders[sb.Array] == nil &&
+				sb.Format == d.Superblock.Format && (sb.Container == container || container.IsZero())
 		})
-		container := d.Superblock.Container
-		lender := lenders[container]
 
 		if !waits && (container.IsZero() || lender != nil && lender.spares(tenders)) {
 			loans = append(loans, loan{device: d, spares: 1})
