@@ -14,7 +14,7 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// DeviceID names a device that was given to the array; see metadata.MemberID.
+// DeviceID names a device that the array has. Once it is let go of, another one may have the name.
 type DeviceID int
 
 // None is the device of a slot that has none.

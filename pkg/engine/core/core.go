@@ -27,7 +27,7 @@ import (
 	"raid-assembler/pkg/raid"
 )
 
-// DeviceMax is the highest number of a device that an array ever has.
+// DeviceMax is the highest number that a device of an array has.
 const DeviceMax = 255
 
 // Device is a device of the array.
@@ -158,6 +158,7 @@ type Core struct {
 	areas  []area   // by device, for the data path
 	health []Health // by device, as the pulses are
 
+	numbers
 	requests
 	recorder
 	marker
@@ -194,7 +195,7 @@ func New(cfg Config) (*Core, error) {
 
 	c := &Core{
 		cfg: cfg, array: engine.NewArray(cfg.Setup), disks: make(map[engine.DeviceID]Device),
-		requests: newRequests(cfg.Depth), recorder: newRecorder(),
+		numbers: newNumbers(), requests: newRequests(cfg.Depth), recorder: newRecorder(),
 		cause: make(map[engine.DeviceID]string),
 	}
 	c.throttle = newThrottle(cfg.Depth)
@@ -234,9 +235,11 @@ func New(cfg Config) (*Core, error) {
 	c.free = make([]int, 0, n)
 
 	for _, d := range cfg.Devices {
-		if err := c.attach(d); err != nil {
+		if err := c.attach(d, metadata.MemberID(d.ID)); err != nil {
 			return nil, err
 		}
+
+		c.numbers.next = max(c.numbers.next, d.ID+1)
 	}
 
 	for slot := range c.array.Members() {
@@ -253,9 +256,9 @@ func New(cfg Config) (*Core, error) {
 // many slots and buffers for records.
 func OperationsMax(depth, disks, records int) int { return stripe.TransfersMax(depth, disks) + records }
 
-// attach makes a device known.
-func (c *Core) attach(d Device) error {
-	if room := c.cfg.Keeper.BadBlockRoom(metadata.MemberID(d.ID)); room > 0 {
+// attach makes a device known, which the keeper calls member.
+func (c *Core) attach(d Device, member metadata.MemberID) error {
+	if room := c.cfg.Keeper.BadBlockRoom(member); room > 0 {
 		d.bad = intent.NewBadBlocks(room)
 
 		for _, r := range d.BadBlocks {
@@ -266,10 +269,11 @@ func (c *Core) attach(d Device) error {
 		}
 	}
 
-	if log := c.cfg.Keeper.Log(metadata.MemberID(d.ID)); log != nil {
+	if log := c.cfg.Keeper.Log(member); log != nil {
 		d.log = log.Sector
 	}
 
+	c.call(d.ID, member)
 	c.disks[d.ID] = d
 	c.areas, c.health = reach(c.areas, d.ID), reach(c.health, d.ID)
 	c.slowness.pulses = reach(c.slowness.pulses, d.ID)

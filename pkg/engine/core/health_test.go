@@ -117,7 +117,7 @@ func TestHealthAnew(t *testing.T) {
 	a.Complete(a.read(t, 0).ID, stripe.Medium)
 	a.mustBe(t, "before", map[engine.DeviceID]Health{0: {Errors: 1}})
 
-	if err := a.attach(Device{ID: 0, Offset: dataOffset}); err != nil {
+	if err := a.attach(Device{ID: 0, Offset: dataOffset}, 0); err != nil {
 		t.Fatal(err)
 	}
 

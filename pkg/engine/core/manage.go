@@ -196,24 +196,20 @@ func (c *Core) Add(src metadata.Source, uuid raid.UUID, open func(engine.DeviceI
 		return engine.None, err
 	}
 
-	id := engine.DeviceID(member)
-
-	switch {
-	case size < c.cfg.Setup.Size:
+	id, err := c.number()
+	if err == nil && size < c.cfg.Setup.Size {
 		err = fmt.Errorf("core: it holds %d sectors of data, want %d", size, c.cfg.Setup.Size)
-	case id > DeviceMax:
-		err = fmt.Errorf("core: it would be device %d, at most %d is served", id, DeviceMax)
-	default:
+	}
+
+	if err == nil {
 		err = open(id)
 	}
 
-	if err != nil {
-		c.cfg.Keeper.Forget(member)
-
-		return engine.None, err
+	if err == nil {
+		err = c.attach(Device{ID: id, Offset: offset}, member)
 	}
 
-	if err := c.attach(Device{ID: id, Offset: offset}); err != nil {
+	if err != nil {
 		c.cfg.Keeper.Forget(member)
 
 		return engine.None, err
@@ -239,10 +235,8 @@ func (c *Core) Readd(m metadata.Attachment, open func(engine.DeviceID) error) (e
 		return engine.None, err
 	}
 
-	id := engine.DeviceID(member)
-
-	err = fmt.Errorf("core: it would be device %d, at most %d is served", id, DeviceMax)
-	if id <= DeviceMax {
+	id, err := c.number()
+	if err == nil {
 		err = open(id)
 	}
 
@@ -251,7 +245,7 @@ func (c *Core) Readd(m metadata.Attachment, open func(engine.DeviceID) error) (e
 			ID: id, Offset: m.Superblock.DataOffset,
 			WriteMostly: m.Superblock.WriteMostly, FailFast: m.Superblock.FailFast,
 			BadBlocks: m.Superblock.BadBlocks,
-		})
+		}, member)
 	}
 
 	if err != nil {
@@ -332,15 +326,4 @@ func (c *Core) Remove(id engine.DeviceID) error {
 	c.forget(id)
 
 	return nil
-}
-
-// forget has the keeper forget a device, but not before a record that names it
-// is written: that would say that its slot is free, and nothing of what has
-// happened since.
-func (c *Core) forget(id engine.DeviceID) {
-	if c.recorder.active {
-		c.recorder.parting = append(c.recorder.parting, id)
-	} else {
-		c.cfg.Keeper.Forget(metadata.MemberID(id))
-	}
 }

@@ -156,8 +156,8 @@ func (c *Core) writeMarks() {
 		m.blocks = append(m.blocks, block)
 
 		for _, w := range c.bits.Write(block) {
-			if c.inUse(engine.DeviceID(w.Member)) {
-				c.writeMark(w, c.cfg.Records[used])
+			if device, ok := c.devices[w.Member]; ok && c.inUse(device) {
+				c.writeMark(w, device, c.cfg.Records[used])
 				used++
 			}
 		}
@@ -168,12 +168,12 @@ func (c *Core) writeMarks() {
 	}
 }
 
-func (c *Core) writeMark(w metadata.Write, buf []byte) {
+func (c *Core) writeMark(w metadata.Write, device engine.DeviceID, buf []byte) {
 	buf = buf[:len(w.Data)]
 	copy(buf, w.Data)
 	c.marker.left++
 	c.operate(Operation{
-		Device: engine.DeviceID(w.Member), Op: stripe.Write, Sector: w.Sector, Data: buf, FUA: true, Record: true,
+		Device: device, Op: stripe.Write, Sector: w.Sector, Data: buf, FUA: true, Record: true,
 	}, marking)
 }
 

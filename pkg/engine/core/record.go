@@ -69,11 +69,11 @@ func (c *Core) describe(rec engine.Record) {
 	c.describeMember(rec.Heir, rec.Successor, true)
 
 	for _, d := range rec.Retired {
-		st.Members[metadata.MemberID(d)] = metadata.MemberRecord{State: raid.Faulty, Slot: raid.NoSlot}
+		c.describeAs(d, metadata.MemberRecord{State: raid.Faulty, Slot: raid.NoSlot})
 	}
 
 	for _, d := range rec.Spares {
-		st.Members[metadata.MemberID(d)] = metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot}
+		c.describeAs(d, metadata.MemberRecord{State: raid.Spare, Slot: raid.NoSlot})
 	}
 }
 
@@ -93,7 +93,13 @@ func (c *Core) describeMember(slot raid.Slot, m engine.Member, successor bool) {
 		r.BadBlocks = append([]raid.Range{}, bad.Ranges()...) // nil would leave the log as it is
 	}
 
-	c.recorder.state.Members[metadata.MemberID(m.Device)] = r
+	c.describeAs(m.Device, r)
+}
+
+func (c *Core) describeAs(id engine.DeviceID, r metadata.MemberRecord) {
+	if name, ok := c.names[id]; ok {
+		c.recorder.state.Members[name] = r
+	}
 }
 
 // flushMembers makes durable what the members in use have completed, for a
@@ -197,14 +203,15 @@ func (c *Core) nextWrites() {
 		r.stages[0] = r.stages[0][len(batch):]
 
 		for i, w := range batch {
-			if slices.Contains(r.failed, engine.DeviceID(w.Member)) {
+			device, ok := c.devices[w.Member]
+			if !ok || slices.Contains(r.failed, device) {
 				continue
 			}
 
 			buf := c.cfg.Records[i][:len(w.Data)]
 			copy(buf, w.Data)
 			c.recordOp(Operation{
-				Device: engine.DeviceID(w.Member), Op: stripe.Write, Sector: w.Sector, Data: buf, FUA: true,
+				Device: device, Op: stripe.Write, Sector: w.Sector, Data: buf, FUA: true,
 			})
 		}
 	}
@@ -263,7 +270,7 @@ func (c *Core) recordDone(written bool) {
 	r.failed, r.told = nil, 0
 
 	for _, d := range r.parting {
-		c.cfg.Keeper.Forget(metadata.MemberID(d))
+		c.forget(d)
 	}
 
 	r.parting = nil

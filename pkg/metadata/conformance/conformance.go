@@ -78,6 +78,7 @@ func Run(t *testing.T, format metadata.Format, arrays ...Array) {
 			t.Run("truncated", func(t *testing.T) { testTruncated(t, format, a) })
 			t.Run("damaged", func(t *testing.T) { testDamaged(t, format, a) })
 			t.Run("life", func(t *testing.T) { testLife(t, format, a) })
+			t.Run("returns", func(t *testing.T) { testReturns(t, format, a) })
 			t.Run("no memory", func(t *testing.T) { testAllocates(t, format, a) })
 			t.Run("refusals", func(t *testing.T) { testRefusals(t, format, a) })
 			t.Run("growth", func(t *testing.T) {
