@@ -194,9 +194,7 @@ func (h *Host) removeBeside(m attached) {
 	for _, other := range h.beside(m.array) {
 		id, d, err := h.device(other, m.Path)
 		if err == nil && d.Same(m.Device) && other.loop.Remove(id) == nil { // else it is in use there
-			h.mu.Lock()
-			delete(other.devices, id)
-			h.mu.Unlock()
+			h.letGo(other, id, m.Path)
 		}
 	}
 }

@@ -85,7 +85,7 @@ type running struct {
 	size     raid.Sectors         // of the array
 	loop     *loop.Loop
 	stopping bool
-	devices  map[engine.DeviceID]*member.Device // that were ever part of it
+	devices  map[engine.DeviceID]*member.Device // that it has
 	mostly   map[engine.DeviceID]bool           // that are read only if no other can be
 	notices  chan loop.Notice
 	earlier  []*running // that were being started when this was asked for, with a device of its
@@ -185,23 +185,21 @@ func (h *Host) device(r *running, name string) (engine.DeviceID, *member.Device,
 		real = p
 	}
 
-	// The newest first: a path may have been another disk's before.
-	ids := make([]engine.DeviceID, 0, len(r.devices))
-	for id := range r.devices {
-		ids = append(ids, id)
-	}
+	found := engine.None
 
-	slices.Sort(ids)
-	slices.Reverse(ids)
-
-	for _, id := range ids {
-		d := r.devices[id]
-		if d.Path == real || d.Path == "/dev/"+name || (d.Serial != "" && d.Serial == name) {
-			return id, d, nil
+	for id, d := range r.devices {
+		named := d.Path == real || d.Path == "/dev/"+name || (d.Serial != "" && d.Serial == name)
+		// What is gone may have left its name to another.
+		if named && (found == engine.None || r.devices[found].Gone()) {
+			found = id
 		}
 	}
 
-	return engine.None, nil, fmt.Errorf("array %s has no device %q: %w", r.name, name, ErrNotFound)
+	if found == engine.None {
+		return found, nil, fmt.Errorf("array %s has no device %q: %w", r.name, name, ErrNotFound)
+	}
+
+	return found, r.devices[found], nil
 }
 
 // attached is a device that an array has.
@@ -348,9 +346,7 @@ func (h *Host) Remove(array, device, cause string) error {
 		return err
 	}
 
-	h.mu.Lock()
-	delete(m.array.devices, m.id)
-	h.mu.Unlock()
+	h.letGo(m.array, m.id, m.Path)
 	h.removeBeside(m)
 	h.cfg.Tell(journal.Event{
 		Kind: journal.MemberRemoved, Array: m.array.name, UUID: m.uuid.String(), Member: m.Path, Serial: m.Serial,
@@ -359,6 +355,17 @@ func (h *Host) Remove(array, device, cause string) error {
 	h.touch()
 
 	return nil
+}
+
+// letGo notes that an array does not have a device any more.
+func (h *Host) letGo(r *running, id engine.DeviceID, path string) {
+	h.turns.lost(r, path)
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	delete(r.devices, id)
+	delete(r.mostly, id)
 }
 
 // gift is a device that an array is to be given.

@@ -13,8 +13,8 @@ import (
 // for no longer than a look.
 type turnstile struct {
 	mu      sync.Mutex
-	disks   map[*running]map[string]bool // the whole disks that an array has something of
-	syncing map[*running]bool            // those whose turn it is
+	disks   map[*running]map[string]string // which whole disk each device of an array is of, by path
+	syncing map[*running]bool              // those whose turn it is
 }
 
 // turn is the turnstile as one array sees it.
@@ -33,14 +33,22 @@ func (t *turnstile) has(r *running, path string) {
 	defer t.mu.Unlock()
 
 	if t.disks == nil {
-		t.disks, t.syncing = make(map[*running]map[string]bool), make(map[*running]bool)
+		t.disks, t.syncing = make(map[*running]map[string]string), make(map[*running]bool)
 	}
 
 	if t.disks[r] == nil {
-		t.disks[r] = make(map[string]bool)
+		t.disks[r] = make(map[string]string)
 	}
 
-	t.disks[r][disk] = true
+	t.disks[r][path] = disk
+}
+
+// lost notes that an array has a device no more.
+func (t *turnstile) lost(r *running, path string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	delete(t.disks[r], path)
 }
 
 // forget lets go of an array that has ended.
@@ -52,16 +60,27 @@ func (t *turnstile) forget(r *running) {
 	delete(t.syncing, r)
 }
 
+// share reports whether two arrays have something of one disk.
+func (t *turnstile) share(a, b *running) bool {
+	for _, of := range t.disks[a] {
+		for _, other := range t.disks[b] {
+			if of == other {
+				return true
+			}
+		}
+	}
+
+	return false
+}
+
 // Take implements [core.Turns].
 func (t turn) Take() (holder string) {
 	t.all.mu.Lock()
 	defer t.all.mu.Unlock()
 
 	for other := range t.all.syncing {
-		for disk := range t.all.disks[t.array] {
-			if other != t.array && t.all.disks[other][disk] {
-				return other.name
-			}
+		if other != t.array && t.all.share(other, t.array) {
+			return other.name
 		}
 	}
 

@@ -30,6 +30,13 @@ func TestTurns(t *testing.T) {
 	take(two, "")
 	take(one, "two")
 
+	// Another disk may have the name of one that was let go of.
+	h.turns.lost(two, "/dev/x2")
+	take(one, "")
+	h.turnsOf(one).Release()
+	h.turns.has(two, "/dev/x2")
+	take(one, "two")
+
 	// One that ends has no turn any more.
 	h.turns.forget(two)
 	take(one, "")
