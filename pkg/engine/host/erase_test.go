@@ -44,7 +44,7 @@ func (d disk) create(t *testing.T, f metadata.Format) {
 	second.Serial = "S1"
 
 	_, stages, err := f.Create(metadata.NewArray{
-		Version: f.Versions()[0], Name: "7", Array: raid.UUID{1}, UsualLayout: true,
+		Version: f.Versions()[0], Name: "md7", Array: raid.UUID{1}, UsualLayout: true,
 		Geometry: raid.Geometry{Level: raid.Level1, Disks: 2},
 	}, []metadata.NewMember{{Source: d.source(), Device: raid.UUID{1}}, {Source: second, Device: raid.UUID{2}}})
 	if err != nil {

@@ -173,14 +173,14 @@ func checkNew(p metadata.NewArray, devices []metadata.NewMember) error {
 	}
 }
 
-// minorOf returns the preferred minor number that a name says: there are no
-// others.
+// minorOf returns the preferred minor number that a name says: the format holds
+// no other name, and nobody would find the array by one.
 func minorOf(name string) (uint32, error) {
 	const minorBits = 20 // as the kernel has it
 
 	minor, err := strconv.ParseUint(strings.TrimPrefix(name, "md"), 10, minorBits)
-	if err != nil {
-		return 0, fmt.Errorf("name %q: an array of version 0.90 has a number for a name, such as md0", name)
+	if err != nil || name != fmt.Sprintf("md%d", minor) {
+		return 0, fmt.Errorf("name %q: an array of version 0.90 is called md and a number, such as md0", name)
 	}
 
 	return uint32(minor), nil

@@ -187,7 +187,7 @@ func TestFlags(t *testing.T) {
 	disks := blanks(2, 512)
 
 	_, stages, err := Format{}.Create(metadata.NewArray{
-		Version: version, Array: raid.UUID{1}, Name: "3", Geometry: mirror, Now: now,
+		Version: version, Array: raid.UUID{1}, Name: "md3", Geometry: mirror, Now: now,
 	}, []metadata.NewMember{{Source: disks[0].Source()}, {Source: disks[1].Source(), WriteMostly: true, FailFast: true}})
 	if err != nil {
 		t.Fatal(err)
@@ -213,8 +213,10 @@ func TestCreateRefuses(t *testing.T) {
 		edit func(*metadata.NewArray, *[]conformance.Disk)
 		says string
 	}{
-		{func(p *metadata.NewArray, _ *[]conformance.Disk) { p.Name = "data" }, "md0"},
-		{func(p *metadata.NewArray, _ *[]conformance.Disk) { p.Name = "md1048576" }, "md0"},
+		{func(p *metadata.NewArray, _ *[]conformance.Disk) { p.Name = "data" }, "such as md0"},
+		{func(p *metadata.NewArray, _ *[]conformance.Disk) { p.Name = "md1048576" }, "such as md0"},
+		{func(p *metadata.NewArray, _ *[]conformance.Disk) { p.Name = "7" }, "such as md0"},
+		{func(p *metadata.NewArray, _ *[]conformance.Disk) { p.Name = "md07" }, "such as md0"},
 		{func(p *metadata.NewArray, _ *[]conformance.Disk) { p.Version = "1.2" }, "1.2"},
 		{func(p *metadata.NewArray, _ *[]conformance.Disk) { p.PPL = true }, "partial parity"},
 		{func(p *metadata.NewArray, _ *[]conformance.Disk) { p.Bitmap = metadata.BitmapInternal }, "bitmap"},
