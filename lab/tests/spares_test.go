@@ -183,7 +183,7 @@ raid-assembler wait %[1]s`, a.name, a.metadata, a.disks-2, devices(of[a.name])))
 			return whole(a) && slices.ContainsFunc(a.Members, func(m api.Member) bool { return m.Serial == step.spare.Serial() })
 		})
 
-		if got := b.MustShell("blkid -p -o value -s TYPE " + step.spare.MustDev()); got != step.sign+"\n" {
+		if got := b.MustShell("wipefs -n --noheadings -O TYPE " + step.spare.MustDev()); got != step.sign+"\n" {
 			t.Errorf("%s of %s holds %q, want %s alone", step.spare.Serial(), step.array, got, step.sign)
 		}
 	}
