@@ -157,34 +157,26 @@ raid-assembler wait %[1]s`, a.name, a.metadata, a.disks-2, devices(of[a.name])))
 
 	b.MustWaitFor(patience, "grep -q imsm /var/lib/raid-assembler/roster.json")
 
-	// Each disk goes where the line says, which is where one was pulled.
-	for _, step := range []struct {
-		array string
-		spare *lab.GuestDisk
-		sign  string
-	}{
-		{"md7", of["web"][2], "linux_raid_member"},
-		{"ddf", of["ddf"][2], "ddf_raid_member"},
-		{"imsm", of["imsm"][2], "isw_raid_member"},
-		{"web", of["ddf"][3], "linux_raid_member"},
-		{"web", of["imsm"][3], "linux_raid_member"},
-		{"ddf", nil, "ddf_raid_member"},
-		{"imsm", nil, "isw_raid_member"},
-		{"asr", nil, "adaptec_raid_member"},
+	for _, step := range []struct{ array, spareOf, sign string }{
+		{"md7", "web", "linux_raid_member"},
+		{"ddf", "ddf", "ddf_raid_member"},
+		{"imsm", "imsm", "isw_raid_member"},
+		{"web", "ddf", "linux_raid_member"},
+		{"web", "imsm", "linux_raid_member"},
+		{"ddf", "new", "ddf_raid_member"},
+		{"imsm", "new", "isw_raid_member"},
+		{"asr", "new", "adaptec_raid_member"},
 	} {
-		if step.spare == nil {
-			step.spare = b.MustPlug(lab.Disk{Serial: "new." + step.array, Size: size})
-			b.MustShell("raid-assembler add web " + step.spare.Serial())
+		if step.spareOf == "new" {
+			of["new"] = b.MustDisks(1, size, "new."+step.array)
+			b.MustShell("raid-assembler add web " + of["new"][0].Serial())
 		}
 
-		of[step.array][0].MustUnplug()
-		of[step.array] = append(of[step.array][1:2:2], step.spare)
-		b.await(step.array, patience, "healed by "+step.spare.Serial(), func(a api.Array) bool {
-			return whole(a) && slices.ContainsFunc(a.Members, func(m api.Member) bool { return m.Serial == step.spare.Serial() })
-		})
+		spare := b.healedBy(step.array, of[step.array], of[step.spareOf])
+		of[step.array] = append([]*lab.GuestDisk{of[step.array][1], spare}, of[step.array][2:]...)
 
-		if got := b.MustShell("wipefs -n --noheadings -O TYPE " + step.spare.MustDev()); got != step.sign+"\n" {
-			t.Errorf("%s of %s holds %q, want %s alone", step.spare.Serial(), step.array, got, step.sign)
+		if got := b.MustShell("wipefs -n --noheadings -O TYPE " + spare.MustDev()); got != step.sign+"\n" {
+			t.Errorf("%s of %s holds %q, want %s alone", spare.Serial(), step.array, got, step.sign)
 		}
 	}
 
@@ -194,16 +186,39 @@ raid-assembler wait %[1]s`, a.name, a.metadata, a.disks-2, devices(of[a.name])))
 	udevadm info --query property /dev/raid/$a | sed -n 's/^RAID_UUID=//p' >/root/$a.uuid
 	raid-assembler stop $a
 done`)
-	b.mdRuns(array{name: "md7", level: 1, members: 2}, of["md7"], 0)
-	b.mdRuns(array{name: "web", level: 1, members: 2}, of["web"], 0)
+	b.mdRuns(array{name: "md7", level: 1, members: 2}, of["md7"][:2], 0)
+	b.mdRuns(array{name: "web", level: 1, members: 2}, of["web"][:2], 0)
 
 	for _, name := range []string{"ddf", "imsm"} {
-		b.MustShell(fmt.Sprintf("for d in %s; do IMSM_NO_PLATFORM=1 mdadm --incremental --quiet $d; done", devices(of[name])))
+		b.MustShell(fmt.Sprintf("for d in %s; do IMSM_NO_PLATFORM=1 mdadm --incremental --quiet $d; done", devices(of[name][:2])))
 		b.MustWaitFor(patience, "[ -e /dev/disk/by-id/md-uuid-$(cat /root/"+name+".uuid) ]")
 		b.MustShell(fmt.Sprintf(`md=$(readlink -f /dev/disk/by-id/md-uuid-$(cat /root/%[1]s.uuid))
 cmp /root/%[1]s.data $md
 [ $(cat /sys/block/$(basename $md)/md/degraded) = 0 ]`, name))
 	}
+}
+
+// healedBy pulls the first member of a mirror, and returns which of the spares took its
+// place.
+func (b *box) healedBy(name string, members, spares []*lab.GuestDisk) *lab.GuestDisk {
+	b.t.Helper()
+	members[0].MustUnplug()
+
+	var spare *lab.GuestDisk
+
+	b.await(name, patience, "healed", func(a api.Array) bool {
+		for _, d := range spares {
+			if d != members[0] && d != members[1] && whole(a) && slices.ContainsFunc(a.Members, func(m api.Member) bool {
+				return m.Serial == d.Serial()
+			}) {
+				spare = d
+			}
+		}
+
+		return spare != nil
+	})
+
+	return spare
 }
 
 // replaces has a disk that cannot be read in places replaced in slot 0 of web, and
