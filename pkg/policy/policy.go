@@ -471,21 +471,23 @@ func Decide(v View, cfg Config) []Decision {
 // the strays that are left: a spare goes to the first array that needs one, and a member
 // of one array to others that are to have the same.
 func share(tenders map[raid.UUID]*tender, strays []*Device) (ds []Decision, left []*Device) {
+	uuids := sortedKeys(tenders)
+
 	for _, d := range strays {
-		i := slices.IndexFunc(sortedKeys(tenders), func(uuid raid.UUID) bool { return tenders[uuid].lacks(d) })
+		i := slices.IndexFunc(uuids, func(uuid raid.UUID) bool { return tenders[uuid].lacks(d) })
 		if i < 0 {
 			left = append(left, d)
 
 			continue
 		}
 
-		t := tenders[sortedKeys(tenders)[i]]
+		t := tenders[uuids[i]]
 		ds = append(ds, t.give(d, fmt.Sprintf("it is a spare of %s, and %s %s vacant", d.home(),
 			slotNames(t.vacant()), are(t.vacant()))))
 	}
 
-	for _, uuid := range sortedKeys(tenders) {
-		for _, other := range sortedKeys(tenders) {
+	for _, uuid := range uuids {
+		for _, other := range uuids {
 			ds = append(ds, tenders[uuid].follow(tenders[other])...)
 		}
 	}

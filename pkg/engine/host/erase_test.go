@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"raid-assembler/pkg/metadata"
+	"raid-assembler/pkg/metadata/conformance"
 	"raid-assembler/pkg/metadata/ddf"
 	"raid-assembler/pkg/metadata/imsm"
 	"raid-assembler/pkg/metadata/md0"
@@ -15,19 +16,15 @@ import (
 )
 
 // disk is a device in memory.
-type disk []byte
+type disk struct{ *conformance.Disk }
 
-func newDisk() disk { return make(disk, 40<<20) }
-
-func (d disk) source() metadata.Source {
-	return metadata.Source{
-		ReaderAt: bytes.NewReader(d), Size: raid.Sectors(len(d) / raid.SectorSize), Block: raid.SectorSize, Serial: "S0",
-	}
+func newDisk() disk {
+	return disk{&conformance.Disk{Image: make([]byte, 40<<20), Block: raid.SectorSize, Serial: "S0"}}
 }
 
 func (d disk) write(writes []metadata.Write) {
 	for _, w := range writes {
-		copy(d[w.Sector.Bytes():], w.Data)
+		copy(d.Image[w.Sector.Bytes():], w.Data)
 	}
 }
 
@@ -40,13 +37,13 @@ func (unreadable) ReadAt([]byte, int64) (int, error) { return 0, errors.New("it 
 func (d disk) create(t *testing.T, f metadata.Format) {
 	t.Helper()
 
-	second := newDisk().source()
+	second := newDisk().Source()
 	second.Serial = "S1"
 
 	_, stages, err := f.Create(metadata.NewArray{
 		Version: f.Versions()[0], Name: "md7", Array: raid.UUID{1}, UsualLayout: true,
 		Geometry: raid.Geometry{Level: raid.Level1, Disks: 2},
-	}, []metadata.NewMember{{Source: d.source(), Device: raid.UUID{1}}, {Source: second, Device: raid.UUID{2}}})
+	}, []metadata.NewMember{{Source: d.Source(), Device: raid.UUID{1}}, {Source: second, Device: raid.UUID{2}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +54,7 @@ func (d disk) create(t *testing.T, f metadata.Format) {
 		}
 	}
 
-	if _, err := f.Probe(d.source()); err != nil {
+	if _, err := f.Probe(d.Source()); err != nil {
 		t.Fatalf("a member of %s: %v", f.Name(), err)
 	}
 }
@@ -72,7 +69,7 @@ func TestOtherThan(t *testing.T) {
 		d.create(t, f)
 
 		for _, own := range others {
-			src := d.source()
+			src := d.Source()
 
 			other, err := otherThan(own.Name(), others, src, src)
 			if err != nil {
@@ -92,18 +89,18 @@ func TestOtherThan(t *testing.T) {
 				continue
 			}
 
-			was := bytes.Clone(d)
+			was := bytes.Clone(d.Image)
 			d.write(other.erased)
 
 			for _, f := range others {
-				if _, err := f.Probe(d.source()); !errors.Is(err, metadata.ErrNotFound) {
+				if _, err := f.Probe(d.Source()); !errors.Is(err, metadata.ErrNotFound) {
 					t.Errorf("Probe() of %s, when %v is erased: %v", f.Name(), want, err)
 				}
 			}
 
 			d.write(other.as)
 
-			if !bytes.Equal(d, was) {
+			if !bytes.Equal(d.Image, was) {
 				t.Errorf("%v is not what it was", want)
 			}
 
@@ -124,7 +121,7 @@ func TestOtherThanBeside(t *testing.T) {
 	d.create(t, imsm.Format{})
 	from.create(t, md0.Format{})
 
-	found, err := otherThan("imsm", others, from.source(), from.source())
+	found, err := otherThan("imsm", others, from.Source(), from.Source())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +129,7 @@ func TestOtherThanBeside(t *testing.T) {
 	d.write(found.as)
 
 	for own, want := range map[string][]string{"imsm": nil, "md1": {"md0", "imsm"}, "md0": {"imsm"}} {
-		other, err := otherThan(own, others, d.source(), d.source())
+		other, err := otherThan(own, others, d.Source(), d.Source())
 		if err != nil || !slices.Equal(other.names, want) {
 			t.Errorf("beside %s: %v, %v, want %v", own, other.names, err, want)
 		}
