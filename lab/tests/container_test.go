@@ -405,8 +405,8 @@ exercise check -model $M /dev/md/$A`, consistent))
 
 // withoutPlatform has mdadm take disks of IMSM on a machine without Intel's firmware
 // when udev or systemd runs it, as scripts of each do.
-func (f *fleet) withoutPlatform() {
-	f.t.Helper()
-	f.MustShell(`systemctl set-environment IMSM_NO_PLATFORM=1
+func (b *box) withoutPlatform() {
+	b.t.Helper()
+	b.MustShell(`systemctl set-environment IMSM_NO_PLATFORM=1
 udevadm control --property IMSM_NO_PLATFORM=1`)
 }

@@ -132,7 +132,7 @@ func TestSparesOfOtherFormats(t *testing.T) {
 
 	b := start(t)
 	b.MustWriteFile("/etc/raid-assembler.conf", "[Domain all]\nSerial=*\n", 0o644)
-	b.MustShell("systemctl set-environment IMSM_NO_PLATFORM=1; udevadm control --property IMSM_NO_PLATFORM=1")
+	b.withoutPlatform()
 
 	const size = 44 << 20
 
