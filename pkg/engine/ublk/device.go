@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nodePoll is how often OpenDevice looks for a device node that is to appear.
-const nodePoll = 5 * time.Millisecond
+// openPoll is how often OpenDevice looks for what it waits for.
+const openPoll = 5 * time.Millisecond
 
 // Device is the server's hold on a device until its queues have their own. Opening it is what makes the process the
 // server: neither the descriptor nor its mappings work in another one.
@@ -22,7 +22,9 @@ type Device struct {
 }
 
 // OpenDevice opens the server side of the device that info, as granted by AddDev or told by DevInfo, describes. It
-// waits until ctx ends for a node that is not there yet. EBUSY if another server has it open.
+// waits until ctx ends for a node that is not there yet, and, with EBUSY, for another server to let go: one that died
+// in the midst of a recovery may still have transfers in its ring, of which Linux before 6.16 tells StartUserRecovery
+// nothing.
 func OpenDevice(ctx context.Context, info DevInfo) (*Device, error) {
 	for {
 		// Blocking, so that os keeps the descriptor out of its poller.
@@ -31,11 +33,11 @@ func OpenDevice(ctx context.Context, info DevInfo) (*Device, error) {
 		case err == nil:
 			return &Device{file: os.NewFile(uintptr(fd), info.ID.ServerPath()), info: info}, nil
 		case errors.Is(err, unix.EINTR):
-		case !errors.Is(err, fs.ErrNotExist):
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EBUSY):
 			return nil, fmt.Errorf("ublk: open %s: %w", info.ID.ServerPath(), err)
 		default:
 			select {
-			case <-time.After(nodePoll):
+			case <-time.After(openPoll):
 			case <-ctx.Done():
 				return nil, fmt.Errorf("ublk: open %s: %w: %w", info.ID.ServerPath(), err, context.Cause(ctx))
 			}

@@ -61,7 +61,7 @@ type death int
 
 const (
 	_           death = iota // when it is told to
-	beforeFetch              // when its queues are made
+	beforeFetch              // when its queues are made, with a write on its way to Member
 	beforeStart              // when every tag is fetched
 )
 
@@ -456,7 +456,7 @@ func (s *testServer) open(dev *Device, id int) error {
 	if err := s.ring.RegisterFiles(2); err != nil {
 		return err
 	}
-	arena, err := uring.NewArena(uring.ArenaConfig{Size: BufferSize(s.spec.Info) + 4096})
+	arena, err := uring.NewArena(uring.ArenaConfig{Size: BufferSize(s.spec.Info) + 4*4096})
 	if err != nil {
 		return err
 	}
@@ -479,10 +479,21 @@ func (s *testServer) open(dev *Device, id int) error {
 	s.queue, err = NewQueue(dev, QueueConfig{
 		ID: id, Ring: s.ring, Arena: arena, UserData: kindTag, NoScan: s.spec.NoScan,
 	})
-	if err != nil || s.spec.Die == beforeFetch {
+	if err != nil {
 		return err
 	}
-	return s.queue.Fetch()
+	if s.spec.Die != beforeFetch {
+		return s.queue.Fetch()
+	}
+	if s.spec.Member == "" {
+		return nil
+	}
+	buf, err := arena.Block(4096)
+	if err != nil {
+		return err
+	}
+	s.ring.SQE().PrepWrite(uring.Slot(1), buf, 0, 0)
+	return s.ring.Submit()
 }
 
 func (s *testServer) loop() error {

@@ -288,6 +288,29 @@ func TestNoSuccessorBeforeTheLastMemberWrite(t *testing.T) {
 	}
 }
 
+// TestNoSuccessorBeforeTheLastWriteOfOneThatNeverServed is the same fence for a server that died in the midst of a
+// recovery, before it had fetched a tag.
+func TestNoSuccessorBeforeTheLastWriteOfOneThatNeverServed(t *testing.T) {
+	member := newRig(t, serverSpec{Queues: 1, Depth: 8})
+	array := newRig(t, serverSpec{Queues: 1, Depth: 8, Member: member.info.ID.BlockPath()})
+	array.kill(t)
+	array.startRecovery(t)
+	member.set(cntHold, holdAll)
+	array.spec.Recover, array.spec.Die = true, beforeFetch
+	array.spawn(t)
+	array.waitServer(t)
+	array.spec.Die = 0
+	waitFor(t, "a held member write", func() bool { return member.count(cntHeld) == 1 })
+	before := member.count(cntWrite)
+	time.AfterFunc(time.Second, func() { member.set(cntHold, 0) })
+	array.recover(t)
+	if member.count(cntWrite) == before {
+		t.Error("a server took over with a write of the dead one in flight")
+	}
+	array.stop(t)
+	member.stop(t)
+}
+
 // TestStartWithoutServerCanBeGivenUp starts a device that nobody serves, and gives up.
 func TestStartWithoutServerCanBeGivenUp(t *testing.T) {
 	ctl := newController(t)
@@ -400,15 +423,15 @@ func TestStopOfAHungServerSaysThatItIsPending(t *testing.T) {
 	r.delete(t)
 }
 
-// TestSecondServerIsRefused opens the server side twice.
+// TestSecondServerIsRefused opens the server side while another process has it.
 func TestSecondServerIsRefused(t *testing.T) {
 	r := newRig(t, serverSpec{Queues: 1, Depth: 4})
-	if _, err := OpenDevice(t.Context(), r.info); !errors.Is(err, unix.EBUSY) {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := OpenDevice(ctx, r.info); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("second OpenDevice: %v, want %v", err, unix.EBUSY)
 	}
 	r.stop(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
 	if _, err := OpenDevice(ctx, r.info); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("OpenDevice of a deleted device: %v, want %v", err, context.DeadlineExceeded)
 	}
