@@ -103,7 +103,7 @@ func (c Control) DelDevAsync(ctx context.Context, id DeviceID) error {
 // stopped and deleted only.
 //
 // A device that is prepared already stays so: whoever did that died before it had fetched a tag, of which Linux before
-// 6.16 says EINVAL.
+// 6.16 says EINVAL, whether its ring is gone or not: for that OpenDevice waits.
 func (c Control) StartUserRecovery(ctx context.Context, id DeviceID) error {
 	err := c.do(ctx, Command{Op: OpStartUserRecovery, Device: id})
 	if !errors.Is(err, unix.EINVAL) {
