@@ -11,7 +11,8 @@ import (
 const insertions = 10
 
 // quiet is how long nobody asks how far it is after that: to ask takes an emulated
-// processor longer than what is asked for.
+// processor longer than what is asked for. A spare is pushed in as long after the pull:
+// what that set going, alarms included, is over, as it is before anybody could do so.
 const quiet = 4 * time.Second
 
 // reaction pushes one spare after the other in beside a mirror's last member, and says
@@ -31,6 +32,7 @@ func reaction(h *host) []string {
 	for _, spare := range disks[2:] {
 		member.MustUnplug()
 		h.until("data", limit, degraded)
+		time.Sleep(quiet)
 		h.push(spare)
 		time.Sleep(quiet)
 
