@@ -8,11 +8,10 @@ import (
 
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/metadata/conformance"
-	"raid-assembler/pkg/metadata/ddf"
 	"raid-assembler/pkg/metadata/imsm"
 	"raid-assembler/pkg/metadata/md0"
-	"raid-assembler/pkg/metadata/md1"
 	"raid-assembler/pkg/raid"
+	"raid-assembler/pkg/scan"
 )
 
 // disk is a device in memory.
@@ -59,7 +58,7 @@ func (d disk) create(t *testing.T, f metadata.Format) {
 	}
 }
 
-var others = []metadata.Format{md1.Format{}, md0.Format{}, imsm.Format{}, ddf.Format{}}
+var others = scan.Formats()
 
 // TestOtherThan: metadata of another format than the array's is found on a device that it
 // is to have; after it is erased nothing is found, and it can be put back.
