@@ -492,7 +492,7 @@ func (s *testServer) open(dev *Device, id int) error {
 	if err != nil {
 		return err
 	}
-	s.ring.SQE().PrepWrite(uring.Slot(1), buf, 0, 0)
+	s.memberIO(Request{Op: Write, Buf: buf})
 	return s.ring.Submit()
 }
 
