@@ -253,6 +253,9 @@ func blocks(arena *uring.Arena, n, size int) ([][]byte, error) {
 func (l *Loop) addDevice(ctx context.Context) error {
 	ctl := l.cfg.Control
 
+	ctx, cancel := context.WithTimeout(ctx, TakeOverMax)
+	defer cancel()
+
 	if l.recovers() {
 		return l.takeOver(ctx)
 	}
@@ -267,11 +270,16 @@ func (l *Loop) addDevice(ctx context.Context) error {
 
 	l.info, l.device = info, info.ID
 
-	if err := ctl.SetParams(ctx, info.ID, l.params()); err != nil {
-		return errors.Join(err, ctl.DelDevAsync(ctx, info.ID))
+	err = ctl.SetParams(ctx, info.ID, l.params())
+	if err == nil {
+		err = l.open(ctx)
 	}
 
-	return l.open(ctx)
+	if err != nil {
+		return errors.Join(err, ctl.DelDevAsync(context.WithoutCancel(ctx), info.ID))
+	}
+
+	return nil
 }
 
 // TakeOverMax is how long the old engine's last transfers may take to end: a
@@ -280,9 +288,6 @@ const TakeOverMax = 3 * time.Minute
 
 // takeOver waits until all that the old engine had in flight has ended.
 func (l *Loop) takeOver(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, TakeOverMax)
-	defer cancel()
-
 	l.device = l.cfg.Recover
 
 	for {
