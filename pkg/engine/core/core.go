@@ -229,7 +229,7 @@ func New(cfg Config) (*Core, error) {
 		return nil, err
 	}
 
-	n := OperationsMax(cfg.Depth, disks, len(cfg.Records))
+	n := OperationsMax(cfg.Setup.Level, cfg.Depth, disks, len(cfg.Records))
 	c.asked = make([]int32, 0, n)
 	c.flights = make([]flight, 0, n)
 	c.free = make([]int, 0, n)
@@ -254,7 +254,9 @@ func New(cfg Config) (*Core, error) {
 
 // OperationsMax is how many operations there may be at a time, of an array with so
 // many slots and buffers for records.
-func OperationsMax(depth, disks, records int) int { return stripe.TransfersMax(depth, disks) + records }
+func OperationsMax(level raid.Level, depth, disks, records int) int {
+	return stripe.TransfersMax(level, depth, disks) + records
+}
 
 // attach makes a device known, which the keeper calls member.
 func (c *Core) attach(d Device, member metadata.MemberID) error {

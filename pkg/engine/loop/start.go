@@ -431,15 +431,19 @@ const workersMax = 512
 // for more.
 const completionsMax = 4096
 
-// completions is how many a ring of an array with so many slots has room for: of all that
-// is in flight, of as much that was given up, and of the queue.
-func completions(slots int) int {
-	return min(completionsMax, 2*(Depth+core.OperationsMax(Depth, slots, recordOps(slots))))
+// completions is how many the ring of an array has room for: of all that is in flight, of as
+// much that was given up, and of the queue.
+func completions(level raid.Level, slots int) int {
+	return min(completionsMax, 2*(Depth+core.OperationsMax(level, Depth, slots, recordOps(slots))))
 }
 
 // setUp makes the ring, which must be of this thread.
 func (l *Loop) setUp() (err error) {
-	l.ring, err = uring.New(uring.Config{Entries: 512, CQEntries: uint32(completions(len(l.cfg.Setup.Members)))})
+	setup := &l.cfg.Setup
+
+	l.ring, err = uring.New(uring.Config{
+		Entries: 512, CQEntries: uint32(completions(setup.Level, len(setup.Members))),
+	})
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,8 @@ const (
 	// bandsPerRequest bounds the memory of bands, not correctness: a request
 	// that needs more takes them as others end.
 	bandsPerRequest = 2
+	// bandsOfSlab is what a slab has where a request needs no more than one band.
+	bandsOfSlab = 8
 	// partsOfRows is how many jobs a write to parity makes: two ends and what is
 	// between them.
 	partsOfRows = 3
@@ -152,7 +154,7 @@ func New(cfg Config) (*Path, error) {
 		clients:    make([]client, cfg.Depth),
 		perRequest: perRequest,
 		jobs:       make([]job, jobs),
-		bands:      make([]band, Writes(cfg.Depth)),
+		bands:      make([]band, bands(cfg.Level, cfg.Depth)),
 		scratch:    append([][]byte(nil), cfg.Scratch[:usable]...),
 		zeros:      cfg.Scratch[usable],
 		total:      usable,
@@ -169,7 +171,7 @@ func New(cfg Config) (*Path, error) {
 		starved:    make([]*job, 0, jobs),
 		gathering:  make([]*job, 0, jobs),
 	}
-	p.unsent = make([]*transfer, 0, TransfersMax(cfg.Depth, cfg.Disks))
+	p.unsent = make([]*transfer, 0, TransfersMax(cfg.Level, cfg.Depth, cfg.Disks))
 	p.sync.where = make([]raid.Range, 0, whereMax)
 	p.sync.wrong = make([]raid.Slot, 0, whereMax)
 	p.makeBands()
@@ -318,9 +320,21 @@ func (p *Path) trust() {
 // for so many requests.
 func Writes(depth int) int { return depth * bandsPerRequest }
 
+// bands is the number of bands of a path for so many requests: each is all of one run on
+// mirrors.
+func bands(level raid.Level, depth int) int {
+	if level == raid.Level1 {
+		return depth + bandsOfSlab
+	}
+
+	return depth * bandsPerRequest
+}
+
 // TransfersMax is the number of transfers that there may be at a time, of a path for
 // so many requests and slots.
-func TransfersMax(depth, disks int) int { return (Writes(depth) + disks) * places(disks) }
+func TransfersMax(level raid.Level, depth, disks int) int {
+	return (bands(level, depth) + disks) * places(disks)
+}
 
 // SetRecorded says whether it is on the members' disks who of them has failed. While
 // it is not, no rows are changed for which there are partial parity logs: after a
