@@ -160,7 +160,7 @@ func ready(log *journal.Logger, pulse io.Writer) error {
 const restEvery = 10 * time.Second
 
 // hold has arrays hold their memory while the host swaps to a disk, and those that nobody
-// uses give back what they have used.
+// uses give back what they have used. The heap does once nobody uses any.
 func hold(h *host.Host) {
 	swaps, rests := time.Tick(wantEvery), time.Tick(restEvery)
 
@@ -172,6 +172,10 @@ func hold(h *host.Host) {
 			}
 		case <-rests:
 			h.Rest()
+
+			if spares() && !h.Used() {
+				debug.FreeOSMemory()
+			}
 		}
 	}
 }

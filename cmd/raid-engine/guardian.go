@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -311,9 +312,11 @@ func (g *guardian) watch(e *engine) (asked bool, err error) {
 		p    pulse
 		hung string
 		look = time.NewTicker(lookEvery)
+		rest = time.NewTicker(restEvery)
 	)
 
 	defer look.Stop()
+	defer rest.Stop()
 
 	for {
 		select {
@@ -329,6 +332,11 @@ func (g *guardian) watch(e *engine) (asked bool, err error) {
 			if why := p.look(e.beats.Load(), stopped(e.Process)); why != "" && hung == "" {
 				hung = why
 				_ = e.Kill() // it may just have ended
+			}
+		case <-rest.C:
+			// Where the host swaps there may be none when the engine dies.
+			if spares() && !hostSwaps() {
+				debug.FreeOSMemory()
 			}
 		case <-g.wanted:
 			if e.beats.Load() > uint64(settled/beatEvery) && !asked {

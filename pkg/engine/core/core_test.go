@@ -374,7 +374,7 @@ func TestTables(t *testing.T) {
 		disks int
 		most  uint64 // in KiB
 	}{
-		{raid.Level1, 2, 176},
+		{raid.Level1, 2, 128},
 		{raid.Level5, 4, 264},
 		{raid.Level6, 16, 616},
 	} {

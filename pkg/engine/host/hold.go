@@ -20,3 +20,14 @@ func (h *Host) Rest() {
 		}
 	}
 }
+
+// Used reports whether anybody uses an array.
+func (h *Host) Used() bool {
+	for _, r := range h.running() {
+		if inUse(r.loop.Device()) != "" {
+			return true
+		}
+	}
+
+	return false
+}
