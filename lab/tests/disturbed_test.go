@@ -241,11 +241,13 @@ func (f *fleet) clockIsSet() {
 
 		for _, k := range f.kinds {
 			of := func(e entry) bool { return e.Array == k.name }
-			waited := f.first("ArrayStartedDegraded", began, of).at() - f.first("Waiting", began, of).at()
-			f.t.Logf("%s: %s was started degraded after %v", sets, k.name, waited.Round(time.Millisecond))
+			started, said := f.first("ArrayStartedDegraded", began, of).at(), f.first("Waiting", began, of).at()
+			f.t.Logf("%s: %s was started degraded %v after it was said to wait, and %v after its members were plugged in",
+				sets, k.name, (started - said).Round(time.Millisecond), (started - began).Round(time.Millisecond))
 
-			if waited < disturbedDeadline-time.Second/2 || waited > disturbedDeadline+soon {
-				f.t.Errorf("%s: %s was started degraded after %v, want %v", sets, k.name, waited, disturbedDeadline)
+			// Whenever the clock is set, journald may take seconds to hear what it was told.
+			if started-began < disturbedDeadline || started-said > disturbedDeadline+soon {
+				f.t.Errorf("%s: %s was not started after %v", sets, k.name, disturbedDeadline)
 			}
 		}
 
