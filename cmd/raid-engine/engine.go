@@ -173,7 +173,7 @@ func hold(h *host.Host) {
 		case <-rests:
 			h.Rest()
 
-			if spares() && !h.Used() {
+			if !h.Used() {
 				debug.FreeOSMemory()
 			}
 		}

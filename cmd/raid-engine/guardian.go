@@ -334,8 +334,8 @@ func (g *guardian) watch(e *engine) (asked bool, err error) {
 				_ = e.Kill() // it may just have ended
 			}
 		case <-rest.C:
-			// Where the host swaps there may be none when the engine dies.
-			if spares() && !hostSwaps() {
+			// Where the host swaps there may be no memory when the engine dies.
+			if !hostSwaps() {
 				debug.FreeOSMemory()
 			}
 		case <-g.wanted:

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"runtime/metrics"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -32,22 +31,6 @@ func lockMemory(percent int) {
 	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: memory is not locked: %v\n", err)
 	}
-}
-
-// spareMax is how much memory a heap at rest keeps that it has no use for.
-const spareMax = 128 << 10
-
-// spares reports whether the heap has much memory that it has no use for: what it took to start
-// arrays, and for the threads of control commands.
-func spares() bool {
-	s := []metrics.Sample{
-		{Name: "/memory/classes/heap/free:bytes"},
-		{Name: "/memory/classes/heap/objects:bytes"}, // with garbage
-		{Name: "/gc/heap/live:bytes"},
-	}
-	metrics.Read(s)
-
-	return s[0].Value.Uint64()+s[1].Value.Uint64() > s[2].Value.Uint64()+spareMax
 }
 
 // withoutHugePages starts the program anew if the kernel would give it huge pages: the

@@ -38,7 +38,8 @@ func TestHostile(t *testing.T) {
 		}
 	}
 
-	b.MustPlugAll(append(disks, uglyMirror(t)...)...)
+	last := b.MustPlugAll(append(disks, uglyMirror(t)...)...)
+	free := last[len(last)-1].Bay() + 1
 
 	sums := fmt.Sprintf("for i in $(seq 300); do [ $(ls /dev/raid | wc -l) = %d ] && break || sleep 0.2; done\n"+
 		"cd /dev/raid && sha256sum *", len(healthy)+1)
@@ -69,7 +70,7 @@ func TestHostile(t *testing.T) {
 	}
 
 	for some := range slices.Chunk(forgeries, 160) {
-		b.comeAndGo(some, first)
+		b.comeAndGo(some, first, free)
 
 		if now := arrays(); now != before {
 			t.Errorf("the arrays were\n%s\nand are\n%s", before, now)
@@ -129,9 +130,9 @@ func uglyMirror(t *testing.T) []lab.Disk {
 	return disks
 }
 
-// comeAndGo pushes disks in, sees each of them reported, pulls them, and sees that
+// comeAndGo pushes disks in, from a bay on, sees each of them reported, pulls them, and sees that
 // nothing was written to them.
-func (b *box) comeAndGo(some []forgery, first map[string][]byte) {
+func (b *box) comeAndGo(some []forgery, first map[string][]byte, bay int) {
 	b.t.Helper()
 
 	disks := make([]lab.Disk, len(some))
@@ -140,7 +141,7 @@ func (b *box) comeAndGo(some []forgery, first map[string][]byte) {
 	for i, of := range some {
 		image := of.change(bytes.Clone(first[of.of]))
 		sums[i] = sha256.Sum256(image)
-		disks[i] = lab.Disk{Serial: of.name, Image: filepath.Join(b.t.TempDir(), of.name)}
+		disks[i] = lab.Disk{Serial: of.name, Bay: bay + i, Image: filepath.Join(b.t.TempDir(), of.name)}
 
 		if err := os.WriteFile(disks[i].Image, image, 0o600); err != nil {
 			b.t.Fatal(err)

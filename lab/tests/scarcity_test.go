@@ -136,7 +136,7 @@ sync /srv/large/*`)
 		"for i in $(seq 20); do " + file + " | cmp - /srv/large/$i; done\numount /srv/large\nrm /dev/shm/noise").MustWait(patience)
 }
 
-// crumble takes all memory that there is but some MiB, locks it, and lets go of three
+// crumble takes all memory that there is but 2 MiB and the kernel's reserve, locks it, and lets go of three
 // pages of each four. What is locked stays where it is, so that none of them can be put together.
 const crumble = `sysctl -q vm.compact_unevictable_allowed=0 vm.min_free_kbytes=4096
 echo 3 >/proc/sys/vm/drop_caches
@@ -148,7 +148,7 @@ my $at = syscall($mmap, 0, $length, 3, 0x22, -1, 0);
 syscall($madvise, $at, $length, $nohuge) == 0 && syscall($mlock, $at, $length) == 0 or die $!;
 for (my $page = 0; $page + 12288 <= $length; $page += 16384) { syscall($madvise, $at + $page, 12288, $dontneed) == 0 or die $! }
 print "crumbs\n";
-sleep 600' $(awk '/^MemAvailable/ {print $2 - 8192}' /proc/meminfo) >/run/crumbs`
+sleep 600' $(awk '/^MemAvailable/ {print $2 - 2048}' /proc/meminfo) >/run/crumbs`
 
 // crumbled has the kernel have memory, but hardly any eight pages that are neighbours, and
 // kills the engine: the next one needs none, nor do arrays that fail members and take them in.
