@@ -15,6 +15,7 @@ type host struct {
 	side
 
 	right []string // what an array may hold in the end
+	set   string   // the format of the containers that its arrays lie in; empty if they lie in none
 	play  int      // tells its disks from those of other plays
 	disks []*lab.GuestDisk
 	began time.Duration
@@ -28,11 +29,13 @@ const (
 	grace = 100 * time.Second
 )
 
-// size is that of a disk, and held how much of an array's content is told apart.
+// size is that of a disk, held how much of an array's content is told apart, and reserved
+// what a disk has for the metadata of a container, in bytes.
 const (
-	sector = 512
-	size   = 32 << 20
-	held   = 8 << 20
+	sector   = 512
+	size     = 32 << 20
+	held     = 8 << 20
+	reserved = 48 << 20
 )
 
 // plug plugs a new disk in, with a serial number of this play.
@@ -46,9 +49,14 @@ func (h *host) plug(d lab.Disk) *lab.GuestDisk {
 
 // plugAll plugs n new disks in: a0, a1 and so on.
 func (h *host) plugAll(n int, prefix string) []*lab.GuestDisk {
+	large := int64(size)
+	if h.set != "" {
+		large += reserved
+	}
+
 	all := make([]*lab.GuestDisk, 0, n)
 	for i := range n {
-		all = append(all, h.plug(lab.Disk{Serial: fmt.Sprint(prefix, i), Size: size}))
+		all = append(all, h.plug(lab.Disk{Serial: fmt.Sprint(prefix, i), Size: large}))
 	}
 
 	return all
@@ -56,18 +64,51 @@ func (h *host) plugAll(n int, prefix string) []*lab.GuestDisk {
 
 // make has mdadm make an array of disks and fill it with what is called by label.
 func (h *host) make(name, label, args string, disks []*lab.GuestDisk) {
-	h.MustShell(fmt.Sprintf(`mkdir -p /root/data
-mdadm --create /dev/md/%[1]s --run --quiet --assume-clean %[2]s %[3]s
-udevadm settle`, name, args, nodes(disks)))
+	members := nodes(disks)
+
+	if h.set != "" {
+		h.MustShell(withoutPlatform + fmt.Sprintf("mdadm --create /dev/md/%s-set --run --quiet -e %s -n%d %s\n"+
+			"udevadm settle", name, h.set, len(disks), members))
+
+		members = "/dev/md/" + name + "-set"
+	}
+
+	h.MustShell(withoutPlatform + fmt.Sprintf("mkdir -p /root/data\n"+
+		"mdadm --create /dev/md/%s --run --quiet --assume-clean %s %s; udevadm settle", name, args, members))
 	h.write("/dev/md/"+name, label)
-	h.MustShell("mdadm --stop --quiet /dev/md/" + name + "; udevadm settle")
+	h.MustShell("mdadm --stop --scan --quiet; udevadm settle")
 }
 
-// aged has mdadm run an array on some of its disks only, and write to it.
-func (h *host) aged(name, label string, disks ...*lab.GuestDisk) {
-	h.MustShell(fmt.Sprintf("mdadm --assemble /dev/md/%s --run %s 2>&1; udevadm settle", name, nodes(disks)))
-	h.write("/dev/md/"+name, label)
-	h.MustShell("mdadm --stop --quiet /dev/md/" + name + "; udevadm settle")
+// mirror returns how mdadm is asked for a mirror of two.
+func (h *host) mirror() string {
+	if h.set != "" {
+		return "-l1 -n2"
+	}
+
+	return mirror
+}
+
+// withoutPlatform has mdadm take disks of IMSM on a machine without Intel's firmware.
+const withoutPlatform = "export IMSM_NO_PLATFORM=1\n"
+
+// run has mdadm run the array called data on some of its disks only, and returns its device.
+func (h *host) run(disks []*lab.GuestDisk) string {
+	if h.set == "" {
+		h.MustShell(fmt.Sprintf("mdadm --assemble /dev/md/data --run %s 2>&1; udevadm settle", nodes(disks)))
+
+		return "/dev/md/data"
+	}
+
+	h.MustShell(withoutPlatform + fmt.Sprintf("for d in %s; do mdadm --incremental --run $d; done\n"+
+		"udevadm settle", nodes(disks)))
+
+	return md{}.arrays(h.Guest)[0].node
+}
+
+// aged has mdadm run the array called data on some of its disks only, and write to it.
+func (h *host) aged(label string, disks ...*lab.GuestDisk) {
+	h.write(h.run(disks), label)
+	h.MustShell("mdadm --stop --scan --quiet; udevadm settle")
 }
 
 // write fills an array with what will be known by label.
@@ -130,10 +171,13 @@ func (h *host) until(name string, limit time.Duration, ok func(array) bool) stri
 	}
 }
 
-// find returns an array by its name, or if that is empty whatever there is.
+// find returns an array by its name, or if that is empty whatever there is. mdadm takes no
+// name from a container as it is.
 func (h *host) find(name string) (array, bool) {
 	all := h.arrays(h.Guest)
-	i := slices.IndexFunc(all, func(a array) bool { return name == "" || a.name == name })
+	i := slices.IndexFunc(all, func(a array) bool {
+		return name == "" || a.name == name || h.set != "" && a.name == name+"_0"
+	})
 
 	if i < 0 {
 		return array{}, false
@@ -158,6 +202,17 @@ func (h *host) state(name string) string {
 	}
 
 	return h.describe(a)
+}
+
+// all says what there is.
+func (h *host) all() []string {
+	var seen []string
+
+	for _, a := range h.arrays(h.Guest) {
+		seen = append(seen, fmt.Sprintf("%s %s", a.name, h.describe(a)))
+	}
+
+	return append(seen, fmt.Sprintf("%d arrays", len(seen)))
 }
 
 func (h *host) describe(a array) string {

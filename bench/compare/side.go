@@ -50,12 +50,16 @@ func (md) take(g *lab.Guest, c config) {
 	g.MustWriteFile("/root/tell", tell, 0o755)
 	g.MustWriteFile("/etc/mdadm/mdadm.conf", "HOMEHOST <system>\nPROGRAM /root/tell\n"+c.mdadm, 0o644)
 
+	// As on a machine with Intel's firmware.
+	g.MustWriteFile("/etc/udev/rules.d/00-platform.rules", `ENV{IMSM_NO_PLATFORM}="1"`+"\n", 0o644)
+	g.MustShell("systemctl set-environment IMSM_NO_PLATFORM=1; udevadm control --reload")
+
 	if strings.Contains(c.mdadm, "POLICY") {
 		g.MustShell("mdadm --udev-rules=/etc/udev/rules.d/65-md-bare.rules; udevadm control --reload")
 	}
 }
 
-func (md) stop(g *lab.Guest, name string) { g.MustShell("mdadm --stop --quiet /dev/md/" + name) }
+func (md) stop(g *lab.Guest, _ string) { g.MustShell("mdadm --stop --scan --quiet") }
 
 func (md) watch(g *lab.Guest, on bool) {
 	verb := "stop"

@@ -93,19 +93,31 @@ func blank(h *host) []string {
 	return []string{h.state("data") + ", " + after}
 }
 
-// occupied plugs a disk in where a member was that holds something at one place.
-func occupied(h *host, at int, what string) []string {
+func elsewhere(h *host) []string {
+	lost(h)
+	h.plug(lab.Disk{Serial: "new", Size: size})
+	after := h.until("data", limit, whole)
+
+	return []string{h.state("data") + ", " + after}
+}
+
+// occupied returns a scene that plugs a disk in where a member was that holds something
+// at one place.
+func occupied(at int, what string) func(h *host) []string {
 	image := make([]byte, size)
 	copy(image[at:], what)
 
-	return stranger(h, image)
+	return func(h *host) []string { return stranger(h, image, sector) }
 }
 
 // small plugs a blank disk in where a member was that lacks one sector of what that used.
-func small(h *host) []string { return stranger(h, make([]byte, size-sector)) }
+func small(h *host) []string { return stranger(h, make([]byte, size-sector), sector) }
+
+// large plugs a blank disk in where a member was that has larger sectors.
+func large(h *host) []string { return stranger(h, make([]byte, size), 4096) }
 
 // stranger plugs a disk in where a member was that is not to be written to.
-func stranger(h *host, image []byte) []string {
+func stranger(h *host, image []byte, sector int) []string {
 	gone := lost(h)
 
 	dir, err := os.MkdirTemp("", "raid-assembler-compare-")
@@ -119,7 +131,7 @@ func stranger(h *host, image []byte) []string {
 		panic(err)
 	}
 
-	d := h.plug(lab.Disk{Serial: "new", Image: file, Bay: gone.Bay()})
+	d := h.plug(lab.Disk{Serial: "new", Image: file, SectorSize: sector, Bay: gone.Bay()})
 	after := h.until("data", limit, whole)
 
 	now, err := os.ReadFile(d.Path())

@@ -334,10 +334,7 @@ func (g *guardian) watch(e *engine) (asked bool, err error) {
 				_ = e.Kill() // it may just have ended
 			}
 		case <-rest.C:
-			// Where the host swaps there may be no memory when the engine dies.
-			if !hostSwaps() {
-				debug.FreeOSMemory()
-			}
+			giveBack()
 		case <-g.wanted:
 			if e.beats.Load() > uint64(settled/beatEvery) && !asked {
 				g.standBy()
@@ -351,6 +348,14 @@ func (g *guardian) watch(e *engine) (asked bool, err error) {
 			// the guardian's back.
 			return asked || err == nil, err
 		}
+	}
+}
+
+// giveBack gives what the heap has no use for back, but where the host swaps: there may be
+// no memory when the engine dies.
+func giveBack() {
+	if !hostSwaps() {
+		debug.FreeOSMemory()
 	}
 }
 
