@@ -266,21 +266,31 @@ var sysfsPath = strings.Trim(sysfsTarget, `"`)
 
 // Unplug pulls the disk, as one pulls it out of a running machine: what it had
 // not yet done fails. It returns when the guest has noticed.
-func (d *GuestDisk) Unplug() error {
-	if !d.in {
-		return fmt.Errorf("lab: disk %s is not plugged in", d.d.Serial)
+func (d *GuestDisk) Unplug() error { return d.g.UnplugAll(d) }
+
+// UnplugAll pulls disks, in this order but without waiting in between.
+func (g *Guest) UnplugAll(disks ...*GuestDisk) error {
+	for _, d := range disks {
+		if !d.in {
+			return fmt.Errorf("lab: disk %s is not plugged in", d.d.Serial)
+		}
+
+		d.in = false
+
+		if g.m == nil {
+			continue
+		}
+
+		if err := d.detach(); err != nil {
+			return err
+		}
 	}
 
-	d.in = false
-	if d.g.m == nil {
+	if g.m == nil {
 		return nil
 	}
 
-	if err := d.detach(); err != nil {
-		return err
-	}
-
-	return d.g.onTargets([]*GuestDisk{d}, `
+	return g.onTargets(disks, `
 while set -- $disk && [ -e "$1" ]; do pause; done`)
 }
 

@@ -200,6 +200,12 @@ func (d *GuestDisk) MustReplug() {
 	d.g.must(d.Replug())
 }
 
+// MustUnplugAll is [Guest.UnplugAll].
+func (g *Guest) MustUnplugAll(disks ...*GuestDisk) {
+	g.helper()
+	g.must(g.UnplugAll(disks...))
+}
+
 // MustReplugAll is [Guest.ReplugAll].
 func (g *Guest) MustReplugAll(disks ...*GuestDisk) {
 	g.helper()

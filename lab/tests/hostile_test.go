@@ -69,7 +69,7 @@ func TestHostile(t *testing.T) {
 		forgeries = everyNth(forgeries, 40)
 	}
 
-	for some := range slices.Chunk(forgeries, 160) {
+	for some := range slices.Chunk(forgeries, 120) {
 		b.comeAndGo(some, first, free)
 
 		if now := arrays(); now != before {
@@ -151,7 +151,7 @@ func (b *box) comeAndGo(some []forgery, first map[string][]byte, bay int) {
 	began := time.Now()
 	plugged := b.MustPlugAll(disks...)
 
-	b.MustShell("udevadm settle -t 300")
+	b.MustGo("udevadm settle -t 600").MustWait(10 * time.Minute)
 	b.t.Logf("%d disks are here after %v", len(disks), time.Since(began).Round(time.Second))
 
 	said := b.reported()
@@ -176,9 +176,11 @@ func (b *box) comeAndGo(some []forgery, first map[string][]byte, bay int) {
 		}
 	}
 
-	for i, d := range plugged {
-		d.MustUnplug()
+	for some := range slices.Chunk(plugged, 20) {
+		b.MustUnplugAll(some...)
+	}
 
+	for i, d := range plugged {
 		image, err := os.ReadFile(d.Path())
 		if err != nil {
 			b.t.Fatal(err)
