@@ -199,9 +199,17 @@ func (g *Guest) plug(disks []*GuestDisk) error {
 	return g.appeared(disks)
 }
 
-// appeared waits until udev in the guest has dealt with disks that are new: not for
-// all at once, for many take longer than one command may.
+// appeared waits until udev in the guest has dealt with disks that are new.
 func (g *Guest) appeared(disks []*GuestDisk) error {
+	return g.await(disks, `
+until set -- $disk && [ -b "/dev/${1##*/}" ] && read -r number <"$1/dev" && [ -e "/run/udev/data/b$number" ]; do
+	pause
+done`)
+}
+
+// await waits for a shell loop for each disk, see onTargets, if the power is on: not for
+// all at once, for many take longer than one command may.
+func (g *Guest) await(disks []*GuestDisk, loop string) error {
 	const some = 8
 
 	if g.m == nil {
@@ -209,11 +217,7 @@ func (g *Guest) appeared(disks []*GuestDisk) error {
 	}
 
 	for part := range slices.Chunk(disks, some) {
-		err := g.onTargets(part, `
-until set -- $disk && [ -b "/dev/${1##*/}" ] && read -r number <"$1/dev" && [ -e "/run/udev/data/b$number" ]; do
-	pause
-done`)
-		if err != nil {
+		if err := g.onTargets(part, loop); err != nil {
 			return err
 		}
 	}
@@ -286,11 +290,7 @@ func (g *Guest) UnplugAll(disks ...*GuestDisk) error {
 		}
 	}
 
-	if g.m == nil {
-		return nil
-	}
-
-	return g.onTargets(disks, `
+	return g.await(disks, `
 while set -- $disk && [ -e "$1" ]; do pause; done`)
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +47,22 @@ func (h *host) plug(d lab.Disk) *lab.GuestDisk {
 	h.disks = append(h.disks, disk)
 
 	return disk
+}
+
+// plugImage plugs a new disk in that holds an image.
+func (h *host) plugImage(d lab.Disk, image []byte) *lab.GuestDisk {
+	dir, err := os.MkdirTemp("", "raid-assembler-compare-")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+
+	d.Image = filepath.Join(dir, "image")
+	if err := os.WriteFile(d.Image, image, 0o600); err != nil {
+		panic(err)
+	}
+
+	return h.plug(d)
 }
 
 // plugAll plugs n new disks in: a0, a1 and so on.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -148,34 +147,23 @@ func dirty(args string) func(h *host) []string {
 		h.MustShell(fmt.Sprintf(`echo 60 >/sys/block/$(basename $(readlink -f %[1]s))/md/safe_mode_delay
 head -c 64K /dev/urandom | dd of=%[1]s bs=64K seek=%[2]d oflag=direct status=none`, node, 2*held/(64<<10)))
 
-		dir, err := os.MkdirTemp("", "raid-assembler-compare-")
-		if err != nil {
-			panic(err)
-		}
-		defer func() { _ = os.RemoveAll(dir) }()
+		var now [][]byte
 
-		var now []lab.Disk
-
-		for i, d := range disks[:2] {
+		for _, d := range disks[:2] {
 			image, err := os.ReadFile(d.Path())
 			if err != nil {
 				panic(err)
 			}
 
-			file := filepath.Join(dir, fmt.Sprint(i))
-			if err := os.WriteFile(file, image, 0o600); err != nil {
-				panic(err)
-			}
-
-			now = append(now, lab.Disk{Serial: fmt.Sprint("n", i), Image: file})
+			now = append(now, image)
 		}
 
 		h.MustShell("mdadm --stop --scan --quiet")
 		h.begin(config{}, disks...)
 		h.start()
 
-		for _, d := range now {
-			h.plug(d)
+		for i, image := range now {
+			h.plugImage(lab.Disk{Serial: fmt.Sprint("n", i)}, image)
 		}
 
 		after := h.until("data", grace, served)

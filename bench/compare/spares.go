@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/sha256"
 	"os"
-	"path/filepath"
 
 	"raid-assembler/lab"
 )
@@ -87,15 +86,19 @@ func lost(h *host) *lab.GuestDisk {
 
 func blank(h *host) []string {
 	gone := lost(h)
-	h.plug(lab.Disk{Serial: "new", Size: size, Bay: gone.Bay()})
-	after := h.until("data", limit, whole)
 
-	return []string{h.state("data") + ", " + after}
+	return fresh(h, gone.Bay())
 }
 
 func elsewhere(h *host) []string {
 	lost(h)
-	h.plug(lab.Disk{Serial: "new", Size: size})
+
+	return fresh(h, 0)
+}
+
+// fresh plugs a blank disk into a bay, or if that is 0 into one where no disk was.
+func fresh(h *host, bay int) []string {
+	h.plug(lab.Disk{Serial: "new", Size: size, Bay: bay})
 	after := h.until("data", limit, whole)
 
 	return []string{h.state("data") + ", " + after}
@@ -104,10 +107,12 @@ func elsewhere(h *host) []string {
 // occupied returns a scene that plugs a disk in where a member was that holds something
 // at one place.
 func occupied(at int, what string) func(h *host) []string {
-	image := make([]byte, size)
-	copy(image[at:], what)
+	return func(h *host) []string {
+		image := make([]byte, size)
+		copy(image[at:], what)
 
-	return func(h *host) []string { return stranger(h, image, sector) }
+		return stranger(h, image, sector)
+	}
 }
 
 // small plugs a blank disk in where a member was that lacks one sector of what that used.
@@ -120,18 +125,7 @@ func large(h *host) []string { return stranger(h, make([]byte, size), 4096) }
 func stranger(h *host, image []byte, sector int) []string {
 	gone := lost(h)
 
-	dir, err := os.MkdirTemp("", "raid-assembler-compare-")
-	if err != nil {
-		panic(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-
-	file := filepath.Join(dir, "image")
-	if err := os.WriteFile(file, image, 0o600); err != nil {
-		panic(err)
-	}
-
-	d := h.plug(lab.Disk{Serial: "new", Image: file, SectorSize: sector, Bay: gone.Bay()})
+	d := h.plugImage(lab.Disk{Serial: "new", SectorSize: sector, Bay: gone.Bay()}, image)
 	after := h.until("data", limit, whole)
 
 	now, err := os.ReadFile(d.Path())

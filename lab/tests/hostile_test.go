@@ -176,9 +176,7 @@ func (b *box) comeAndGo(some []forgery, first map[string][]byte, bay int) {
 		}
 	}
 
-	for some := range slices.Chunk(plugged, 20) {
-		b.MustUnplugAll(some...)
-	}
+	b.MustUnplugAll(plugged...)
 
 	for i, d := range plugged {
 		image, err := os.ReadFile(d.Path())

@@ -327,7 +327,7 @@ func bands(level raid.Level, depth int) int {
 		return depth + bandsOfSlab
 	}
 
-	return depth * bandsPerRequest
+	return Writes(depth)
 }
 
 // TransfersMax is the number of transfers that there may be at a time, of a path for
