@@ -108,7 +108,8 @@ func runArrays(
 	serving, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
 
-	pulse, taken, ended := os.NewFile(pulseFD, "pulse"), make(chan struct{}), make(chan error, 1)
+	pulse := os.NewFile(pulseFD, "pulse")
+	taken, alone, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 
 	go func() {
 		takeOver(ctx, h, arrays)
@@ -116,13 +117,18 @@ func runArrays(
 
 		ended <- server.Serve(serving, listener)
 	}()
-	go beat(pulse, h.Answers)
+	go func() {
+		beat(pulse, h.Answers)
+		close(alone)
+	}()
 	go hold(h)
 
 	// Whoever restarts an engine again and again cuts no take-over off.
 	select {
 	case <-taken:
 	case <-ctx.Done():
+	case <-alone:
+		return errors.New("the guardian died before all was taken over")
 	case err := <-h.Failed():
 		return err
 	}
@@ -131,14 +137,26 @@ func runArrays(
 		return err
 	}
 
-	// Whichever ends first ends the engine.
-	select {
-	case <-ctx.Done():
-		return stop(h, log)
-	case err := <-h.Failed():
-		return err
-	case err := <-ended:
-		return errors.Join(errors.New("the socket is not served any more"), err)
+	// Whichever ends first ends the engine, but for the guardian: without one this serves on
+	// what it serves, and no more, since nobody carries control commands out or keeps what
+	// the next engine needs. Who asks for more waits for that one.
+	for {
+		select {
+		case <-alone:
+			log.Log(journal.Event{
+				Kind:    journal.EngineAlone,
+				Message: "the guardian died; its engine serves on until there is another one",
+			})
+			stopServing()
+
+			alone, ended = nil, nil
+		case <-ctx.Done():
+			return stop(h, log)
+		case err := <-h.Failed():
+			return err
+		case err := <-ended:
+			return errors.Join(errors.New("the socket is not served any more"), err)
+		}
 	}
 }
 

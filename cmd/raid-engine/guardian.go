@@ -62,8 +62,9 @@ type guardian struct {
 	signals    <-chan os.Signal
 	wanted     <-chan struct{} // heard when an engine is to stand by
 
-	next  *engine // that stands by, or nil
-	pause time.Duration
+	orphans orphans // serve until the first engine can
+	next    *engine // that stands by, or nil
+	pause   time.Duration
 }
 
 // guard runs engines until one ends as asked.
@@ -72,7 +73,7 @@ func guard(runDir string, when standbyWhen) error {
 		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: with huge pages, which take memory: %v\n", err)
 	}
 
-	runtime.LockOSThread() // an engine ends with the thread that started it
+	runtime.LockOSThread() // where engines end with the guardian, it is with the thread that started them
 	lockMemory(guardianCollectAt)
 
 	if err := hurry(); err != nil {
@@ -103,8 +104,13 @@ func guard(runDir string, when standbyWhen) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 
+	left, err := findOrphans()
+	if err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "raid-engine: without engines that a guardian before has left: %v\n", err)
+	}
+
 	g := guardian{
-		runDir: runDir, listener: listener, controller: controller, kept: newShelf(held), log: log,
+		orphans: left, runDir: runDir, listener: listener, controller: controller, kept: newShelf(held), log: log,
 		signals: signals, wanted: want(when),
 	}
 	defer g.dismiss()
@@ -144,6 +150,12 @@ func (g *guardian) one() (asked bool, err error) {
 		if e, err = g.spawn(); err != nil {
 			return true, err
 		}
+	}
+
+	if err := g.orphans.end(e); err != nil {
+		e.dismiss()
+
+		return false, err
 	}
 
 	e.begin()
@@ -228,7 +240,8 @@ func (l lines) close() {
 type engine struct {
 	*os.Process
 
-	begin  func() // has it serve
+	begin  func()        // has it serve
+	waits  chan struct{} // closed when it needs nothing more to serve
 	died   chan error
 	gone   chan struct{} // closed when it has died
 	beats  atomic.Uint64
@@ -248,9 +261,9 @@ func (g *guardian) spawn() (*engine, error) {
 	cmd.Args[0] = "raid-engine"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{its.control, g.listener, its.keep, its.pulse}
-	// Without a guardian nobody could carry its control commands out, and the next one
-	// has an engine of its own.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if !ofSystemd() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL} // no guardian follows, which would end it
+	}
 
 	err = cmd.Start()
 	its.close() // the engine has its own
@@ -264,13 +277,20 @@ func (g *guardian) spawn() (*engine, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	turn := make(chan struct{})
 	e := &engine{
-		Process: cmd.Process, begin: sync.OnceFunc(func() { close(turn) }),
+		Process: cmd.Process, begin: sync.OnceFunc(func() { close(turn) }), waits: make(chan struct{}),
 		died: make(chan error, 1), gone: make(chan struct{}), cancel: cancel,
 	}
 
+	prepared := sync.OnceFunc(func() { close(e.waits) })
+
 	// Their ends are the engine's, which is told below.
 	e.served.Go(func() { _ = ublk.ServeControl(ctx, ours.control, g.controller) })
-	e.served.Go(func() { _ = crashlog.Serve(ours.keep, g.kept, turn) })
+	e.served.Go(func() {
+		_ = crashlog.Serve(ours.keep, g.kept, func() {
+			prepared()
+			<-turn
+		})
+	})
 	e.served.Go(func() { hear(ours.pulse, &e.beats, func() { notify("READY=1", nil) }) })
 
 	go func() {

@@ -253,7 +253,7 @@ systemctl daemon-reload`)
 	b.MustShell("systemctl stop raid-assembler.service")
 
 	// Stopped, it is found by the guardian; and without a guardian there is another, and
-	// no engine but its own.
+	// soon no engine but its own.
 	for _, how := range []string{
 		"pkill -KILL " + theEngine, "pkill -SEGV " + theEngine, "pkill -ABRT " + theEngine, "pkill -STOP " + theEngine,
 		"kill -KILL $(systemctl show -P MainPID raid-engine.service)",

@@ -330,13 +330,23 @@ func (f *fleet) hasten() error {
 // once each has flushed three times.
 func (f *fleet) exertUntilCut(where string, seed uint64) {
 	f.t.Helper()
+	f.exertOf(anyKind, where, seed)
+}
+
+// exertOf is exertUntilCut for those arrays that which wants.
+func (f *fleet) exertOf(which func(kind) bool, where string, seed uint64) {
+	f.t.Helper()
 
 	for _, k := range f.kinds {
+		if !which(k) {
+			continue
+		}
+
 		f.MustGo(fmt.Sprintf("exec exercise run -model /models/%[1]s.model -log /models/%[1]s.log -mix %s -seed %d "+
 			"-depth 4 %s/%[1]s >/run/%[1]s.exert 2>&1", k.name, f.mix(k), seed, where))
 	}
 
-	f.each(`for i in $(seq 600); do
+	f.eachOf(which, `for i in $(seq 600); do
 	head -c 1536 /models/$A.log | tail -c 512 | grep -q . && exit
 	sleep 0.1
 done

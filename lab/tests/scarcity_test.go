@@ -38,7 +38,7 @@ func (a *adversity) limits() {
 
 // broken has the engine's program be replaced by one that does not start, and kills the
 // engine: the guardian runs the program that it is itself. Then it kills the guardian as
-// well: nothing takes the arrays over until the good program is back.
+// well: its engine serves on, and nobody takes the arrays over until the good program is back.
 func (a *adversity) broken() {
 	a.underLoad(20, func() {
 		a.MustShell("mv /usr/sbin/raid-engine /usr/sbin/raid-engine.good\ncp /bin/false /usr/sbin/raid-engine\npkill -KILL " + theEngine)

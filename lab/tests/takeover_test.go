@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,9 @@ const memories = `awk '$6 ~ "^/#" {print $4}' /proc/$(set -- $(` + serving + `);
 const killServing = `set -- $(` + serving + `)
 kill -KILL $1
 echo $1`
+
+// killGuardian kills the guardian.
+const killGuardian = `kill -KILL $(systemctl show --property=MainPID --value raid-engine.service)`
 
 // urgentThreads counts the threads of the process that serves that are real-time ones.
 const urgentThreads = `ps -L -o cls= -p $(` + serving + `) | grep -cv TS || true`
@@ -90,25 +94,22 @@ systemctl stop raid-assembler.service`)
 }
 
 // swapAndKill has the host swap to an array, has a hog take half more memory than there
-// is, and kills the engine meanwhile, again and again, a while after another one stands by.
+// is, and kills the engine meanwhile, again and again, a while after another one stands by:
+// for 200 s, or RAID_LAB_SECONDS.
 func (f *fleet) swapAndKill(data func(kind) bool) {
 	f.t.Helper()
 
-	const kills, seconds = 8, 200
-
-	f.MustShell(`mkswap -q /dev/raid/swap
-swapon /dev/raid/swap`)
-	f.MustWaitFor(patience, "[ $(pgrep "+theEngine+" | wc -l) = 2 ]")
-
-	hog := f.hog(150, seconds+60)
-
-	f.MustWaitFor(patience, "! grep -qx 'pswpout 0' /proc/vmstat")
-
+	seconds := number(f.t, "RAID_LAB_SECONDS", 200)
+	hog := f.swapAndHog(seconds + 60)
 	jobs := f.loads(data, seconds, 130)
 
-	var longest time.Duration
+	var (
+		longest time.Duration
+		kills   int
+		end     = time.Now().Add(time.Duration(seconds) * time.Second)
+	)
 
-	for range kills {
+	for ; time.Now().Before(end); kills++ {
 		began := time.Now()
 
 		was := strings.TrimSpace(f.MustShell(killServing))
@@ -120,7 +121,7 @@ swapon /dev/raid/swap`)
 
 	endAll(jobs)
 	hog.MustWait(patience)
-	f.t.Logf("longest until another engine stood by: %v", longest.Round(time.Millisecond))
+	f.t.Logf("%d kills, and at most %v until another engine stood by", kills, longest.Round(time.Millisecond))
 
 	out := f.MustShell("grep -E '^pswp(in|out)' /proc/vmstat; ps -o rss,args -C raid-engine || true; journalctl -b -k --no-pager | grep -i oom || true")
 	f.t.Log(out)
@@ -128,6 +129,78 @@ swapon /dev/raid/swap`)
 	if !strings.Contains(out, "pswpout") || strings.Contains(out, "pswpout 0\n") {
 		f.t.Errorf("nothing was swapped out: %s", out)
 	}
+}
+
+// swapAndHog has the host swap to an array, and a hog take half more memory than there is
+// for so many seconds. It returns once another engine stands by and pages were swapped out.
+func (f *fleet) swapAndHog(seconds int) *lab.Job {
+	f.t.Helper()
+	f.MustShell(`mkswap -q /dev/raid/swap
+swapon /dev/raid/swap`)
+	f.MustWaitFor(patience, "[ $(pgrep "+theEngine+" | wc -l) = 2 ]")
+
+	hog := f.hog(150, seconds)
+
+	f.MustWaitFor(patience, "! grep -qx 'pswpout 0' /proc/vmstat")
+
+	return hog
+}
+
+// TestWithoutGuardian kills the guardian, which starts engines, again and again while the host
+// swaps to an array and a hog takes all memory that there is: its engine serves on, or systemd
+// might wait for ever for a page that it needs to start the next. As a control it then kills
+// all of them at a time: of that nothing is demanded but that no data is lost.
+func TestWithoutGuardian(t *testing.T) {
+	takesLong(t)
+
+	const (
+		kills, seconds = 8, 240
+		forGood        = 3 * time.Minute
+	)
+
+	f := newFleet(t, []kind{
+		{"five", raid.Level5, "left-symmetric", mib(24, 4), "64", 1},
+		{"swap", raid.Level1, "", mib(768, 2), "", 1},
+	}, false)
+	data := func(k kind) bool { return k.name != "swap" }
+	seed := rand.Uint64()
+
+	f.keepModels()
+	f.create()
+	f.engineStarts()
+	f.swapAndHog(seconds + int(2*forGood/time.Second))
+
+	jobs := f.loads(data, seconds, 150)
+	watched := f.MustGo(fmt.Sprintf("exercise progress -for %ds /dev/raid/swap", seconds))
+
+	for range kills {
+		time.Sleep(rand.N(15 * time.Second))
+
+		was := strings.TrimSpace(f.MustShell(serving + "\n" + killGuardian))
+		began := time.Now()
+
+		f.MustWaitFor(patience, `now=$(`+serving+`); [ -n "$now" ] && [ "$now" != "`+was+`" ]`)
+		t.Logf("another engine than %s served %v after the guardian's death", was, time.Since(began).Round(time.Millisecond))
+	}
+
+	f.completed(watched.MustWait(seconds*time.Second + patience))
+	endAll(jobs)
+	f.eachOf(data, "exercise check -model $M /dev/raid/$A")
+
+	f.exertOf(data, "/dev/raid", seed)
+	f.MustShell("kill -KILL $(cat /sys/fs/cgroup/system.slice/raid-engine.service/cgroup.procs)")
+
+	if err := f.WaitFor(forGood, "[ -n \"$("+serving+")\" ]"); err != nil {
+		t.Logf("control: systemd alone started no engine: %v", err)
+	} else {
+		t.Log("control: systemd alone started an engine")
+	}
+
+	f.loseThePower(seed)
+	f.engineStarts()
+	f.judgeOf(data, "/dev/raid", seed, 0)
+	f.engineStops()
+	f.mdHas(data)
 }
 
 // hog has somebody take so many hundredths of the memory for so many seconds. Whenever

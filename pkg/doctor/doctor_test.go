@@ -122,6 +122,12 @@ func TestFindings(t *testing.T) {
 
 		return c
 	}
+	swapping := func(pairs ...string) change { // to an array, and an engine stands by
+		return files(append([]string{
+			"proc/swaps", "Filename\n/dev/ublkb0 partition 1 0 -2\n", "proc/77/task/77/children", "78 80 ",
+			"proc/80/status", "VmLck: 9 kB\n", "proc/80/oom_score_adj", "-1000\n", "proc/80/task/80/stat", stat("1572864", "-20", "0"),
+		}, pairs...)...)
+	}
 	md := func(version string, pairs ...string) change { // runs an array, besides
 		return files(append(pairs, "proc/mdstat", "md0 : active raid1 a b\nmd1 : inactive c\n", "sys/block/md0/dev", "9:0\n",
 			"run/udev/data/b9:0", "S:md/data\nE:MD_NAME=host:data\nE:MD_UUID=11111111:22222222:33333333:44444444\n",
@@ -219,17 +225,22 @@ func TestFindings(t *testing.T) {
 		{"no guard possible", files("sys/kernel/security/lsm", "capability\n"), OK, "without the security module bpf"},
 		{
 			"swap on an array",
-			files("proc/swaps", "Filename\n/dev/ublkb0 partition 1 0 -2\n", "proc/sys/vm/min_free_kbytes", "8192\n"),
+			swapping("proc/sys/vm/min_free_kbytes", "8192\n"),
 			OK, "swap on /dev/ublkb0, and vm.min_free_kbytes is 8192",
 		},
 		{
+			"swap on an array, and nobody stands by",
+			swapping("proc/77/task/77/children", "78 "),
+			Warn, "no engine stands by",
+		},
+		{
 			"swap on an array, with little memory kept back",
-			files("proc/swaps", "Filename\n/dev/ublkb0 partition 1 0 -2\n", "proc/sys/vm/min_free_kbytes", "4096\n"),
+			swapping("proc/sys/vm/min_free_kbytes", "4096\n"),
 			Warn, `swap on /dev/ublkb0, and vm.min_free_kbytes is "4096"`,
 		},
 		{
 			"swap on an array, with nobody knows how much",
-			files("proc/swaps", "Filename\n/dev/ublkb0 partition 1 0 -2\n"),
+			swapping(),
 			Warn, `vm.min_free_kbytes is ""`,
 		},
 	} {

@@ -114,7 +114,8 @@ func tools(h Host) []Finding {
 const reserveMin = 8192
 
 // swap on an array is a way to wait for oneself: to serve a page the engine may
-// need the page. The next engine has but what the kernel keeps back.
+// need the page. The next engine has to be there before this one dies, and has but what
+// the kernel keeps back.
 func swap(h Host) []Finding {
 	const (
 		check   = "swap"
@@ -127,6 +128,13 @@ func swap(h Host) []Finding {
 		device, _, _ := strings.Cut(line, " ")
 		if !strings.HasPrefix(device, "/dev/ublkb") {
 			continue
+		}
+
+		if _, engines := h.engines(); len(engines) == 1 {
+			return []Finding{warn(check,
+				fmt.Sprintf("there is swap on %s, and no engine stands by: the host may be stuck when this one dies",
+					device),
+				fmt.Sprintf("let it serve for ten seconds, without --standby never; or swapoff %s", device))}
 		}
 
 		value, _ := h.read("proc/sys/vm/min_free_kbytes")

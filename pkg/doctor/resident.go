@@ -41,18 +41,9 @@ type thread struct {
 // resident looks at the engine that runs, one that stands by, and their guardian: none
 // may ever wait for memory that only they could free, nor be ended for want of it.
 func resident(h Host) []Finding {
-	pid, err := h.Run("systemctl", "show", "--property=MainPID", "--value", "raid-engine.service")
-	if pid = strings.TrimSpace(pid); err != nil || pid == "" || pid == "0" {
+	pid, engines := h.engines()
+	if pid == "" {
 		return nil // units tells whether it should run
-	}
-
-	var engines []string
-
-	// Any of its threads may have started one.
-	files, _ := fs.Glob(h.FS, path.Join("proc", pid, "task", "*", "children"))
-	for _, file := range files {
-		text, _ := h.read(file)
-		engines = append(engines, strings.Fields(text)...)
 	}
 
 	findings := append(h.limits(pid), h.process(guardian, pid)...)
@@ -69,6 +60,23 @@ func resident(h Host) []Finding {
 	}
 
 	return findings
+}
+
+// engines returns the process of the guardian, empty if none runs, and those of its engines.
+func (h Host) engines() (guardian string, engines []string) {
+	pid, err := h.Run("systemctl", "show", "--property=MainPID", "--value", "raid-engine.service")
+	if pid = strings.TrimSpace(pid); err != nil || pid == "0" {
+		return "", nil
+	}
+
+	// Any of its threads may have started one.
+	files, _ := fs.Glob(h.FS, path.Join("proc", pid, "task", "*", "children"))
+	for _, file := range files {
+		text, _ := h.read(file)
+		engines = append(engines, strings.Fields(text)...)
+	}
+
+	return pid, engines
 }
 
 // limits looks at how much memory the control groups of a process let it have. What is

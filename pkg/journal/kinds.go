@@ -43,6 +43,8 @@ var (
 	EngineStopped = define("EngineStopped", "e6de5567f9d64ffdaded4bc642c2fb35", Info)
 	// EngineDied: the engine ended without being asked to.
 	EngineDied = define("EngineDied", "4c9020d1cc794c7a91476fa2d7ba0970", Critical)
+	// EngineAlone: the engine's guardian died, and the engine serves on.
+	EngineAlone = define("EngineAlone", "8517aa2da89f4134af001f96257d9f7d", Warning)
 	// AssemblerStarted: the assembler listens for devices.
 	AssemblerStarted = define("AssemblerStarted", "866b6530a3e948709f9776ff45e6052e", Info)
 	// NewDevice: a block device appeared.

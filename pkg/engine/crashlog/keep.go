@@ -118,8 +118,9 @@ type Store interface {
 }
 
 // Serve does what an engine asks for on conn, until the other end closes, with nil, or
-// the connection fails. It closes conn. It is the engine's turn when turn is closed.
-func Serve(conn *net.UnixConn, store Store, turn <-chan struct{}) error {
+// the connection fails. It closes conn. It is called for an engine that waits for its turn, and
+// returns when that has come.
+func Serve(conn *net.UnixConn, store Store, turn func()) error {
 	defer func() { _ = conn.Close() }()
 
 	message, rights := make([]byte, messageMax), make([]byte, syscall.CmsgSpace(4))
@@ -135,7 +136,7 @@ func Serve(conn *net.UnixConn, store Store, turn <-chan struct{}) error {
 		}
 
 		if message[0] == opAll {
-			<-turn
+			turn()
 
 			err = sendAll(conn, store.All())
 		} else {

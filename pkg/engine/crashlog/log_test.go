@@ -411,7 +411,7 @@ func TestKeeper(t *testing.T) {
 
 	turn := make(chan struct{})
 
-	go func() { done <- crashlog.Serve(ends[1], kept, turn) }()
+	go func() { done <- crashlog.Serve(ends[1], kept, func() { <-turn }) }()
 
 	keeper := crashlog.NewKeeper(ends[0])
 
