@@ -5,7 +5,7 @@ DESTDIR ?=
 PREFIX  ?= /usr
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 CACHE   := $(abspath .cache)
-LONG    := TestExhausted|TestResident|TestRogueWrites|TestTortureKills|TestTortureRestarts|TestTakeOver|TestWithoutGuardian|TestNoThreads|TestLevels|TestGolden$$|TestCreated|TestCreateDDF|TestCreateIMSM|TestContainerSpareIMSM|TestRecoveryOfMdmon|TestHandOver|TestPowerCuts|TestPowerCutDuringARecord|TestPowerCutTakesAMember|TestPowerCutWhileMaking|TestHostile|TestChoose$$|TestStaleAlone|TestInitramfs|TestConfiguration|TestSpares|TestYanked|TestArrivals|TestDisturbed|TestAdversity|TestStrangers
+LONG    := TestExhausted|TestUnprotected|TestResident|TestRogueWrites|TestTortureKills|TestTortureRestarts|TestTakeOver|TestWithoutGuardian|TestNoThreads|TestLevels|TestGolden$$|TestCreated|TestCreateDDF|TestCreateIMSM|TestContainerSpareIMSM|TestRecoveryOfMdmon|TestHandOver|TestPowerCuts|TestPowerCutDuringARecord|TestPowerCutTakesAMember|TestPowerCutWhileMaking|TestHostile|TestChoose$$|TestStaleAlone|TestInitramfs|TestConfiguration|TestSpares|TestYanked|TestArrivals|TestDisturbed|TestAdversity|TestStrangers
 LINTER  := $(CACHE)/bin/golangci-lint-v2.15.0
 
 export CGO_ENABLED := 0

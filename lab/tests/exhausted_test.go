@@ -1,7 +1,9 @@
 package tests
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"strings"
 	"testing"
@@ -71,6 +73,63 @@ done`)
 	f.engineStops()
 	f.mdHas(data)
 	f.kernelIsContent()
+}
+
+// unprotected is what a drop-in takes from the engine: that its memory is locked, that what it
+// asks for is not found by writing to its arrays, what the kernel keeps back for real-time
+// threads, and that it is not killed for its memory.
+const unprotected = `[Service]
+LimitMEMLOCK=0
+LimitRTPRIO=0
+CapabilityBoundingSet=
+CapabilityBoundingSet=CAP_SYS_ADMIN
+MemorySwapMax=infinity
+OOMScoreAdjust=0
+`
+
+// TestUnprotected is a control of TestExhausted: the host swaps to an array whose engine may
+// itself be swapped out to it. It may be stuck for good, and the power is cut. Nothing is
+// demanded but that no data is lost; what became of it is logged.
+func TestUnprotected(t *testing.T) {
+	takesLong(t)
+
+	const seconds = 90
+
+	f := newFleet(t, []kind{
+		{"five", raid.Level5, "left-symmetric", mib(24, 4), "64", 1},
+		{"swap", raid.Level1, "", mib(1024, 2), "", 1},
+	}, false)
+	data := func(k kind) bool { return k.name != "swap" }
+	seed := rand.Uint64()
+
+	f.keepModels()
+	f.create()
+	f.MustShell("mkdir -p /run/systemd/system/raid-engine.service.d")
+	f.MustWriteFile("/run/systemd/system/raid-engine.service.d/unprotected.conf", unprotected, 0o644)
+	f.engineStarts()
+
+	said := f.MustShell("raid-assembler doctor || true")
+	if !strings.Contains(said, "its memory is not locked") {
+		t.Fatalf("the engine is protected: %s", said)
+	}
+
+	f.exertOf(data, "/dev/raid", seed)
+	f.MustShell(swapOn)
+
+	watched := f.MustGo(fmt.Sprintf("exercise progress -for %ds /dev/raid/swap", seconds))
+
+	f.hog(150, seconds)
+
+	ctx, cancel := context.WithTimeout(context.Background(), 2*seconds*time.Second)
+	defer cancel()
+
+	if r, err := watched.Wait(ctx); err != nil {
+		t.Log("control:", err)
+	} else {
+		t.Log("control:", r.Stdout)
+	}
+
+	f.lostNothing(data, seed)
 }
 
 // stuckMax is how long an array may complete nothing while requests wait.

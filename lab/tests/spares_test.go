@@ -124,9 +124,9 @@ done`)
 	b.mdRuns(array{name: "web", level: 1, members: 2}, []*lab.GuestDisk{next, fresh}, 0)
 }
 
-// TestSparesOfOtherFormats pulls members of arrays of five formats, where the spares that
+// TestSparesOfOtherFormats pulls members of arrays of six formats, where the spares that
 // are left are of another one: they are put to work, with no other metadata than that of
-// the array, and md finds what was written.
+// the array. Then a member of each is replaced by a new disk, and md finds what was written.
 func TestSparesOfOtherFormats(t *testing.T) {
 	takesLong(t)
 
@@ -141,7 +141,7 @@ func TestSparesOfOtherFormats(t *testing.T) {
 	for _, a := range []struct {
 		name, metadata string
 		disks          int
-	}{{"md7", "0.90", 2}, {"web", "1.2", 3}, {"ddf", "ddf", 4}, {"imsm", "imsm", 4}, {"asr", "asr", 2}} {
+	}{{"md7", "0.90", 2}, {"web", "1.2", 3}, {"end", "1.0", 3}, {"ddf", "ddf", 4}, {"imsm", "imsm", 4}, {"asr", "asr", 2}} {
 		of[a.name] = b.MustDisks(a.disks, size, a.name+".")
 
 		if a.name == "md7" {
@@ -166,6 +166,8 @@ raid-assembler wait %[1]s`, a.name, a.metadata, a.disks-2, devices(of[a.name])))
 		{"ddf", "new", "ddf_raid_member"},
 		{"imsm", "new", "isw_raid_member"},
 		{"asr", "new", "adaptec_raid_member"},
+		{"web", "end", "linux_raid_member"},
+		{"end", "new", "linux_raid_member"},
 	} {
 		if step.spareOf == "new" {
 			of["new"] = b.MustDisks(1, size, "new."+step.array)
@@ -181,13 +183,27 @@ raid-assembler wait %[1]s`, a.name, a.metadata, a.disks-2, devices(of[a.name])))
 	}
 
 	t.Log(b.MustShell("journalctl -b -o cat RAID_EVENT=SpareAdded"))
-	b.MustShell(`for a in md7 web ddf imsm asr; do
+
+	for name, disks := range of {
+		if name != "new" {
+			next := b.MustPlug(lab.Disk{Serial: "next." + name, Size: size})
+			b.MustShell(fmt.Sprintf("raid-assembler replace %s %s %s", name, disks[0].Serial(), next.Serial()))
+			b.await(name, patience, "replaced", func(a api.Array) bool {
+				return whole(a) && len(a.Members) == 2 && has(a, next)
+			})
+
+			disks[0] = next
+		}
+	}
+
+	b.MustShell(`for a in md7 web end ddf imsm asr; do
 	cmp /root/$a.data /dev/raid/$a
 	udevadm info --query property /dev/raid/$a | sed -n 's/^RAID_UUID=//p' >/root/$a.uuid
 	raid-assembler stop $a
 done`)
 	b.mdRuns(array{name: "md7", level: 1, members: 2}, of["md7"][:2], 0)
 	b.mdRuns(array{name: "web", level: 1, members: 2}, of["web"][:2], 0)
+	b.mdRuns(array{name: "end", level: 1, members: 2}, of["end"][:2], 0)
 
 	for _, name := range []string{"ddf", "imsm"} {
 		b.MustShell(fmt.Sprintf("for d in %s; do IMSM_NO_PLATFORM=1 mdadm --incremental --quiet $d; done", devices(of[name][:2])))
@@ -208,9 +224,7 @@ func (b *box) healedBy(name string, members, spares []*lab.GuestDisk) *lab.Guest
 
 	b.await(name, patience, "healed", func(a api.Array) bool {
 		for _, d := range spares {
-			if d != members[0] && d != members[1] && whole(a) && slices.ContainsFunc(a.Members, func(m api.Member) bool {
-				return m.Serial == d.Serial()
-			}) {
+			if d != members[0] && d != members[1] && whole(a) && has(a, d) {
 				spare = d
 			}
 		}
@@ -219,6 +233,11 @@ func (b *box) healedBy(name string, members, spares []*lab.GuestDisk) *lab.Guest
 	})
 
 	return spare
+}
+
+// has reports whether a disk is a member of an array.
+func has(a api.Array, d *lab.GuestDisk) bool {
+	return slices.ContainsFunc(a.Members, func(m api.Member) bool { return m.Serial == d.Serial() })
 }
 
 // replaces has a disk that cannot be read in places replaced in slot 0 of web, and

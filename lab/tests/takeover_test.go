@@ -131,12 +131,14 @@ func (f *fleet) swapAndKill(data func(kind) bool) {
 	}
 }
 
+// swapOn has the host swap to an array.
+const swapOn = "mkswap -q /dev/raid/swap\nswapon /dev/raid/swap"
+
 // swapAndHog has the host swap to an array, and a hog take half more memory than there is
 // for so many seconds. It returns once another engine stands by and pages were swapped out.
 func (f *fleet) swapAndHog(seconds int) *lab.Job {
 	f.t.Helper()
-	f.MustShell(`mkswap -q /dev/raid/swap
-swapon /dev/raid/swap`)
+	f.MustShell(swapOn)
 	f.MustWaitFor(patience, "[ $(pgrep "+theEngine+" | wc -l) = 2 ]")
 
 	hog := f.hog(150, seconds)
@@ -196,11 +198,18 @@ func TestWithoutGuardian(t *testing.T) {
 		t.Log("control: systemd alone started an engine")
 	}
 
+	f.lostNothing(data, seed)
+}
+
+// lostNothing cuts the power of arrays that were written to as exertOf does, and has what they
+// hold then judged.
+func (f *fleet) lostNothing(which func(kind) bool, seed uint64) {
+	f.t.Helper()
 	f.loseThePower(seed)
 	f.engineStarts()
-	f.judgeOf(data, "/dev/raid", seed, 0)
+	f.judgeOf(which, "/dev/raid", seed, 0)
 	f.engineStops()
-	f.mdHas(data)
+	f.mdHas(which)
 }
 
 // hog has somebody take so many hundredths of the memory for so many seconds. Whenever
