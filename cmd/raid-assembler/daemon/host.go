@@ -134,6 +134,12 @@ func (h *realHost) Content(
 
 // finding translates what a scan found.
 func finding(result scan.Result) Finding {
+	lighten(result.Superblock)
+
+	for _, sb := range result.Beside {
+		lighten(sb)
+	}
+
 	f := Finding{Superblock: result.Superblock, Conflicts: result.Conflicts}
 	if n := len(result.Beside); n > 0 && n == len(result.Conflicts) {
 		f.Readings = append(f.Readings, result.Superblock)
@@ -165,6 +171,20 @@ func finding(result scan.Result) Finding {
 	}
 
 	return f
+}
+
+// lighten takes the format's own form from what is kept of a device, by which nothing is
+// decided: with DDF it is all of the metadata, 600 KiB of each disk.
+func lighten(sb *metadata.Superblock) {
+	if sb == nil {
+		return
+	}
+
+	sb.Raw = nil
+
+	for _, other := range sb.Others {
+		other.Raw = nil
+	}
 }
 
 // foreign are the kinds of signatures that say that a device is, or was, part

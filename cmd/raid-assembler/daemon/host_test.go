@@ -1,16 +1,19 @@
 package daemon
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/fstest"
 
+	"raid-assembler/internal/golden"
 	"raid-assembler/pkg/metadata"
 	"raid-assembler/pkg/raid"
 	"raid-assembler/pkg/scan"
@@ -82,6 +85,39 @@ func TestFinding(t *testing.T) {
 	f = finding(scan.Result{Err: errors.New("read at 4096: input/output error")})
 	if f.Corrupt != "" || f.Unreadable == "" {
 		t.Errorf("finding = %+v", f)
+	}
+}
+
+// TestFindingsAreSmall: what is kept of a member is no more than what is decided by, of each
+// format: the memory of a daemon that sees hundreds of disks is made of that.
+func TestFindingsAreSmall(t *testing.T) {
+	const most, many = 16 << 10, 20
+
+	for _, set := range golden.Sets(t, "md090-raid1", "md12-raid1-2-bitmap", "ddf-raid1", "imsm-raid1-2") {
+		image := set.Images(t)[0]
+		src := metadata.Source{
+			ReaderAt: bytes.NewReader(image), Size: raid.Sectors(len(image) / raid.SectorSize), Block: set.Sector, Serial: "m0",
+		}
+
+		before := heap()
+
+		kept := make([]Finding, many)
+		for i := range kept {
+			kept[i] = finding(scan.Scan(src, scan.Formats()...))
+		}
+
+		size := (int64(heap()) - int64(before)) / many
+
+		if kept[0].Superblock == nil {
+			t.Errorf("%s: finding = %+v, want a superblock", set.Name, kept[0])
+		}
+
+		if size > most {
+			t.Errorf("%s: %d bytes are kept of a member, want at most %d", set.Name, size, most)
+		}
+
+		runtime.KeepAlive(kept)
+		runtime.KeepAlive(image)
 	}
 }
 
